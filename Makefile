@@ -1,0 +1,45 @@
+# Targets run in .venv, which is made when it is missing or older than the two files that say what it holds.
+PYTHON ?= python3
+RUN := .venv/bin/python
+CODE := $(wildcard kseq tests tasks benchmarks)
+
+.DEFAULT_GOAL := help
+.PHONY: help caption test test-slow lint format clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s  %s\n", $$1, $$2 }' Makefile
+	@echo "ARGS='…' is handed on by caption, test, test-slow; PYTHON=… is the Python that .venv is made from."
+
+caption: .venv/.stamp ## train a captioning model, measure it, draw its attention, export it
+	$(RUN) -m kseq.tasks.caption --resume $(ARGS)
+
+test: .venv/.stamp ## run the quick tests
+	$(RUN) -m pytest -q $(ARGS)
+
+test-slow: .venv/.stamp ## run the tests that train models
+	$(RUN) -m pytest -q -m slow $(ARGS)
+
+lint: .venv/.stamp ## check the code and its format
+	$(RUN) -m ruff check $(CODE)
+	$(RUN) -m ruff format --check $(CODE)
+
+format: .venv/.stamp ## put the code in order
+	$(RUN) -m ruff check --fix $(CODE)
+	$(RUN) -m ruff format $(CODE)
+
+clean: ## remove .venv, builds and caches; runs/ and data/ stay
+	rm -rf .venv build dist *.egg-info .pytest_cache .ruff_cache
+	find $(CODE) -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# An interrupted install can look whole to pip: it is marked and thrown away. The stamp comes last.
+# A .venv that was made by hand (it has neither mark nor stamp) is only added to.
+.venv/.stamp: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' || { \
+	  echo "kseq needs Python 3.11, 3.12 or 3.13 (TensorFlow 2.21 has no other), and $(PYTHON) is none:" >&2; \
+	  echo "  make $(or $(MAKECMDGOALS),help) PYTHON=python3.11" >&2; exit 1; }
+	@test ! -e .venv/.unfinished || rm -rf .venv
+	@echo "Installing into .venv: a minute or two, 2.5 GB."
+	@test -d .venv -a ! -e $@ || { mkdir -p .venv && touch .venv/.unfinished; }
+	@$(PYTHON) -m venv .venv
+	@$(RUN) -m pip install --quiet --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@rm -f .venv/.unfinished && touch $@

@@ -1,0 +1,36 @@
+"""Asks a SavedModel as TensorFlow Serving does: through the signature, in a plain session, with TensorFlow alone.
+
+    python ask.py FOLDER image=@photo.jpg        a file's bytes
+    python ask.py FOLDER source="Guten Tag"      a text
+
+Prints the outputs as JSON. This file uses nothing of kseq and can be copied to where a model is served.
+"""
+
+import json
+import sys
+from pathlib import Path
+
+sys.modules["keras"] = None  # TensorFlow would import it by itself; a served model must do without
+
+import tensorflow as tf  # noqa: E402
+
+
+def ask(folder, **inputs):
+    """{output: list of values} of the default signature of the SavedModel in `folder`, for lists of bytes."""
+    with tf.compat.v1.Session(graph=tf.Graph()) as session:
+        served = tf.compat.v1.saved_model.load(session, ["serve"], str(folder))
+        signature = served.signature_def["serving_default"]
+        feeds = {signature.inputs[name].name: values for name, values in inputs.items()}
+        outputs = session.run({name: info.name for name, info in signature.outputs.items()}, feeds)
+    return {
+        name: [v.decode() if isinstance(v, bytes) else float(v) for v in values] for name, values in outputs.items()
+    }
+
+
+if __name__ == "__main__":
+    folder, *arguments = sys.argv[1:] or sys.exit(__doc__)
+    inputs = {}
+    for argument in arguments:
+        name, _, value = argument.partition("=")
+        inputs.setdefault(name, []).append(Path(value[1:]).read_bytes() if value.startswith("@") else value.encode())
+    print(json.dumps(ask(folder, **inputs), ensure_ascii=False))

@@ -1,0 +1,169 @@
+"""Configuration: schemas, TOML files of differences, `--set` overrides, and errors in plain sentences."""
+
+import json
+import re
+import tomllib
+from contextlib import suppress
+from difflib import SequenceMatcher, get_close_matches
+from functools import partial, reduce
+from pathlib import Path
+from typing import get_args
+
+import pydantic
+
+_BOUNDS = {"ge": "at least", "gt": "greater than", "le": "at most", "lt": "less than"}
+_PLAIN = {
+    r"^\w+ should": "must",
+    "^Field required": "must be set, in a file or by --set",
+    "a valid array": 'a list, such as [1, 2] or ["a", "b"]',
+    "a valid boolean": "true or false",
+    "a valid integer.*": "a whole number",
+    "a valid ": "a ",
+    "an object": "a table",
+    " after validation": "",
+}
+_show = partial(json.dumps, ensure_ascii=False, default=str)
+
+
+class Config(pydantic.BaseModel):
+    """Base of all schemas: frozen, unknown keys forbidden, nothing converted but whole numbers to floats."""
+
+    model_config = pydantic.ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+
+class ConfigError(ValueError):
+    """What is wrong with a configuration, one problem a line."""
+
+
+def load(schema, path=None, overrides=(), base=None):
+    """Lays a TOML file, then overrides, over the defaults of `schema`, table by table, and validates.
+
+    An override is `dotted.key=value`; the value is read as TOML, or as plain text where it is not TOML or the
+    schema wants a string. `base`, a config saved by `model_dump(mode="json")`, replaces the defaults.
+    Sections need a default to be laid over, `model: Model = Model()`. Raises `ConfigError` with all problems.
+
+    >>> class Model(Config):
+    ...     units: int = pydantic.Field(256, ge=1)
+    >>> load(Model, overrides=["units=512"])
+    Model(units=512)
+    """
+    known, problems = _known(schema), []
+    defaults = schema.model_construct().model_dump(mode="json")
+    layers = [("default", defaults) if base is None else ("base", base)]
+    try:
+        layers += [] if path is None else [(str(path), tomllib.loads(Path(path).read_text("utf-8")))]
+    except (OSError, ValueError) as error:
+        problems.append(f"{path}: cannot be read as a TOML file: {getattr(error, 'strerror', error)}")
+    for override in overrides:
+        key, equals, text = (part.strip() for part in override.partition("="))
+        if key and equals:
+            value = _parse(text, known.get(key) or known.get(key.rpartition(".")[0], []))
+            layers.append(("--set", reduce(lambda inner, name: {name: inner}, key.split(".")[::-1], value)))
+        else:
+            problems.append(f"--set {override}: must be written KEY=VALUE")
+    values = reduce(_merge, [layer for _, layer in layers])
+    try:
+        # As JSON, because strict validation of Python objects takes no list as a tuple and no text as a path.
+        config = schema.model_validate_json(json.dumps(values, default=str))
+    except pydantic.ValidationError as error:
+        problems += _problems(error, values, layers, known)
+    if problems:
+        raise ConfigError("\n".join(problems))
+    return config
+
+
+def differences(a, b):
+    """The keys on which two configs differ, as `model.units: 256 != 512`."""
+    a, b = ({".".join(path): _show(x) for path, x in _leaves(c.model_dump(mode="json"))} for c in (a, b))
+    pairs = ((key, a.get(key, "absent"), b.get(key, "absent")) for key in a | b)
+    return [f"{key}: {x} != {y}" for key, x, y in pairs if x != y]
+
+
+def _known(schema, prefix=""):
+    """Dotted key → the types and constraints that its annotation is made of."""
+    known = {}
+    for name, field in schema.model_fields.items():
+        known[prefix + name] = [*field.metadata, *_parts(field.annotation)]
+        for part in known[prefix + name]:
+            if isinstance(part, type) and issubclass(part, Config):
+                known |= _known(part, f"{prefix}{name}.")
+    return known
+
+
+def _parts(annotation):
+    inner = [part for argument in get_args(annotation) for part in _parts(argument)]
+    return [annotation, *getattr(annotation, "metadata", ()), *inner]
+
+
+def _parse(text, parts):
+    try:
+        value, *others = tomllib.loads(f"value = {text}").values()
+    except tomllib.TOMLDecodeError:
+        return text
+    fits = type(value) in (str, list, dict, *parts) or (type(value) is int and float in parts)
+    return text if others or (not fits and any(x in parts for x in (str, Path, text))) else value
+
+
+def _merge(under, over):
+    tables = isinstance(under, dict) and isinstance(over, dict)
+    return under | {name: _merge(under.get(name), x) for name, x in over.items()} if tables else over
+
+
+def _leaves(value, path=()):
+    if not isinstance(value, dict) or not value:
+        return [(path, value)]
+    return [leaf for name, inner in value.items() for leaf in _leaves(inner, (*path, name))]
+
+
+def _follow(path, values):
+    """The part of `path` that `values` have, and what lies there: pydantic adds the branches of unions."""
+    found = ()
+    for part in path:
+        with suppress(KeyError, IndexError, TypeError):
+            found, values = (*found, part), values[part]
+    return found, values
+
+
+def _problems(error, values, layers, known):
+    found = {}
+    for detail in error.errors():
+        path, value = _follow(detail["loc"], values)
+        missing, own = detail["type"] == "missing", "error" in detail.get("ctx", {})
+        for leaf, x in _leaves(value, path) if detail["type"] == "extra_forbidden" else [(path, value)]:
+            subject = ".".join(map(str, leaf + detail["loc"][-1:] * missing))
+            # No one value is to blame for one that is missing, or for what a section's validator says.
+            if not missing and not (own and isinstance(x, dict)):
+                origin = next(name for name, layer in reversed(layers) if _follow(leaf, layer)[0] == leaf)
+                subject += f" = {_show(x)} ({origin})"
+            key = ".".join(part for part in leaf if isinstance(part, str))
+            found.setdefault(subject, []).append(_sentence(detail, key, known))
+    lines = [f"{subject}: {' or '.join(sentences)}" for subject, sentences in found.items()]
+    return [line.removeprefix(": ").replace(" or must be ", " or ") for line in lines]
+
+
+def _sentence(detail, key, known):
+    context = detail.get("ctx", {})
+    if detail["type"] == "extra_forbidden":
+        return "unknown key, " + _nearest(key, known)
+    if "error" in context:
+        return str(context["error"])
+    if _BOUNDS.keys() & context and (parts := known.get(key) or known.get(key.rpartition(".")[0])):
+        limits = [(words, getattr(part, name, None)) for name, words in _BOUNDS.items() for part in parts]
+        return "must be " + " and ".join(f"{words} {limit}" for words, limit in limits if limit is not None)
+    plain = reduce(lambda text, rule: re.sub(*rule, text), _PLAIN.items(), detail["msg"])
+    about = "its key " if detail["loc"][-1:] == ("[key]",) else ""
+    choices = re.findall("'(.*?)'", context.get("expected", ""))
+    near = get_close_matches(str(detail["input"]).lower(), choices, 1)
+    return about + plain + (f", did you mean '{near[0]}'?" if near else "")
+
+
+def _nearest(key, known):
+    """Names the key most like `key` of those alike in the last word; if there is none, the keys beside it."""
+    parent, _, last = key.rpartition(".")
+    likeness = {}
+    for name in known:
+        alike = max(SequenceMatcher(None, word, name.rpartition(".")[2]).ratio() for word in (key, last))
+        if alike >= 0.6 and name != parent:
+            likeness[name] = alike + SequenceMatcher(None, key, name).ratio()
+    beside = [name for name in known if name.rpartition(".")[0] == (parent if parent in known else "")]
+    return f"did you mean {max(likeness, key=likeness.get)}?" if likeness else f"known: {', '.join(beside)}"

@@ -1,0 +1,149 @@
+"""Generated data: small pictures of coloured shapes with the one caption that describes them."""
+
+import bisect
+import hashlib
+import io
+from collections.abc import Iterator
+
+import numpy as np
+from PIL import Image, ImageDraw
+
+SPLITS = ("train", "dev")
+# Extents as fractions of the picture, (least, most); the gap between the two ranges keeps the words apart.
+SIZES = {"small": (11 / 64, 14 / 64), "large": (18.5 / 64, 24 / 64)}
+
+COLOURS = {
+    "red": (215, 30, 35),
+    "orange": (245, 130, 15),
+    "yellow": (245, 225, 40),
+    "green": (30, 150, 50),
+    "cyan": (40, 205, 215),
+    "blue": (30, 65, 215),
+    "purple": (125, 35, 165),
+    "pink": (245, 125, 195),
+}
+SHAPES = ("circle", "square", "triangle", "star", "cross", "ring")
+OBJECT_WORDS = frozenset(SHAPES)
+# The relation names the axis along which the objects stand: 0 from top to bottom, 1 from left to right.
+RELATIONS = ("above", "left of")
+
+_KINDS = tuple((size, colour, shape) for size in SIZES for colour in COLOURS for shape in SHAPES)
+_AT_MOST = (0.15, 0.75, 1.0)  # probability of at most one, two, three objects
+_DEV_SHARE = 0.1
+_MARGIN, _GAP = 1 / 64, 2 / 64
+_OFF_LINE = 0.2  # of the least distance between neighbours: past 0.5 a row could pass for a column
+_HOLE = 0.5  # of a ring's diameter
+_OVERSAMPLING = 4
+
+
+def _star() -> np.ndarray:
+    angles = np.pi * np.arange(10) / 5
+    radii = np.where(np.arange(10) % 2, 0.42, 1.0)
+    points = np.stack([-np.cos(angles) * radii, np.sin(angles) * radii], axis=1)
+    return (points - points.min(0)) / np.ptp(points, axis=0)
+
+
+# Outlines as (row, column) in the unit square, each touching all four sides, so that extent means size.
+_OUTLINES = {
+    "square": np.array([(0, 0), (0, 1), (1, 1), (1, 0)]),
+    "triangle": np.array([(0, 0.5), (1, 1), (1, 0)]),
+    "star": _star(),
+    "cross": np.array([[0, 0, 1, 1, 2, 2, 3, 3, 2, 2, 1, 1], [1, 2, 2, 3, 3, 2, 2, 1, 1, 0, 0, 1]]).T / 3,
+}
+
+
+def distinct_captions() -> int:
+    """Returns how many captions the grammar allows, in both splits together."""
+    several = sum(len(_KINDS) ** objects for objects in range(2, len(_AT_MOST) + 1))
+    return len(_KINDS) + len(RELATIONS) * several
+
+
+def shapes(split: str, count: int, *, size: int = 64, seed: int = 0) -> Iterator[dict]:
+    """Yields pictures of one to three shapes, each with its caption.
+
+    Example `i` depends on `seed`, `split` and `i` alone, so a longer `count` has the shorter as its prefix.
+    No caption is in both splits; every caption of a single object is in "train".
+
+    Args:
+        split: "train" or "dev".
+        count: number of examples, at least 0.
+        size: height and width of the picture in pixels, at least 32.
+        seed: at least 0.
+
+    Returns:
+        An iterator of dictionaries: `id`, like "train-00017"; `image`, the bytes of an RGB PNG; `captions`,
+        a list of one string; `boxes`, float32 `[objects, 4]`, (top, left, bottom, right) as fractions of the
+        picture, in the order in which the caption names the objects.
+
+    Raises:
+        ValueError: an argument is outside its range.
+    """
+    if split not in SPLITS:
+        raise ValueError(f"split must be one of {SPLITS}, got {split!r}")
+    for name, value, least in (("count", count, 0), ("size", size, 32), ("seed", seed, 0)):
+        if value < least:
+            raise ValueError(f"{name} must be at least {least}, got {value}")
+    return (_example(split, index, size, seed) for index in range(count))
+
+
+def _example(split: str, index: int, size: int, seed: int) -> dict:
+    rng = np.random.default_rng([seed, SPLITS.index(split), index])
+    while True:
+        objects = 1 + bisect.bisect(_AT_MOST, rng.random())
+        axis = int(rng.integers(2))
+        kinds = [_KINDS[int(draw * len(_KINDS))] for draw in rng.random(objects)]
+        caption = f" {RELATIONS[axis]} ".join(f"a {' '.join(kind)}" for kind in kinds)
+        if _split_of(caption, objects) == split:
+            break
+    boxes = _layout(rng, [kind[0] for kind in kinds], axis)
+    png = io.BytesIO()
+    Image.fromarray(_draw(rng, kinds, boxes, size)).save(png, "PNG", compress_level=1)
+    name = f"{split}-{index:05d}"
+    return {"id": name, "image": png.getvalue(), "captions": [caption], "boxes": boxes.astype(np.float32)}
+
+
+def _split_of(caption: str, objects: int) -> str:
+    digest = hashlib.sha256(caption.encode()).digest()
+    return "dev" if objects > 1 and int.from_bytes(digest[:4], "big") < _DEV_SHARE * 2**32 else "train"
+
+
+def _layout(rng: np.random.Generator, sizes: list[str], axis: int) -> np.ndarray:
+    free = 1 - 2 * _MARGIN - (len(sizes) - 1) * _GAP
+    least, most = np.array([SIZES[name] for name in sizes]).T
+    extents = rng.uniform(least, np.minimum(most, free / len(sizes)))  # three of the largest would not fit
+    slack = np.sort(rng.uniform(0, free - extents.sum(), len(sizes)))
+    along = _MARGIN + slack + np.cumsum(extents) - extents / 2 + _GAP * np.arange(len(sizes))
+    off = _OFF_LINE * np.diff(along).min(initial=1.0) * rng.uniform(-1, 1, len(sizes))
+    reach = _MARGIN + extents / 2
+    across = off + rng.uniform((reach - off).max(), (1 - reach - off).min())
+    centres = np.stack([along, across] if axis == 0 else [across, along], axis=1)  # [objects, 2]
+    return np.concatenate([centres - extents[:, None] / 2, centres + extents[:, None] / 2], axis=1)
+
+
+def _draw(rng: np.random.Generator, kinds: list[tuple], boxes: np.ndarray, size: int) -> np.ndarray:
+    ramp = np.linspace(-1, 1, size)
+    slope = rng.uniform(-10, 10, 2)
+    light = slope[0] * ramp[:, None] + slope[1] * ramp
+    canvas = light[..., None] + rng.uniform(205, 235) + rng.uniform(-6, 6, 3)  # [size, size, 3]
+    for (_, colour, shape), box in zip(kinds, boxes * size, strict=True):
+        top, left = np.floor(box[:2]).astype(int)
+        bottom, right = np.ceil(box[2:]).astype(int)
+        opacity = _opacity(shape, box - (top, left, top, left), bottom - top, right - left)[..., None]
+        patch = canvas[top:bottom, left:right]
+        patch += opacity * (COLOURS[colour] + rng.uniform(-12, 12, 3) - patch)
+    canvas += 4 * rng.standard_normal((size, size, 1), dtype=np.float32)
+    return canvas.clip(0, 255).astype(np.uint8)
+
+
+def _opacity(shape: str, box: np.ndarray, height: int, width: int) -> np.ndarray:
+    mask = Image.new("L", (width * _OVERSAMPLING, height * _OVERSAMPLING))
+    pen = ImageDraw.Draw(mask)
+    start, extent = box[:2] * _OVERSAMPLING, (box[2:] - box[:2]) * _OVERSAMPLING - 1  # Pillow draws both ends
+    if shape in _OUTLINES:
+        pen.polygon((start + _OUTLINES[shape] * extent)[:, ::-1].ravel().tolist(), fill=255)
+    else:
+        pen.ellipse([*start[::-1], *(start + extent)[::-1]], fill=255)
+        if shape == "ring":
+            rim = extent * (1 - _HOLE) / 2
+            pen.ellipse([*(start + rim)[::-1], *(start + extent - rim)[::-1]], fill=0)
+    return np.asarray(mask.reduce(_OVERSAMPLING)) / 255

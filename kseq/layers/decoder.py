@@ -1,0 +1,219 @@
+"""Decoders with attention: a step of the decoder is written once, and unrolled over the teacher's words in training."""
+
+import abc
+
+import keras
+from keras import ops
+
+from kseq.layers.attention import Memory
+from kseq.layers.functional import linear
+from kseq.layers.unroll import unroll
+
+
+class AttentionDecoder(keras.layers.Layer, abc.ABC):
+    """A cell that reads a memory through an attention mechanism.
+
+    `call` is `step` unrolled: what `project` can do for all steps at once is done before the loop, what `readout` can
+    is done after it, and only `advance` runs step by step. A sampler asks `memorize` once and `step` for each word.
+
+    Args:
+        cell: a cell of `kseq.layers`.
+        attention: an attention mechanism of `kseq.layers`.
+
+    Call arguments:
+        inputs: `[batch, time, d]`, the embedded previous words.
+        memory: `[batch, source, d_memory]`.
+        memory_mask: bool `[batch, source]`, true where a row is real; all are when not given.
+        initial_state: list of the cell's states; zeros when not given.
+
+    Returns:
+        outputs `[batch, time, output_size]` and alignments `[batch, time, source]`.
+
+    Raises:
+        ValueError: at build, the attention or the cell was built for other sizes (from Keras).
+    """
+
+    def __init__(self, cell, attention, **kwargs):
+        super().__init__(**kwargs)
+        self.cell = cell
+        self.attention = attention
+        self.output_size = cell.output_size
+
+    def build(self, inputs_shape, memory_shape):
+        if not self.cell.built:
+            self.cell.build((inputs_shape[0], inputs_shape[-1]))
+        if not self.attention.built:
+            self.attention.build((inputs_shape[0], self.cell.output_size), memory_shape)
+
+    def call(self, inputs, memory, memory_mask=None, initial_state=None):
+        if initial_state is None:
+            initial_state = self.cell.get_initial_state(ops.shape(inputs)[0])
+        read = self.memorize(memory, memory_mask)
+
+        def advance(projected, states):
+            return self.advance(projected, states, read)
+
+        projected = self.cell.project(inputs)
+        (hidden, context, alignments), _ = unroll(advance, projected, self.first_states(initial_state))
+        return self.readout(inputs, hidden, context), alignments
+
+    def step(self, inputs, states, memory):
+        """One step by itself.
+
+        Args:
+            inputs: `[batch, d]`.
+            states: what the last step returned, or `first_states`.
+            memory: what `memorize` returned.
+
+        Returns:
+            (output `[batch, output_size]`, alignment `[batch, source]`) and the new states.
+        """
+        (hidden, context, alignment), states = self.advance(self.cell.project(inputs), states, memory)
+        return (self.readout(inputs, hidden, context), alignment), states
+
+    def memorize(self, memory, memory_mask=None):
+        """The memory as the steps read it: `[batch, source, d]`, bool `[batch, source]` → `Memory`."""
+        if memory_mask is None:
+            memory_mask = ops.ones(ops.shape(memory)[:2], "bool")
+        return Memory(memory, self.attention.project(memory), memory_mask)
+
+    @abc.abstractmethod
+    def first_states(self, states):
+        """The decoder's states before the first step, from the cell's."""
+
+    @abc.abstractmethod
+    def advance(self, projected, states, memory):
+        """What must run in order: `[batch, projected_size]` → (hidden, context, alignment) and the new states."""
+
+    @abc.abstractmethod
+    def readout(self, inputs, hidden, context):
+        """The output from the word before, the state and the context, of one step or of all: `[..., output_size]`."""
+
+    def compute_output_shape(self, inputs_shape, memory_shape):
+        return (*inputs_shape[:-1], self.output_size), (*inputs_shape[:-1], memory_shape[1])
+
+    def get_config(self):
+        return super().get_config() | {
+            "cell": keras.saving.serialize_keras_object(self.cell),
+            "attention": keras.saving.serialize_keras_object(self.attention),
+        }
+
+    @classmethod
+    def from_config(cls, config):
+        cell = keras.saving.deserialize_keras_object(config.pop("cell"))
+        attention = keras.saving.deserialize_keras_object(config.pop("attention"))
+        return cls(cell, attention, **config)
+
+
+@keras.saving.register_keras_serializable("kseq")
+class BahdanauDecoder(AttentionDecoder):
+    """Attends with the previous state, then feeds the context to the cell (Bahdanau et al., 2015,
+    https://arxiv.org/abs/1409.0473, appendix A.2.2), with what image captioning adds to it (Xu et al., 2015,
+    https://arxiv.org/abs/1502.03044, equations 7 and 14).
+
+        z_t, α_t = attention(h_{t−1}, memory)
+        z_t = β_t z_t,  β_t = σ(w_β h_{t−1} + b_β)              with `gate`
+        h_t = cell([y_{t−1}; z_t], h_{t−1})
+        output_t = h_t
+        output_t = tanh(L_y y_{t−1} + L_h h_t + L_z z_t + b_L)   with `deep_output`
+
+    States: those of the cell.
+
+    Args:
+        cell: a cell of `kseq.layers`.
+        attention: an attention mechanism of `kseq.layers`.
+        gate: whether a scalar β weighs the context against the language.
+        deep_output: whether the output reads the previous word and the context beside the state.
+    """
+
+    def __init__(self, cell, attention, *, gate=False, deep_output=False, **kwargs):
+        super().__init__(cell, attention, **kwargs)
+        self.gate = bool(gate)
+        self.deep_output = bool(deep_output)
+
+    def build(self, inputs_shape, memory_shape):
+        super().build(inputs_shape, memory_shape)
+        units, depth = self.cell.output_size, memory_shape[-1]
+        # The cell's kernel has the rows for y, this one those for z: the product with y needs no loop.
+        self.context_kernel = self.add_weight((depth, self.cell.projected_size), name="context_kernel")
+        if self.gate:
+            self.gate_kernel = self.add_weight((units, 1), name="gate_kernel")
+            self.gate_bias = self.add_weight((1,), "zeros", name="gate_bias")
+        if self.deep_output:
+            self.word_readout = self.add_weight((inputs_shape[-1], units), name="word_readout")
+            self.hidden_readout = self.add_weight((units, units), name="hidden_readout")
+            self.context_readout = self.add_weight((depth, units), name="context_readout")
+            self.readout_bias = self.add_weight((units,), "zeros", name="readout_bias")
+
+    def first_states(self, states):
+        return list(states)
+
+    def advance(self, projected, states, memory):
+        context, alignment = self.attention(states[0], memory.values, memory.keys, memory.mask)
+        if self.gate:
+            context *= ops.sigmoid(linear(states[0], self.gate_kernel, self.gate_bias))
+        hidden, states = self.cell.step(projected + linear(context, self.context_kernel), states)
+        return (hidden, context, alignment), states
+
+    def readout(self, inputs, hidden, context):
+        if not self.deep_output:
+            return hidden
+        return ops.tanh(
+            linear(inputs, self.word_readout)
+            + linear(hidden, self.hidden_readout)
+            + linear(context, self.context_readout, self.readout_bias)
+        )
+
+    def get_config(self):
+        return super().get_config() | {"gate": self.gate, "deep_output": self.deep_output}
+
+
+@keras.saving.register_keras_serializable("kseq")
+class LuongDecoder(AttentionDecoder):
+    """Attends with the new state, after the cell (Luong et al., 2015, https://arxiv.org/abs/1508.04025, equation 5 and
+    section 3.3).
+
+        h_t = cell([y_{t−1}; h̃_{t−1}], h_{t−1})      without `input_feeding`: cell(y_{t−1}, h_{t−1})
+        z_t, α_t = attention(h_t, memory)
+        h̃_t = tanh(W [z_t; h_t])
+        output_t = h̃_t
+
+    States: those of the cell, then h̃, zero before the first step.
+
+    Args:
+        cell: a cell of `kseq.layers`.
+        attention: an attention mechanism of `kseq.layers`.
+        input_feeding: whether the cell reads the attentional state h̃ of the step before.
+    """
+
+    def __init__(self, cell, attention, *, input_feeding=True, **kwargs):
+        super().__init__(cell, attention, **kwargs)
+        self.input_feeding = bool(input_feeding)
+
+    def build(self, inputs_shape, memory_shape):
+        super().build(inputs_shape, memory_shape)
+        units = self.cell.output_size
+        self.attentional_kernel = self.add_weight((memory_shape[-1] + units, units), name="attentional_kernel")
+        if self.input_feeding:
+            self.feed_kernel = self.add_weight((units, self.cell.projected_size), name="feed_kernel")
+
+    def first_states(self, states):
+        return [*states, ops.zeros_like(states[0])]
+
+    def advance(self, projected, states, memory):
+        *states, attentional = states
+        if self.input_feeding:
+            projected += linear(attentional, self.feed_kernel)
+        hidden, states = self.cell.step(projected, states)
+        context, alignment = self.attention(hidden, memory.values, memory.keys, memory.mask)
+        attentional = ops.tanh(linear(ops.concatenate([context, hidden], -1), self.attentional_kernel))
+        return (attentional, context, alignment), [*states, attentional]
+
+    def readout(self, inputs, hidden, context):
+        return hidden
+
+    def get_config(self):
+        return super().get_config() | {"input_feeding": self.input_feeding}
+
+
+DECODERS = {"bahdanau": BahdanauDecoder, "luong": LuongDecoder}

@@ -1,0 +1,147 @@
+"""Layers over whole sequences: a cell unrolled, and the same in two directions."""
+
+import keras
+import tensorflow as tf
+from keras import ops
+
+from kseq.layers.unroll import unroll
+
+
+@keras.saving.register_keras_serializable("kseq")
+class Recurrent(keras.layers.Layer):
+    """Unrolls a cell over time; what needs no state is one product over the whole sequence.
+
+    A mask freezes the state and zeroes the output, so that padding on either side changes nothing and the last
+    state of a row is the state after its last real step.
+
+    Args:
+        cell: a cell of `kseq.layers`.
+        reverse: whether to run from the last step to the first. The outputs stay in the order of the inputs.
+        return_state: whether `call` also returns the list of last states.
+
+    Call arguments:
+        inputs: `[batch, time, d]`.
+        mask: bool `[batch, time]`, true where a step is real.
+        initial_state: list of `[batch, units]`; zeros when not given.
+
+    Returns:
+        `[batch, time, units]`, and the states when `return_state`.
+
+    >>> layer = Recurrent(GRUCell(8))
+    >>> layer(keras.ops.ones((2, 5, 3))).shape
+    TensorShape([2, 5, 8])
+    """
+
+    def __init__(self, cell, *, reverse=False, return_state=False, **kwargs):
+        super().__init__(**kwargs)
+        self.cell = cell
+        self.reverse = reverse
+        self.return_state = return_state
+        self.supports_masking = True
+
+    def build(self, inputs_shape):
+        if not self.cell.built:
+            self.cell.build((inputs_shape[0], inputs_shape[-1]))
+
+    def call(self, inputs, mask=None, initial_state=None):
+        states = self.cell.get_initial_state(ops.shape(inputs)[0]) if initial_state is None else initial_state
+        projected = self._ordered(self.cell.project(inputs))
+        outputs, states = unroll(self.cell.step, projected, states, self._ordered(mask))
+        outputs = self._ordered(outputs)
+        return (outputs, states) if self.return_state else outputs
+
+    def compute_mask(self, inputs, mask=None):
+        return (mask, [None] * len(self.cell.state_size)) if self.return_state else mask
+
+    def _ordered(self, x):
+        return tf.reverse(x, [1]) if self.reverse and x is not None else x
+
+    def get_config(self):
+        return super().get_config() | {
+            "cell": keras.saving.serialize_keras_object(self.cell),
+            "reverse": self.reverse,
+            "return_state": self.return_state,
+        }
+
+    @classmethod
+    def from_config(cls, config):
+        return cls(keras.saving.deserialize_keras_object(config.pop("cell")), **config)
+
+
+@keras.saving.register_keras_serializable("kseq")
+class Bidirectional(keras.layers.Layer):
+    """Two layers with the same settings and weights of their own, one in each direction (Schuster and Paliwal, 1997,
+    https://doi.org/10.1109/78.650093).
+
+    Args:
+        layer: a `Recurrent`; it runs in its own direction, a copy of it in the other.
+        merge: "concat" `[batch, time, 2 units]`, "sum", "mean", or "none" for a list of the two.
+
+    Call arguments:
+        inputs: `[batch, time, d]`.
+        mask: bool `[batch, time]`.
+        initial_state: the states of `layer`, then those of its copy.
+
+    Returns:
+        The merged outputs; when the layer returns its states, also the states of both, in that order.
+
+    Raises:
+        ValueError: merge is not one of the four.
+    """
+
+    MERGES = ("concat", "sum", "mean", "none")
+
+    def __init__(self, layer, *, merge="concat", **kwargs):
+        super().__init__(**kwargs)
+        if merge not in self.MERGES:
+            raise ValueError(f"merge must be one of {', '.join(self.MERGES)}, got {merge!r}")
+        self.layer = layer
+        self.merge = merge
+        self.supports_masking = True
+        config = layer.get_config()
+        self.backward = type(layer).from_config(
+            config | {"reverse": not layer.reverse, "name": f"{layer.name}_backward"}
+        )
+
+    def build(self, inputs_shape):
+        for layer in (self.layer, self.backward):
+            if not layer.built:
+                layer.build(inputs_shape)
+
+    def call(self, inputs, mask=None, initial_state=None):
+        halves = (None, None)
+        if initial_state is not None:
+            middle = len(initial_state) // 2
+            halves = (initial_state[:middle], initial_state[middle:])
+        results = [
+            layer(inputs, mask=mask, initial_state=half)
+            for layer, half in zip((self.layer, self.backward), halves, strict=True)
+        ]
+        if not self.layer.return_state:
+            return self._merged(results)
+        (forward, left), (backward, right) = results
+        return self._merged([forward, backward]), [*left, *right]
+
+    def _merged(self, outputs):
+        match self.merge:
+            case "concat":
+                return ops.concatenate(outputs, axis=-1)
+            case "sum":
+                return outputs[0] + outputs[1]
+            case "mean":
+                return (outputs[0] + outputs[1]) / 2
+        return outputs
+
+    def compute_mask(self, inputs, mask=None):
+        merged = [mask, mask] if self.merge == "none" else mask
+        return (merged, [None] * 2 * len(self.layer.cell.state_size)) if self.layer.return_state else merged
+
+    def get_config(self):
+        return super().get_config() | {
+            "layer": keras.saving.serialize_keras_object(self.layer),
+            "merge": self.merge,
+        }
+
+    @classmethod
+    def from_config(cls, config):
+        return cls(keras.saving.deserialize_keras_object(config.pop("layer")), **config)

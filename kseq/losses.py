@@ -1,0 +1,45 @@
+"""Losses over sequences."""
+
+import keras
+from keras import ops
+
+
+@keras.saving.register_keras_serializable("kseq")
+class TokenCrossentropy(keras.losses.Loss):
+    """Cross-entropy of each token in nats, averaged over the tokens with weight.
+
+        loss = −(1 − ε) log p(y) − ε/V Σ_v log p(v)
+
+    (Szegedy et al., 2016, https://arxiv.org/abs/1512.00567, section 7.) Padding has sample weight 0 and does not
+    count, in the sum or in the divisor.
+
+    Args:
+        label_smoothing: ε, at least 0 and less than 1.
+
+    Call arguments:
+        y_true: int `[batch, time]`.
+        y_pred: logits `[batch, time, vocabulary]`.
+        sample_weight: `[batch, time]`.
+
+    Raises:
+        ValueError: label_smoothing is out of range.
+    """
+
+    def __init__(self, label_smoothing=0.0, name="token_crossentropy", **kwargs):
+        super().__init__(name=name, **({"reduction": "mean_with_sample_weight"} | kwargs))
+        if not 0 <= label_smoothing < 1:
+            raise ValueError(f"label_smoothing must be at least 0 and less than 1, got {label_smoothing}")
+        self.label_smoothing = label_smoothing
+
+    def call(self, y_true, y_pred):
+        logits = ops.cast(y_pred, "float32")
+        normaliser = ops.logsumexp(logits, axis=-1)
+        chosen = ops.take_along_axis(logits, ops.cast(y_true, "int32")[:, :, None], axis=-1)
+        loss = normaliser - ops.squeeze(chosen, -1)
+        if self.label_smoothing:
+            spread = normaliser - ops.mean(logits, axis=-1)
+            loss = (1 - self.label_smoothing) * loss + self.label_smoothing * spread
+        return loss
+
+    def get_config(self):
+        return super().get_config() | {"label_smoothing": self.label_smoothing}

@@ -1,0 +1,199 @@
+"""Encoders: what a decoder can read."""
+
+import hashlib
+import inspect
+from typing import NamedTuple
+
+import keras
+from keras import layers, ops
+
+
+class Encoded(NamedTuple):
+    """What every encoder returns."""
+
+    memory: object  # [batch, source, d]
+    memory_mask: object  # bool [batch, source], true where a row is real
+    state: list  # tensors [batch, d_i]: a summary of the whole
+
+
+@keras.saving.register_keras_serializable("kseq")
+class ImageEncoder(keras.layers.Layer):
+    """Pictures to one memory row a region: the backbone's map of features, each seen through one dense layer.
+
+        a_i = relu(W f_i + b) + p_i,  i = 1 … regions;  state = mean_i a_i
+
+    Xu et al. (2015, https://arxiv.org/abs/1502.03044, section 3.1.1) take f_i as it is; p_i says where region i is.
+
+    Args:
+        backbone: `keras.Model`, pixels 0…255 `[batch, height, width, 3]` → `[batch, h, w, d]`.
+        units: size of a memory row.
+        dropout: share of the features dropped in training.
+
+    Call arguments:
+        source: pictures `[batch, height, width, 3]`, or what `features` made of them, `[batch, regions, d]`.
+
+    Returns:
+        `Encoded`.
+    """
+
+    def __init__(self, backbone, units, *, dropout=0.0, **kwargs):
+        super().__init__(**kwargs)
+        self.backbone = backbone
+        self.units = units
+        self.dropout = layers.Dropout(dropout)
+        self.dense = layers.Dense(units, activation="relu")
+
+    def build(self, source_shape):
+        if len(source_shape) == 4:
+            _, height, width, depth = self.backbone.compute_output_shape(source_shape)
+            source_shape = (source_shape[0], height * width, depth)
+        self.dense.build(source_shape)
+        self.dropout.build(source_shape)
+        self.positions = self.add_weight((source_shape[1], self.units), "zeros", name="positions")
+
+    def call(self, source, training=None):
+        features = self.features(source, training) if len(source.shape) == 4 else source
+        memory = self.dense(self.dropout(features, training=training)) + self.positions
+        everywhere = ops.ones(ops.shape(memory)[:2], "bool")
+        return Encoded(memory, everywhere, [ops.mean(memory, axis=1)])
+
+    def features(self, pictures, training=None):
+        """The part below the first layer of the encoder's own: `[batch, h, w, 3]` → `[batch, regions, d]`."""
+        grid = self.backbone(pictures, training=training)
+        return ops.reshape(grid, (-1, grid.shape[1] * grid.shape[2], grid.shape[3]))
+
+    def get_config(self):
+        return super().get_config() | {
+            "backbone": keras.saving.serialize_keras_object(self.backbone),
+            "units": self.units,
+            "dropout": self.dropout.rate,
+        }
+
+    @classmethod
+    def from_config(cls, config):
+        return cls(keras.saving.deserialize_keras_object(config.pop("backbone")), **config)
+
+
+@keras.saving.register_keras_serializable("kseq")
+class ApplicationPixels(keras.layers.Layer):
+    """Pixels 0…255 as the named model of `keras.applications` was trained on them.
+
+    Args:
+        application: name of a class in `keras.applications`, as "ResNet50".
+    """
+
+    def __init__(self, application, **kwargs):
+        super().__init__(**kwargs)
+        self.application = application
+
+    def call(self, pictures):
+        return _application_module(self.application).preprocess_input(pictures)
+
+    def get_config(self):
+        return super().get_config() | {"application": self.application}
+
+
+def small_cnn(size, filters=(32, 64, 128)):
+    """A network to train from scratch on small pictures: `[batch, size, size, 3]` → `[batch, size/8, size/8, 2 d]`.
+
+    A kernel of 4 at a stride of 2 keeps each region's field of view, 22 pixels, centred on the region (one of 3 would
+    not), so that a picture of the attention shows what was looked at. There is no batch normalisation: captions of one
+    length come in one batch, and its statistics would tell how much there is to say.
+    """
+    pictures = keras.Input((size, size, 3))
+    x = layers.Rescaling(1 / 127.5, offset=-1)(pictures)
+    for width in filters:
+        x = layers.Conv2D(width, 4, strides=2, padding="same", activation="relu", kernel_initializer="he_normal")(x)
+    x = layers.Conv2D(2 * filters[-1], 1, activation="relu")(x)
+    return keras.Model(pictures, x, name="small_cnn")
+
+
+def make_backbone(name, *, size, weights=None, trainable="none"):
+    """A backbone by name.
+
+    Args:
+        name: "small", a class of `keras.applications`, or a Keras model file (`.keras`).
+        size: pictures are `[size, size, 3]`.
+        weights: for a class of `keras.applications`: "imagenet", a weights file, or None for random ones.
+        trainable: "none" is frozen, "all" is trained whole; the name of a layer trains that layer and all above it.
+
+    Returns:
+        `keras.Model`, pixels 0…255 → `[batch, h, w, d]`.
+
+    Raises:
+        ValueError: there is no such model, its weights cannot be had, it makes no map of features, or it has no
+            such layer.
+    """
+    if name == "small":
+        model = small_cnn(size)
+    elif name.endswith(".keras"):
+        model = _from_file(name)
+    else:
+        model = _from_applications(name, size, weights)
+    if len(model.output_shape) != 4:
+        raise ValueError(f"backbone {name!r} must give a map [h, w, d], it gives {model.output_shape[1:]}")
+    leaves = list(_leaves(model))
+    names = [layer.name for layer in leaves]
+    if trainable not in ("none", "all", *names):
+        shown = ", ".join(names[-8:])
+        raise ValueError(
+            f'trainable must be "none", "all" or a layer of {name!r} (the last: {shown}), got {trainable!r}'
+        )
+    first = {"none": len(names), "all": 0}.get(trainable)
+    first = names.index(trainable) if first is None else first
+    for i, layer in enumerate(leaves):
+        layer.trainable = i >= first
+    return model
+
+
+def _leaves(model):
+    """The layers of a model in order, those of the models inside it in their place."""
+    for layer in model.layers:
+        if isinstance(layer, keras.Model):
+            yield from _leaves(layer)
+        else:
+            yield layer
+
+
+def fingerprint(model):
+    """A string that changes when any weight of the model does."""
+    digest = hashlib.sha256()
+    for weight in model.weights:
+        digest.update(ops.convert_to_numpy(weight).tobytes())
+    return digest.hexdigest()
+
+
+def _from_file(path):
+    try:
+        loaded = keras.saving.load_model(path, compile=False)
+    except (OSError, ValueError) as error:
+        raise ValueError(f"backbone {path!r} is not a Keras model file that can be read: {error}") from None
+    model = keras.models.clone_model(loaded, clone_function=_servable, recursive=True)
+    model.set_weights(loaded.get_weights())
+    return model
+
+
+def _servable(layer):
+    """A copy of a layer whose name, and so the names of its variables, can stand in a SavedModel."""
+    name = layer.name if layer.name[0].isalnum() else f"layer{layer.name}"
+    return type(layer).from_config(layer.get_config() | {"name": name})
+
+
+def _from_applications(name, size, weights):
+    module = _application_module(name)
+    if module is None:
+        raise ValueError(f'backbone must be "small", a class of keras.applications or a .keras file, got {name!r}')
+    pictures = keras.Input((size, size, 3))
+    try:
+        trunk = getattr(module, name)(include_top=False, weights=weights, input_shape=(size, size, 3))
+    except Exception as error:  # Keras raises bare Exception where a download fails.
+        raise ValueError(f"weights {weights!r} of backbone {name!r} cannot be loaded: {error}") from None
+    return keras.Model(pictures, trunk(ApplicationPixels(name)(pictures)), name=name.lower())
+
+
+def _application_module(name):
+    """The submodule of `keras.applications` with the class and its `preprocess_input`."""
+    for _, module in inspect.getmembers(keras.applications, inspect.ismodule):
+        if inspect.isfunction(getattr(module, name, None)) and hasattr(module, "preprocess_input"):
+            return module
+    return None

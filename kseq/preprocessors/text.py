@@ -1,0 +1,84 @@
+"""Text to words and back; the same graph in training and in the SavedModel."""
+
+from collections import Counter
+from pathlib import Path
+
+import tensorflow as tf
+
+from kseq.errors import UserError
+from kseq.files import write_text
+
+PADDING, START, END, UNKNOWN = range(4)
+SPECIAL = ("<pad>", "<s>", "</s>", "<unk>")
+
+# Scripts that put no spaces between words: each character is a word of its own.
+_UNSPACED = r"\p{Han}\p{Hiragana}\p{Katakana}ー"
+
+
+class TextPreprocessor(tf.Module):
+    """Lower-case words without punctuation, the usual tokenisation of captions; Chinese and Japanese by character.
+
+    Args:
+        vocabulary: list of words; those of `SPECIAL` come first.
+        max_length: words kept of a text.
+    """
+
+    def __init__(self, vocabulary, max_length):
+        super().__init__()
+        if tuple(vocabulary[: len(SPECIAL)]) != SPECIAL:
+            raise UserError(f"a vocabulary begins with {', '.join(SPECIAL)}, this one with {vocabulary[:4]}")
+        self.vocabulary = list(vocabulary)
+        self.max_length = max_length
+        words = tf.constant(self.vocabulary)
+        ids = tf.range(len(self.vocabulary))
+        self._ids = tf.lookup.StaticHashTable(tf.lookup.KeyValueTensorInitializer(words, ids), UNKNOWN)
+        self._words = tf.Variable(words, trainable=False)
+
+    @classmethod
+    def adapt(cls, texts, *, max_length, size, min_count):
+        """Takes the words that stand at least `min_count` times in `texts`, at most `size`, the commonest first."""
+        counts = Counter(word for text in tokenize(texts) for word in text)
+        ranked = sorted((w for w, n in counts.items() if n >= min_count), key=lambda w: (-counts[w], w))
+        return cls([*SPECIAL, *ranked[: size - len(SPECIAL)]], max_length)
+
+    @classmethod
+    def load(cls, path, max_length):
+        """Reads a vocabulary that `save` wrote."""
+        return cls(Path(path).read_text(encoding="utf-8").splitlines(), max_length)
+
+    def save(self, path):
+        """Writes the vocabulary, a word a line, a word's id being its line counted from 0."""
+        write_text(path, "".join(f"{word}\n" for word in self.vocabulary))
+
+    def ids(self, texts):
+        """string `[batch]` → ragged int32 `[batch, (words)]`, without start and end."""
+        return tf.ragged.map_flat_values(self._ids.lookup, split(texts))[:, : self.max_length]
+
+    def sentences(self, texts):
+        """list of texts → list of lists of ids, each from start to end."""
+        return [[START, *ids, END] for ids in self.ids(tf.constant(texts)).to_list()]
+
+    def words(self, ids):
+        """A sequence of ids up to the end → list of words."""
+        return [self.vocabulary[i] for i in ids if i > END]
+
+    def text(self, ids):
+        """int `[..., time]`, 0 after the end → string `[...]`: the words up to the end, as a person writes them."""
+        words = tf.gather(self._words, ids)
+        joined = tf.strings.reduce_join(tf.where(ids > UNKNOWN, words, ""), axis=-1, separator=" ")
+        joined = tf.strings.regex_replace(joined, rf" *([{_UNSPACED}]) *", r"\1")
+        return tf.strings.strip(tf.strings.regex_replace(joined, " +", " "))
+
+
+def split(texts):
+    """string `[batch]` → ragged string `[batch, (words)]`."""
+    texts = tf.strings.lower(texts, encoding="utf-8")
+    texts = tf.strings.regex_replace(texts, "['’]", "")
+    texts = tf.strings.regex_replace(texts, r"[\p{P}\p{S}]", " ")
+    texts = tf.strings.regex_replace(texts, f"([{_UNSPACED}])", r" \1 ")
+    return tf.strings.split(texts)
+
+
+def tokenize(texts):
+    """list of texts → list of lists of words."""
+    return [[word.decode() for word in words] for words in split(tf.constant(list(texts))).to_list()]

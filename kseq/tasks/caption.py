@@ -1,0 +1,281 @@
+"""Captions for pictures: Show, Attend and Tell (Xu et al., 2015, https://arxiv.org/abs/1502.03044).
+
+python -m kseq.tasks.caption --help
+"""
+
+import functools
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from pydantic import Field
+from tqdm import tqdm
+
+import kseq
+from kseq.config import Config
+from kseq.errors import UserError
+from kseq.tasks import runner
+from kseq.tasks.schema import SamplerConfig, TrainingConfig
+from kseq.tasks.task import Task
+
+SHOWN = 4  # pictures of the dev split that `predict` shows when it is given none
+
+# The parts are named through `kseq`, which imports them, and TensorFlow, when they are needed: `--help` and a wrong
+# config answer at once.
+
+
+class DataConfig(Config):
+    """Which pictures and captions, and how they are read."""
+
+    source: str = "toy:shapes"
+    train: str = "train"
+    dev: str = "dev"
+    fields: dict[str, str] = Field({"image": "image", "caption": "caption"})
+    train_count: int = Field(0, ge=0, description="at most so many pictures; 0 is all")
+    dev_count: int = Field(0, ge=0)
+    on_error: Literal["stop", "skip"] = "stop"
+    image_size: int = Field(64, ge=32, le=1024)
+    max_length: int = Field(20, ge=1, le=200, description="words of a caption; the rest is cut off")
+    vocabulary_size: int = Field(10_000, ge=5)
+    min_count: int = Field(1, ge=1)
+    buckets: int = Field(3, ge=1, le=20)
+    cache: str = "runs/cache"
+
+
+class EncoderConfig(Config):
+    """What sees the pictures."""
+
+    backbone: str = "small"
+    weights: str = ""
+    trainable: str = "all"
+    units: int = Field(128, ge=1)
+    dropout: float = Field(0.0, ge=0, lt=1)
+
+
+class ModelConfig(Config):
+    """What reads the memory and writes the words."""
+
+    cell: Literal["rnn", "lstm", "gru"] = "lstm"
+    decoder: Literal["bahdanau", "luong"] = "bahdanau"
+    attention: Literal["bahdanau", "luong", "dot"] = "bahdanau"
+    units: int = Field(128, ge=1)
+    attention_units: int = Field(128, ge=1)
+    embedding_size: int = Field(64, ge=1)
+    gate: bool = True
+    deep_output: bool = True
+    dropout: float = Field(0.0, ge=0, lt=1)
+    alignment_penalty: float = Field(0.0, ge=0)
+    encoder: EncoderConfig = EncoderConfig()
+
+
+class CaptionConfig(Config):
+    """One captioning experiment."""
+
+    seed: int = Field(0, ge=0)
+    data: DataConfig = DataConfig()
+    model: ModelConfig = ModelConfig()
+    training: TrainingConfig = TrainingConfig()
+    sampler: SamplerConfig = SamplerConfig(width=3)
+
+
+class Caption(Task):
+    """Pictures in, sentences out."""
+
+    name = "caption"
+    Config = CaptionConfig
+    monitor = "bleu_4"
+    raw = ("image",)
+
+    def prepare(self):
+        data = self.config.data
+        self.train_pictures = self.pictures(data.train, data.train_count)
+        self.text = kseq.preprocessors.TextPreprocessor.adapt(
+            [caption for picture in self.train_pictures for caption in picture.captions],
+            max_length=data.max_length,
+            size=data.vocabulary_size,
+            min_count=data.min_count,
+        )
+        self.text.save(self.workdir / "vocabulary.txt")
+        self.model = self.build()
+
+    def load(self, weights):
+        self.text = kseq.preprocessors.TextPreprocessor.load(
+            self.workdir / "vocabulary.txt", self.config.data.max_length
+        )
+        self.model = self.build()
+        kseq.training.load_variables(weights, self.model.weights)
+
+    def build(self):
+        """The model of the config, with new weights."""
+        config, size = self.config.model, self.config.data.image_size
+        self.image = kseq.preprocessors.ImagePreprocessor(size)
+        encoder = config.encoder
+        try:
+            backbone = kseq.models.make_backbone(
+                encoder.backbone, size=size, weights=encoder.weights or None, trainable=encoder.trainable
+            )
+        except ValueError as error:
+            raise UserError(f"model.encoder: {error}") from None
+        cell = kseq.layers.CELLS[config.cell](config.units)
+        sized = [config.attention_units] if config.attention == "bahdanau" else []
+        extras = {"gate": config.gate, "deep_output": config.deep_output} if config.decoder == "bahdanau" else {}
+        model = kseq.models.Seq2Seq(
+            kseq.models.ImageEncoder(backbone, encoder.units, dropout=encoder.dropout),
+            kseq.layers.DenseBridge(cell.state_size),
+            kseq.layers.DECODERS[config.decoder](cell, kseq.layers.ATTENTIONS[config.attention](*sized), **extras),
+            len(self.text.vocabulary),
+            embedding_size=config.embedding_size,
+            dropout=config.dropout,
+            alignment_penalty=config.alignment_penalty,
+        )
+        model({"source": np.zeros((1, size, size, 3), "float32"), "tokens": np.zeros((1, 1), "int32")})
+        return model
+
+    def pictures(self, split, count):
+        """The pictures of a split, not yet read."""
+        data = self.config.data
+        return kseq.data.read_pictures(
+            data.source, split, fields=data.fields, count=count, size=data.image_size, seed=self.config.seed
+        )
+
+    def sources(self, pictures, split):
+        """What the model takes of each picture, and the pictures that have it; computed once, then read from disk.
+
+        That is the features where the backbone is frozen, else the pixels.
+        """
+        encoder = self.config.model.encoder
+        key, compute, title = (
+            [f"pixels {self.config.data.image_size}"],
+            self.image.decode,
+            f"pixels of {split}",
+        )
+        if encoder.trainable == "none":
+            key += [encoder.backbone, kseq.models.fingerprint(self.model.encoder.backbone)]
+            compute, title = self.features, f"features of {split}"
+        folder, skip = Path(self.config.data.cache), self.config.data.on_error == "skip"
+        return kseq.data.stored(folder, key, pictures, compute, title=title, skip=skip)
+
+    def features(self, pictures):
+        """float16 `[n, regions, d]` of the frozen backbone."""
+        grid = self.model.encoder.backbone.predict_on_batch(self.image.decode(pictures).astype("float32"))
+        return grid.reshape(len(grid), -1, grid.shape[-1]).astype("float16")
+
+    def batches(self, clock):
+        training = self.config.training
+        sources, pictures = self.sources(self.train_pictures, self.config.data.train)
+        pairs = [(row, caption) for row, picture in enumerate(pictures) for caption in picture.captions]
+        rows, captions = zip(*pairs, strict=True)
+        batches = kseq.data.shuffled_batches(
+            rows,
+            self.text.sentences(captions),
+            batch_size=training.batch_size,
+            buckets=self.config.data.buckets,
+            seed=self.config.seed,
+            clock=clock,
+            full=training.xla,
+        )
+        return kseq.data.teacher_forced(batches, sources)
+
+    def loss(self):
+        return kseq.losses.TokenCrossentropy(self.config.training.label_smoothing)
+
+    @functools.cached_property
+    def dev(self):
+        """(sources, pictures) of the dev split."""
+        data = self.config.data
+        return self.sources(self.pictures(data.dev, data.dev_count), data.dev)
+
+    @functools.cached_property
+    def greedy(self):
+        return self.generator(kseq.samplers.Greedy())
+
+    @functools.cached_property
+    def best(self):
+        """The sampler of the config."""
+        config = self.config.sampler
+        if config.width == 1:
+            return self.greedy
+        return self.generator(kseq.samplers.Beam(config.width, length_penalty=config.length_penalty))
+
+    def generator(self, sampler):
+        """A `tf.function` from what the model takes of pictures to `Hypotheses`."""
+        words = kseq.preprocessors
+        return kseq.samplers.compiled(
+            sampler,
+            self.model.encode,
+            self.model.step,
+            start=words.START,
+            end=words.END,
+            max_length=self.config.data.max_length + 1,
+            forbidden=(words.PADDING, words.START, words.UNKNOWN),
+        )
+
+    def generate(self, sampler, title):
+        """The words, scores and alignments of the first hypothesis for each picture of the dev split."""
+        sources, pictures = self.dev
+        size = 100
+        parts = []
+        for first in tqdm(range(0, len(pictures), size), desc=title, unit_scale=size, unit=" pictures", disable=None):
+            found = sampler(np.asarray(sources[first : first + size], "float32"))
+            parts.append([np.asarray(x[:, 0]) for x in (found.ids, found.scores, found.alignments)])
+        ids, scores, alignments = (np.concatenate(x) for x in zip(*parts, strict=True))
+        return [self.text.words(row) for row in ids], scores, alignments
+
+    @functools.cached_property
+    def references(self):
+        """For each picture of the dev split, its captions in the tokens that are scored."""
+        _, pictures = self.dev
+        return [[" ".join(words) for words in kseq.preprocessors.tokenize(p.captions)] for p in pictures]
+
+    def validate(self):
+        words, _, _ = self.generate(self.greedy, "captions of dev")
+        return {"bleu_4": kseq.metrics.bleu([" ".join(text) for text in words], self.references)["bleu_4"]}
+
+    def evaluate(self):
+        words, scores, alignments = self.generate(self.best, "captions of dev")
+        _, pictures = self.dev
+        texts = [" ".join(text) for text in words]
+        metrics = kseq.metrics.bleu(texts, self.references)
+        metrics["exact_match"] = kseq.metrics.exact_match(texts, self.references)
+        boxes = [picture.boxes for picture in pictures]
+        if any(map(len, boxes)):
+            metrics["pointing"] = kseq.metrics.pointing(words, alignments, boxes, kseq.data.toy.OBJECT_WORDS)
+        rows = [
+            {
+                "id": p.id,
+                "prediction": text,
+                "score": float(score),
+                "exact": text in references,
+                "references": references,
+            }
+            for p, text, score, references in zip(pictures, texts, scores, self.references, strict=True)
+        ]
+        return metrics, rows
+
+    def answer(self, image):
+        found = self.best(self.image.features(image))
+        return {"text": self.text.text(found.ids[:, 0]), "score": found.scores[:, 0]}
+
+    def parts(self):
+        return [self.model, self.text, self.image]
+
+    def predict(self, inputs, folder):
+        pictures = [kseq.data.picture_file(path) for path in inputs]
+        if not pictures:
+            _, known = self.dev
+            pictures = known[:: max(1, len(known) // SHOWN)][:SHOWN]
+        for picture in pictures:
+            pixels = self.image.decode([picture])
+            found = self.best(pixels.astype("float32"))
+            words, looks = self.text.words(np.asarray(found.ids)[0, 0]), np.asarray(found.alignments)[0, 0]
+            text = self.text.text(found.ids[0, 0]).numpy().decode()
+            figure = kseq.plots.picture_alignment(pixels[0], words, looks, title=text)
+            kseq.plots.save(figure, folder / f"{Path(picture.id).stem}.png")
+            yield f"{picture.id}: {text}"
+
+    def example(self):
+        return {"image": self.dev[1][0].read()}
+
+
+if __name__ == "__main__":
+    runner.main(Caption)

@@ -1,0 +1,72 @@
+"""The record of a task: rows of `results.csv` and samples, written by the program and never typed."""
+
+import csv
+import datetime
+import io
+import os
+import platform
+import re
+import subprocess
+from pathlib import Path
+
+import kseq
+from kseq.errors import UserError
+
+COLUMNS = ("date", "commit", "config", "seed", "machine", "minutes", "split", "metric", "value")
+SAMPLES = 20
+
+
+def append_results(run, name, metrics, seconds):
+    """Appends a row a metric to `tasks/<task>/results.csv` below the current folder."""
+    path = _card(run) / "results.csv"
+    text = path.read_text(encoding="utf-8") if path.exists() else ",".join(COLUMNS) + "\n"
+    added = io.StringIO()
+    writer = csv.writer(added, lineterminator="\n")
+    today = datetime.date.today().isoformat()
+    for metric, value in metrics.items():
+        row = [today, commit(), name, run.config.seed, machine(), round(seconds / 60, 1), run.config.data.dev, metric]
+        writer.writerow([*row, f"{value:.4f}"])
+    kseq.files.write_text(path, text + added.getvalue())
+    print(f"recorded in {path}", flush=True)
+
+
+def write_samples(run, name, rows):
+    """Writes `SAMPLES` predictions, evenly spread over the split, and four pictures of the attention to the card."""
+    folder = _card(run) / "samples"
+    chosen = rows[:: max(1, len(rows) // SAMPLES)][:SAMPLES]
+    lines = [f"# {name}: {len(chosen)} of {len(rows)} predictions, evenly spread over {run.config.data.dev}", ""]
+    lines += ["| | id | prediction | a reference |", "|---|---|---|---|"]
+    for row in chosen:
+        lines.append(f"| {'=' if row['exact'] else '≠'} | {row['id']} | {row['prediction']} | {row['references'][0]} |")
+    lines += ["", "= the prediction is one of the references, word for word; ≠ it is not.", ""]
+    kseq.files.write_text(folder / f"{name}.md", "\n".join(lines))
+    for line in run.predict((), folder / name):
+        print(line, flush=True)
+
+
+def _card(run):
+    folder = Path("tasks", run.name)
+    if not folder.is_dir():
+        raise UserError(f"--record writes to {folder}, which is not here; run it from the project's root")
+    return folder
+
+
+def machine():
+    """The processor's name and how many of it there are, and the GPUs'."""
+    try:
+        found = re.search(r"model name\s*:\s*(.+)", Path("/proc/cpuinfo").read_text())
+    except OSError:
+        found = None
+    return f"{found[1] if found else platform.processor() or platform.machine()}, {os.cpu_count()} cores"
+
+
+def commit():
+    """The commit of the checkout that kseq runs from, with "-dirty" when it was changed; None outside a checkout."""
+    root = Path(kseq.__file__).parents[1]
+    if not (root / ".git").exists():
+        return None
+    command = ["git", "-C", str(root), "describe", "--always", "--dirty", "--abbrev=12"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return None

@@ -1,0 +1,75 @@
+"""The questions that every task answers."""
+
+import abc
+
+
+class Task(abc.ABC):
+    """A model, its data and its words, from raw files to raw answers.
+
+    `kseq.tasks.runner` asks the questions; the answers know nothing of flags.
+
+    Args:
+        config: of the task's `Config`, already valid.
+        workdir: `Path` of the folder of the run.
+
+    Attributes:
+        name: of the task, its configs and its card.
+        monitor: the metric that decides which weights are best, larger is better.
+        raw: names of the inputs of `answer`.
+        model: `keras.Model`, after `prepare` or `load`.
+    """
+
+    name: str
+    Config: type
+    monitor: str
+    raw: tuple[str, ...]
+
+    def __init__(self, config, workdir):
+        self.config = config
+        self.workdir = workdir
+        self.model = None
+
+    @abc.abstractmethod
+    def prepare(self):
+        """Reads the training data, writes to the workdir what serving needs of them, and builds the model."""
+
+    @abc.abstractmethod
+    def load(self, weights):
+        """Builds the model from what `prepare` wrote, with the weights in the file."""
+
+    @abc.abstractmethod
+    def batches(self, clock):
+        """`tf.data.Dataset` of one training epoch: (inputs, targets, sample weights)."""
+
+    @abc.abstractmethod
+    def loss(self):
+        """`keras.losses.Loss`."""
+
+    @abc.abstractmethod
+    def validate(self):
+        """{metric: number} of what the model generates for the dev split, quickly."""
+
+    @abc.abstractmethod
+    def evaluate(self):
+        """({metric: number}, list of {…} a row for each example of the dev split)."""
+
+    @abc.abstractmethod
+    def predict(self, inputs, folder):
+        """Yields a line of text for each input, and writes to `folder` what there is to be seen of it."""
+
+    @abc.abstractmethod
+    def answer(self, **raw):
+        """Tensors of strings → {"text": string, "score": float32}, in TensorFlow alone: what a SavedModel serves."""
+
+    def ask(self, example):
+        """`answer` for one raw example, {input: bytes}, as plain values."""
+        answers = self.answer(**{name: [value] for name, value in example.items()})
+        return {"text": answers["text"][0].numpy().decode(), "score": float(answers["score"][0])}
+
+    @abc.abstractmethod
+    def parts(self):
+        """The objects with weights or tables that `answer` uses."""
+
+    @abc.abstractmethod
+    def example(self):
+        """One raw input, to ask an exported model."""

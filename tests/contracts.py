@@ -1,0 +1,213 @@
+"""Every public layer: how to make one, and what to call it with. `test_contracts` holds each row to the same rules."""
+
+import contextlib
+import functools
+import inspect
+from collections.abc import Callable
+from typing import NamedTuple
+
+import keras
+import numpy as np
+import reference
+import tensorflow as tf
+
+import kseq.layers
+import kseq.models
+from kseq.layers import (
+    BahdanauAttention,
+    BahdanauDecoder,
+    Bidirectional,
+    DenseBridge,
+    DotAttention,
+    GRUCell,
+    LSTMCell,
+    LuongAttention,
+    LuongDecoder,
+    Recurrent,
+    RNNCell,
+)
+from kseq.models import ImageEncoder, Seq2Seq
+
+UNITS = 4
+
+
+class Contract(NamedTuple):
+    """One way to make a layer, with as many arguments off their defaults as one way allows."""
+
+    make: Callable[[], keras.layers.Layer]
+    inputs: Callable[[int, int], dict]  # (batch, time) → the arguments of `call`
+    float32_output: bool = False  # whether the outputs are float32 under every policy
+
+
+def normal(*shape, seed=0):
+    return np.random.default_rng(seed).normal(size=shape).astype("float32")
+
+
+def randomise(layer, seed=0):
+    """Gives each weight of a built layer random values: equal constants would hide swapped gates."""
+    rng = np.random.default_rng(seed)
+    for weight in layer.weights:
+        weight.assign(0.5 * rng.normal(size=weight.shape))
+    return layer
+
+
+def lengths_mask(lengths, time):
+    """bool `[batch, time]`, true in the first `lengths[b]` places of row b."""
+    return np.arange(time) < np.array(lengths)[:, None]
+
+
+@contextlib.contextmanager
+def dtype_policy(name):
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(name)
+    try:
+        yield
+    finally:
+        keras.config.set_dtype_policy(before)
+
+
+def cell_oracle(cell, *more_rows):
+    """`reference`'s step (x, states) → states with the weights of a built cell.
+
+    `more_rows` are kernels of a decoder that stand below the cell's: x is then [y; what the decoder feeds].
+    """
+    W = np.concatenate([cell.kernel, *more_rows])
+    U, b = cell.recurrent_kernel, cell.bias
+    if isinstance(cell, RNNCell):
+        return functools.partial(reference.rnn_step, W=np.asarray(W), U=np.asarray(U), b=np.asarray(b))
+    step, letters, more = reference.lstm_step, "fico", {}
+    if isinstance(cell, GRUCell):
+        step, letters = reference.gru_step, "zrn"
+        if cell.reset_after:
+            step, more = reference.gru_reset_after_step, {"b_u": np.asarray(cell.recurrent_bias)}
+    W, U, b = (reference.cut(weight, letters) for weight in (W, U, b))
+    return functools.partial(step, W=W, U=U, b=b, **more)
+
+
+def attention_oracle(attention):
+    """`reference`'s (query, memory, mask) → context, alignment with the weights of a built mechanism."""
+    if isinstance(attention, BahdanauAttention):
+        W, U, v = attention.query_kernel, attention.memory_kernel, attention.scale
+        score = functools.partial(reference.additive_score, W=np.asarray(W), U=np.asarray(U), v=np.asarray(v))
+    elif isinstance(attention, LuongAttention):
+        score = functools.partial(reference.general_score, W=np.asarray(attention.memory_kernel))
+    else:
+        score = reference.dot_score
+    return functools.partial(reference.attend, score)
+
+
+def tiny_backbone():
+    """`[batch, 8, 8, 3]` → `[batch, 2, 2, 3]`."""
+    pictures = keras.Input((8, 8, 3))
+    return keras.Model(pictures, keras.layers.Conv2D(3, 4, strides=4)(pictures))
+
+
+def tiny_seq2seq(decoder="bahdanau", **options):
+    """An encoder of four regions of three features, sentences over eleven words."""
+    cell, attention = LSTMCell(UNITS), BahdanauAttention(3)
+    makers = {
+        "bahdanau": lambda: BahdanauDecoder(cell, attention, gate=True, deep_output=True),
+        "luong": lambda: LuongDecoder(cell, attention),
+    }
+    encoder = ImageEncoder(tiny_backbone(), 5)
+    return Seq2Seq(encoder, DenseBridge(cell.state_size), makers[decoder](), 11, embedding_size=3, **options)
+
+
+def _states(n):
+    return lambda batch: [normal(batch, UNITS, seed=k) for k in range(1, n + 1)]
+
+
+def _cell_inputs(n):
+    return lambda batch, time: {"inputs": normal(batch, 3), "states": _states(n)(batch)}
+
+
+def _attention_inputs(batch, time):
+    return {
+        "query": normal(batch, UNITS),
+        "memory": normal(batch, time, UNITS, seed=1),
+        "memory_mask": lengths_mask([time, *[1 + b % time for b in range(1, batch)]], time),
+    }
+
+
+def _sequence_inputs(batch, time):
+    lengths = [time, *[b % time for b in range(1, batch)]]
+    return {"inputs": normal(batch, time, 3), "mask": lengths_mask(lengths, time)}
+
+
+def _decoder_inputs(n):
+    return lambda batch, time: {
+        "inputs": normal(batch, time, 3),
+        "memory": normal(batch, time + 1, 5, seed=4),
+        "memory_mask": lengths_mask([time + 1, *[b % time for b in range(1, batch)]], time + 1),
+        "initial_state": _states(n)(batch),
+    }
+
+
+def _seq2seq_inputs(batch, time):
+    tokens = np.random.default_rng(0).integers(1, 11, (batch, time)).astype("int32")
+    return {"inputs": {"source": normal(batch, 8, 8, 3), "tokens": tokens}}
+
+
+_INITIALIZERS = {"kernel_initializer": "he_normal", "recurrent_initializer": "glorot_normal"}
+
+CONTRACTS = {
+    "RNNCell": Contract(lambda: RNNCell(UNITS, **_INITIALIZERS), _cell_inputs(1)),
+    "LSTMCell": Contract(lambda: LSTMCell(UNITS, forget_bias=0.5, **_INITIALIZERS), _cell_inputs(2)),
+    "GRUCell": Contract(lambda: GRUCell(UNITS), _cell_inputs(1)),
+    "GRUCell-reset_after": Contract(lambda: GRUCell(UNITS, reset_after=True, **_INITIALIZERS), _cell_inputs(1)),
+    "BahdanauAttention": Contract(lambda: BahdanauAttention(3), _attention_inputs),
+    "LuongAttention": Contract(LuongAttention, _attention_inputs),
+    "DotAttention": Contract(DotAttention, _attention_inputs),
+    "DenseBridge": Contract(
+        lambda: DenseBridge([2, 3]), lambda batch, time: {"states": [normal(batch, 4), normal(batch, 5, seed=1)]}
+    ),
+    "Recurrent": Contract(lambda: Recurrent(LSTMCell(UNITS), reverse=True, return_state=True), _sequence_inputs),
+    "Bidirectional": Contract(
+        lambda: Bidirectional(Recurrent(GRUCell(UNITS), return_state=True), merge="mean"), _sequence_inputs
+    ),
+    "BahdanauDecoder": Contract(
+        lambda: BahdanauDecoder(LSTMCell(UNITS), BahdanauAttention(3), gate=True, deep_output=True),
+        _decoder_inputs(2),
+    ),
+    "LuongDecoder": Contract(
+        lambda: LuongDecoder(GRUCell(UNITS, reset_after=True), LuongAttention()), _decoder_inputs(1)
+    ),
+    "LuongDecoder-not_fed": Contract(
+        lambda: LuongDecoder(RNNCell(UNITS), LuongAttention(), input_feeding=False), _decoder_inputs(1)
+    ),
+    "ImageEncoder": Contract(
+        lambda: ImageEncoder(tiny_backbone(), 5, dropout=0.1), lambda batch, time: {"source": normal(batch, 8, 8, 3)}
+    ),
+    "Seq2Seq": Contract(
+        lambda: tiny_seq2seq("luong", dropout=0.1, alignment_penalty=0.2), _seq2seq_inputs, float32_output=True
+    ),
+}
+
+
+def public_layers():
+    """The concrete Keras layers among the public names of the layers and the models."""
+    names = [getattr(module, name) for module in (kseq.layers, kseq.models) for name in module.__all__]
+    classes = [x for x in names if inspect.isclass(x) and issubclass(x, keras.layers.Layer)]
+    return [x for x in classes if not inspect.isabstract(x)]
+
+
+@functools.cache
+def functional_model(name):
+    """The row's layer in a functional model from a list of tensors to a list, with random weights, batch and time unknown.
+
+    Made once: no test may change it.
+    """
+    make, inputs, _ = CONTRACTS[name]
+
+    def symbol(small, large):
+        shape = [a if a == b else None for a, b in zip(small.shape, large.shape, strict=True)]
+        return keras.Input(batch_shape=shape, dtype=str(small.dtype))
+
+    symbols = keras.tree.map_structure(symbol, inputs(2, 3), inputs(3, 4))
+    outputs = make()(**symbols)
+    return randomise(keras.Model(keras.tree.flatten(symbols), keras.tree.flatten(outputs)))
+
+
+def flat_inputs(name, batch, time):
+    """What `functional_model(name)` is called with."""
+    return keras.tree.map_structure(tf.constant, keras.tree.flatten(CONTRACTS[name].inputs(batch, time)))

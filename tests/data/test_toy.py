@@ -1,0 +1,181 @@
+"""Tests of the generated picture-caption data against its own pixels and a second reading of its captions."""
+
+import io
+import itertools
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from kseq.data import toy
+
+PIXELS = {"small": (10, 15), "large": (18, 25)}
+
+# Analytic, for a shape that fills its box: covered share of the box, share of that in the upper half, and
+# whether the middle is covered. They tell the six shapes apart.
+MOMENTS = {
+    "circle": (0.785, 0.5, 1),
+    "square": (1.0, 0.5, 1),
+    "triangle": (0.5, 0.25, 1),
+    "star": (0.36, 0.51, 1),
+    "cross": (0.556, 0.5, 1),
+    "ring": (0.589, 0.5, 0),
+}
+
+
+@pytest.fixture(scope="module")
+def examples():
+    return list(toy.shapes("train", 400)) + list(toy.shapes("dev", 200))
+
+
+def read(example):
+    """Returns the relation (None for one object) and the objects as (size, colour, shape)."""
+    (caption,) = example["captions"]
+    relation = next((r for r in (" left of ", " above ") if r in caption), None)
+    objects = [phrase.split() for phrase in (caption.split(relation) if relation else [caption])]
+    assert all(article == "a" for article, *_ in objects)
+    return relation, [tuple(words) for _, *words in objects]
+
+
+def decode(example):
+    return np.asarray(Image.open(io.BytesIO(example["image"])), float)
+
+
+def foreground(pixels):
+    """Returns where the picture is strongly coloured: its background is nearly grey, its palette is not."""
+    return np.ptp(pixels, axis=-1) > 60
+
+
+def test_same_arguments_give_the_same_examples_and_a_longer_count_extends_a_shorter():
+    short, again, long = (list(toy.shapes("dev", count, seed=3)) for count in (20, 20, 30))
+    assert len(short) == 20 and len(long) == 30
+    for a, b, c in zip(short, again, long[:20], strict=True):
+        assert a["id"] == b["id"] == c["id"]
+        assert a["image"] == b["image"] == c["image"]
+        assert a["captions"] == b["captions"] == c["captions"]
+        np.testing.assert_array_equal(a["boxes"], b["boxes"])
+        np.testing.assert_array_equal(a["boxes"], c["boxes"])
+
+
+def test_ids_name_split_and_index():
+    assert [example["id"] for example in toy.shapes("train", 2)] == ["train-00000", "train-00001"]
+
+
+def test_seed_and_split_give_different_pictures():
+    streams = [toy.shapes("train", 20), toy.shapes("train", 20, seed=1), toy.shapes("dev", 20)]
+    images = [example["image"] for stream in streams for example in stream]
+    assert len(set(images)) == 60
+
+
+def test_captions_do_not_depend_on_the_size():
+    small, large = (list(toy.shapes("train", 20, size=size)) for size in (48, 96))
+    assert [example["captions"] for example in small] == [example["captions"] for example in large]
+
+
+def test_no_caption_is_in_both_splits(monkeypatch):
+    monkeypatch.setattr(toy, "_draw", lambda rng, kinds, boxes, size: np.zeros([1, 1, 3], np.uint8))
+    # The smallest possible language, so that thousands of draws meet nearly every caption.
+    monkeypatch.setattr(toy, "_KINDS", toy._KINDS[:12])
+    train, dev = ({e["captions"][0] for e in toy.shapes(split, 2000)} for split in ("train", "dev"))
+    assert not train & dev
+    pairs = [{c for c in captions if c.count(" a ") == 1} for captions in (train, dev)]
+    assert 0.05 < len(pairs[1]) / 288 < 0.16 and len(pairs[0]) + len(pairs[1]) > 280
+    assert all(" a " in caption for caption in dev)
+
+
+def test_numbers_of_objects(examples):
+    train = [len(example["boxes"]) for example in examples[:400]]
+    dev = [len(example["boxes"]) for example in examples[400:]]
+    np.testing.assert_allclose(np.bincount(train, minlength=4) / 400, [0, 0.16, 0.59, 0.25], atol=0.06)
+    np.testing.assert_allclose(np.bincount(dev, minlength=4) / 200, [0, 0, 0.7, 0.3], atol=0.08)
+
+
+def test_distinct_captions_counts_every_sentence():
+    kinds = list(itertools.product(toy.SIZES, toy.COLOURS, toy.SHAPES))
+    expected = len(kinds) + 2 * len(kinds) ** 2 + 2 * len(kinds) ** 3
+    assert toy.distinct_captions() == expected > 10_000
+
+
+def test_captions_use_the_public_words(examples):
+    seen = {words for example in examples for words in read(example)[1]}
+    for position, allowed in enumerate((toy.SIZES, toy.COLOURS, toy.SHAPES)):
+        assert {words[position] for words in seen} == set(allowed)
+    assert set(toy.SHAPES) == toy.OBJECT_WORDS
+
+
+def test_palette_colours_are_far_apart():
+    for a, b in itertools.combinations(toy.COLOURS.values(), 2):
+        assert np.linalg.norm(np.subtract(a, b)) > 90  # jitter moves a colour by at most 21
+
+
+def test_boxes_are_those_of_the_caption(examples):
+    for example in examples:
+        relation, objects = read(example)
+        boxes = example["boxes"]
+        assert boxes.dtype == np.float32 and boxes.shape == (len(objects), 4)
+        assert boxes.min() > 0 and boxes.max() < 1
+        for (size, _, _), extent in zip(objects, 64 * (boxes[:, 2:] - boxes[:, :2]), strict=True):
+            assert PIXELS[size][0] < extent.min() and extent.max() < PIXELS[size][1]
+        for a, b in itertools.combinations(boxes, 2):
+            assert (np.maximum(a[:2], b[:2]) > np.minimum(a[2:], b[2:])).any()
+        if relation:
+            centres = (boxes[:, :2] + boxes[:, 2:]) / 2
+            along, across = centres.T if relation == " above " else centres.T[::-1]
+            assert np.diff(along).min() > 2 * np.ptp(across)
+
+
+def test_every_box_holds_its_object_and_nothing_is_outside(examples):
+    for example in examples:
+        pixels = decode(example)
+        coloured = foreground(pixels)
+        for (_, colour, _), box in zip(read(example)[1], 64 * example["boxes"], strict=True):
+            top, left = np.floor(box[:2]).astype(int)
+            bottom, right = np.ceil(box[2:]).astype(int)
+            rows, columns = np.nonzero(coloured[top:bottom, left:right])
+            # A tip of less than a pixel's width is too pale to count.
+            assert rows.min() <= 3 and columns.min() <= 3
+            assert rows.max() >= bottom - top - 4 and columns.max() >= right - left - 4
+            median = np.median(pixels[top:bottom, left:right][rows, columns], axis=0)
+            assert min(toy.COLOURS, key=lambda c: np.linalg.norm(median - toy.COLOURS[c])) == colour
+            coloured[top:bottom, left:right] = False
+        assert not coloured.any()
+
+
+def test_shapes_are_told_apart_by_their_pixels(examples):
+    """Oracle: areas of the figures by geometry, on the opacity that the colour of a pixel implies."""
+    for example in examples:
+        pixels = decode(example)
+        for (_, _, shape), box in zip(read(example)[1], 64 * example["boxes"], strict=True):
+            top, left = np.floor(box[:2]).astype(int)
+            bottom, right = np.ceil(box[2:]).astype(int)
+            patch = np.ptp(pixels[top:bottom, left:right], axis=-1)
+            pale = np.median(np.ptp(pixels, axis=-1))
+            opacity = ((patch - pale) / (np.percentile(patch, 95) - pale)).clip(0, 1)
+            middle = (box[0] + box[2]) / 2 - top
+            above = (middle - np.arange(bottom - top)).clip(0, 1)[:, None]
+            row, column = int(middle), int((box[1] + box[3]) / 2 - left)
+            found = (
+                opacity.sum() / np.prod(box[2:] - box[:2]),
+                (opacity * above).sum() / opacity.sum(),
+                opacity[row, column],
+            )
+            distance = {name: np.abs(np.subtract(found, moments)).sum() for name, moments in MOMENTS.items()}
+            assert min(distance, key=distance.get) == shape, (example["captions"], found)
+
+
+@pytest.mark.parametrize("size", [32, 64, 100])
+def test_picture_is_an_rgb_png_of_the_size(size):
+    for example in toy.shapes("train", 5, size=size):
+        picture = Image.open(io.BytesIO(example["image"]))
+        assert (picture.format, picture.mode, picture.size) == ("PNG", "RGB", (size, size))
+
+
+def test_bad_arguments_raise_at_the_call():
+    with pytest.raises(ValueError, match=r"split must be one of \('train', 'dev'\), got 'test'"):
+        toy.shapes("test", 1)
+    with pytest.raises(ValueError, match="count must be at least 0, got -1"):
+        toy.shapes("train", -1)
+    with pytest.raises(ValueError, match="size must be at least 32, got 31"):
+        toy.shapes("train", 1, size=31)
+    with pytest.raises(ValueError, match="seed must be at least 0, got -2"):
+        toy.shapes("train", 1, seed=-2)

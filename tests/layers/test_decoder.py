@@ -1,0 +1,198 @@
+"""Decoders against NumPy, and their steps against the whole; the padding of a memory cannot leak."""
+
+import functools
+
+import keras
+import numpy as np
+import pytest
+import reference
+import tensorflow as tf
+from contracts import UNITS, attention_oracle, cell_oracle, lengths_mask, normal, randomise
+
+from kseq.layers import (
+    DECODERS,
+    BahdanauAttention,
+    BahdanauDecoder,
+    DotAttention,
+    GRUCell,
+    LSTMCell,
+    LuongAttention,
+    LuongDecoder,
+    RNNCell,
+)
+
+BATCH, TIME, DEPTH, SOURCE, MEMORY_DEPTH = 3, 3, 2, 4, 5
+MASK = lengths_mask([4, 2, 1], SOURCE)
+
+MAKERS = {
+    "bahdanau": lambda: BahdanauDecoder(GRUCell(UNITS), BahdanauAttention(3)),
+    "bahdanau-gate": lambda: BahdanauDecoder(RNNCell(UNITS), LuongAttention(), gate=True),
+    "bahdanau-deep": lambda: BahdanauDecoder(GRUCell(UNITS, reset_after=True), BahdanauAttention(3), deep_output=True),
+    "bahdanau-both": lambda: BahdanauDecoder(LSTMCell(UNITS), BahdanauAttention(3), gate=True, deep_output=True),
+    "luong": lambda: LuongDecoder(LSTMCell(UNITS), LuongAttention()),
+    "luong-gru": lambda: LuongDecoder(GRUCell(UNITS), BahdanauAttention(3)),
+    "luong-not_fed": lambda: LuongDecoder(LSTMCell(UNITS), LuongAttention(), input_feeding=False),
+}
+
+every_decoder = pytest.mark.parametrize("name", MAKERS)
+
+
+def made(name):
+    """A built decoder with random weights, and the arguments of a call."""
+    decoder = MAKERS[name]()
+    decoder.build((None, None, DEPTH), (None, None, MEMORY_DEPTH))
+    states = [normal(BATCH, UNITS, seed=k + 2) for k in range(len(decoder.cell.state_size))]
+    inputs, memory = normal(BATCH, TIME, DEPTH), normal(BATCH, SOURCE, MEMORY_DEPTH, seed=1)
+    return randomise(decoder), [inputs, memory, MASK, states]
+
+
+def oracle(decoder, inputs, memory, mask, states):
+    """Outputs and alignments of `reference`'s steps over all time."""
+    outputs, alignments = [], []
+    attend = attention_oracle(decoder.attention)
+    if isinstance(decoder, BahdanauDecoder):
+        gate = deep_output = None
+        if decoder.gate:
+            gate = (np.asarray(decoder.gate_kernel), np.asarray(decoder.gate_bias))
+        if decoder.deep_output:
+            letters = (decoder.word_readout, decoder.hidden_readout, decoder.context_readout, decoder.readout_bias)
+            deep_output = [np.asarray(weight) for weight in letters]
+        step = functools.partial(
+            reference.bahdanau_decoder_step,
+            cell=cell_oracle(decoder.cell, decoder.context_kernel),
+            attention=lambda query: attend(query, memory, mask),
+            gate=gate,
+            deep_output=deep_output,
+        )
+        for t in range(inputs.shape[1]):
+            output, alignment, states = step(inputs[:, t], states)
+            outputs.append(output)
+            alignments.append(alignment)
+    else:
+        attentional = np.zeros((BATCH, UNITS))
+        feed = [decoder.feed_kernel] if decoder.input_feeding else []
+        step = functools.partial(
+            reference.luong_decoder_step,
+            cell=cell_oracle(decoder.cell, *feed),
+            attention=lambda query: attend(query, memory, mask),
+            W=np.asarray(decoder.attentional_kernel),
+            input_feeding=decoder.input_feeding,
+        )
+        for t in range(inputs.shape[1]):
+            attentional, alignment, states = step(inputs[:, t], states, attentional)
+            outputs.append(attentional)
+            alignments.append(alignment)
+    return np.stack(outputs, axis=1), np.stack(alignments, axis=1)
+
+
+def assert_close(got, want, atol=1e-6):
+    for x, y in zip(got, want, strict=True):
+        np.testing.assert_allclose(x, y, atol=atol)
+
+
+def test_every_decoder_is_tested():
+    assert {type(make()) for make in MAKERS.values()} == set(DECODERS.values())
+
+
+@every_decoder
+def test_three_steps_are_the_papers(name):
+    """Oracles: the decoder steps in `reference`, with their cells and attentions, from random states."""
+    decoder, arguments = made(name)
+    assert_close(decoder(*arguments), oracle(decoder, *arguments))
+
+
+@every_decoder
+def test_step_by_step_is_the_whole(name):
+    decoder, (inputs, memory, mask, states) = made(name)
+    outputs, alignments = decoder(inputs, memory, mask, states)
+    read = decoder.memorize(tf.constant(memory), tf.constant(mask))
+    states = decoder.first_states([tf.constant(state) for state in states])
+    for t in range(TIME):
+        step, states = decoder.step(tf.constant(inputs[:, t]), states, read)
+        assert_close(step, (outputs[:, t], alignments[:, t]))
+
+
+@every_decoder
+def test_batch_of_one_is_its_row_of_many(name):
+    decoder, (inputs, memory, mask, states) = made(name)
+    outputs, alignments = decoder(inputs, memory, mask, states)
+    for b, length in enumerate(mask.sum(axis=1)):
+        row = slice(b, b + 1)
+        alone = decoder(inputs[row], memory[row, :length], initial_state=[state[row] for state in states])
+        assert_close(alone, (outputs[row], alignments[row, :, :length]))
+
+
+@every_decoder
+def test_an_output_depends_on_no_later_word(name):
+    decoder, (inputs, *rest) = made(name)
+    outputs, alignments = decoder(inputs, *rest)
+    changed = inputs.copy()
+    changed[:, 1] += 1
+    after, after_alignments = decoder(changed, *rest)
+    np.testing.assert_array_equal(after[:, 0], outputs[:, 0])
+    np.testing.assert_array_equal(after_alignments[:, 0], alignments[:, 0])
+    assert np.all(np.abs(after[:, 1:] - outputs[:, 1:]).max(axis=-1) > 1e-5)
+
+
+def gradients(decoder, inputs, memory, mask, states):
+    memory = tf.constant(memory)
+    with tf.GradientTape() as tape:
+        tape.watch(memory)
+        outputs, alignments = decoder(inputs, memory, mask, states)
+        loss = tf.reduce_sum(tf.square(outputs)) + tf.reduce_sum(tf.square(alignments))
+    return [np.asarray(g) for g in tape.gradient(loss, [memory, *decoder.trainable_variables])]
+
+
+@pytest.mark.parametrize("name", ["bahdanau-both", "luong"])
+def test_padding_of_the_memory_cannot_leak(name):
+    """Row 2 has no real memory at all."""
+    decoder, (inputs, memory, _, states) = made(name)
+    mask = lengths_mask([4, 2, 0], SOURCE)
+    rewritten = np.where(mask[:, :, None], memory, 30 * normal(*memory.shape, seed=8))
+    outputs, alignments = decoder(inputs, memory, mask, states)
+    assert_close(decoder(inputs, rewritten, mask, states), (outputs, alignments))
+    assert not np.any(np.asarray(alignments).transpose(0, 2, 1)[~mask])
+    before, after = (gradients(decoder, inputs, x, mask, states) for x in (memory, rewritten))
+    assert all(np.all(np.isfinite(gradient)) for gradient in after)
+    assert not np.any(after[0][~mask])
+    assert_close(after, before, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["bahdanau", "luong"])
+def test_without_mask_all_memory_is_real_and_without_states_they_are_zero(name):
+    decoder, (inputs, memory, mask, states) = made(name)
+    zeros = [np.zeros_like(state) for state in states]
+    assert_close(decoder(inputs, memory), decoder(inputs, memory, np.ones_like(mask), zeros))
+    assert np.all(decoder.memorize(tf.constant(memory)).mask)
+
+
+@pytest.mark.parametrize("name", ["bahdanau", "luong"])
+def test_a_mask_of_keras_on_the_memory_arrives(name):
+    """Oracle: the mask given by hand."""
+    decoder, (inputs, memory, mask, _) = made(name)
+    masked = keras.layers.Masking()(np.where(mask[:, :, None], memory, 0))
+    assert_close(decoder(inputs, masked), decoder(inputs, memory, mask))
+
+
+def test_luong_adds_a_zero_attentional_state():
+    decoder, (_, _, _, states) = made("luong")
+    *first, attentional = decoder.first_states(states)
+    assert_close(first, states)
+    assert attentional.shape == (BATCH, UNITS) and not np.any(attentional)
+
+
+@every_decoder
+def test_shapes_are_foretold(name):
+    decoder, (inputs, memory, *rest) = made(name)
+    shapes = tuple(tuple(y.shape) for y in decoder(inputs, memory, *rest))
+    assert decoder.compute_output_shape(inputs.shape, memory.shape) == shapes
+    assert shapes == ((BATCH, TIME, decoder.output_size), (BATCH, TIME, SOURCE))
+
+
+@pytest.mark.parametrize("make", DECODERS.values(), ids=DECODERS)
+def test_dot_attention_needs_a_memory_of_the_cells_size(make):
+    decoder = make(GRUCell(UNITS), DotAttention())
+    with pytest.raises(ValueError, match="^dot attention needs a query and a memory of one size, got 4 and 5; "):
+        decoder.build((None, None, DEPTH), (None, None, MEMORY_DEPTH))
+    outputs, _ = decoder(normal(2, 3, DEPTH), normal(2, SOURCE, UNITS))
+    assert outputs.shape == (2, 3, UNITS)

@@ -1,0 +1,190 @@
+"""Layers over sequences: padding anywhere changes nothing, directions, states, masks that Keras hands on."""
+
+import keras
+import numpy as np
+import pytest
+from contracts import UNITS, cell_oracle, lengths_mask, normal, randomise
+
+from kseq.layers import Bidirectional, GRUCell, LSTMCell, Recurrent
+
+BATCH, TIME, DEPTH = 3, 4, 2
+
+
+def made(layer):
+    layer.build((None, None, DEPTH))
+    return randomise(layer)
+
+
+def lstm(**options):
+    return made(Recurrent(LSTMCell(UNITS), return_state=True, **options))
+
+
+def bidirectional(merge="concat"):
+    return made(Bidirectional(Recurrent(LSTMCell(UNITS), return_state=True), merge=merge))
+
+
+def first_states(n):
+    return [normal(BATCH, UNITS, seed=k + 1) for k in range(n)]
+
+
+LAYERS = {
+    "forward": lstm,
+    "reverse": lambda: lstm(reverse=True),
+    "both": bidirectional,
+}
+
+every_layer = pytest.mark.parametrize("name", LAYERS)
+
+
+def assert_states_close(got, want):
+    for x, y in zip(got, want, strict=True):
+        np.testing.assert_allclose(x, y, atol=1e-6)
+
+
+@pytest.mark.parametrize("reverse", [False, True])
+def test_a_sequence_is_the_cell_step_after_step(reverse):
+    """Oracle: `reference`'s cell in a loop, from random states."""
+    layer, x, states = lstm(reverse=reverse), normal(BATCH, TIME, DEPTH), first_states(2)
+    outputs, after = layer(x, initial_state=states)
+    for t in reversed(range(TIME)) if reverse else range(TIME):
+        states = cell_oracle(layer.cell)(x[:, t], states)
+        np.testing.assert_allclose(outputs[:, t], states[0], atol=1e-6)
+    assert_states_close(after, states)
+
+
+def test_without_initial_state_the_first_is_zero():
+    layer, x = lstm(), normal(BATCH, TIME, DEPTH)
+    outputs, after = layer(x)
+    want, want_after = layer(x, initial_state=[np.zeros((BATCH, UNITS), "float32")] * 2)
+    np.testing.assert_array_equal(outputs, want)
+    assert_states_close(after, want_after)
+
+
+def test_without_return_state_only_the_outputs_come():
+    layer, x = lstm(), normal(BATCH, TIME, DEPTH)
+    bare = Recurrent(layer.cell)
+    np.testing.assert_array_equal(bare(x), layer(x)[0])
+    both = bidirectional()
+    bare = made(Bidirectional(Recurrent(LSTMCell(UNITS))))
+    bare.set_weights(both.get_weights())
+    np.testing.assert_array_equal(bare(x), both(x)[0])
+
+
+@every_layer
+@pytest.mark.parametrize("side", ["right", "left", "around"])
+def test_padding_changes_neither_outputs_nor_states(name, side):
+    """Oracle: the same layer on the rows without their padding."""
+    layer, x = LAYERS[name](), normal(BATCH, TIME, DEPTH)
+    before, after = {"right": (0, 3), "left": (3, 0), "around": (1, 2)}[side]
+    padded = 9 * normal(BATCH, before + TIME + after, DEPTH, seed=5)
+    padded[:, before : before + TIME] = x
+    mask = np.zeros(padded.shape[:2], "bool")
+    mask[:, before : before + TIME] = True
+    states = first_states(4 if name == "both" else 2)
+    outputs, last = layer(padded, mask=mask, initial_state=states)
+    want, want_last = layer(x, initial_state=states)
+    np.testing.assert_allclose(outputs[:, before : before + TIME], want, atol=1e-6)
+    assert not np.any(np.asarray(outputs)[~mask])
+    assert_states_close(last, want_last)
+
+
+@every_layer
+def test_rows_of_a_batch_are_rows_by_themselves(name):
+    """Lengths 4, 2 and 1 in one batch, and each row alone without padding."""
+    layer, x, lengths = LAYERS[name](), normal(BATCH, TIME, DEPTH), [4, 2, 1]
+    outputs, states = layer(x, mask=lengths_mask(lengths, TIME))
+    for b, length in enumerate(lengths):
+        want, want_states = layer(x[b : b + 1, :length])
+        np.testing.assert_allclose(outputs[b : b + 1, :length], want, atol=1e-6)
+        assert_states_close([state[b : b + 1] for state in states], want_states)
+
+
+@every_layer
+def test_a_fully_masked_row_keeps_its_state_and_gives_zeros(name):
+    layer, x = LAYERS[name](), normal(BATCH, TIME, DEPTH)
+    mask = lengths_mask([4, 0, 2], TIME)
+    states = first_states(4 if name == "both" else 2)
+    outputs, after = layer(x, mask=mask, initial_state=states)
+    assert not np.any(outputs[1]) and np.all(np.any(outputs[0], axis=-1))
+    assert_states_close([state[1] for state in after], [state[1] for state in states])
+    _, after = layer(x, mask=mask)
+    assert_states_close([state[1] for state in after], np.zeros((len(states), UNITS)))
+
+
+def test_reverse_is_forward_on_the_sequence_turned_round():
+    forward, backward = lstm(), lstm(reverse=True)
+    x, mask = normal(BATCH, TIME, DEPTH), lengths_mask([4, 2, 1], TIME)
+    outputs, states = backward(x, mask=mask)
+    want, want_states = forward(x[:, ::-1], mask=mask[:, ::-1])
+    np.testing.assert_allclose(outputs, want[:, ::-1], atol=1e-6)
+    assert_states_close(states, want_states)
+
+
+@pytest.mark.parametrize(
+    ("merge", "merged"),
+    [
+        ("concat", lambda f, b: np.concatenate([f, b], axis=-1)),
+        ("sum", lambda f, b: f + b),
+        ("mean", lambda f, b: (f + b) / 2),
+        ("none", lambda f, b: np.stack([f, b])),
+    ],
+)
+def test_bidirectional_is_two_layers_merged(merge, merged):
+    """Oracle: the two directions as layers of their own, with the same weights."""
+    both, x, mask = bidirectional(merge), normal(BATCH, TIME, DEPTH), lengths_mask([4, 2, 0], TIME)
+    forward, backward, states = lstm(), lstm(reverse=True), first_states(4)
+    forward.set_weights(both.get_weights()[:3])
+    backward.set_weights(both.get_weights()[3:])
+    assert not np.allclose(both.get_weights()[0], both.get_weights()[3])
+    outputs, after = both(x, mask=mask, initial_state=states)
+    f, left = forward(x, mask=mask, initial_state=states[:2])
+    b, right = backward(x, mask=mask, initial_state=states[2:])
+    np.testing.assert_allclose(outputs, merged(f, b), atol=1e-6)
+    assert_states_close(after, [*left, *right])
+
+
+def test_bidirectional_keeps_the_settings_but_not_the_weights():
+    both = Bidirectional(Recurrent(GRUCell(UNITS, reset_after=True), reverse=True))
+    both.build((None, None, DEPTH))
+    assert both.layer.reverse and not both.backward.reverse
+    assert both.backward.cell.reset_after
+    assert both.backward.cell is not both.layer.cell
+    assert len(both.weights) == len({id(weight) for weight in both.weights}) == 8
+    assert not np.allclose(both.layer.cell.kernel, both.backward.cell.kernel)
+
+
+@pytest.mark.parametrize("bidirectional", [False, True])
+def test_a_mask_of_keras_arrives_and_is_handed_on(bidirectional):
+    """Oracle: the mask given by hand."""
+    layer = Recurrent(GRUCell(UNITS))
+    layer = Bidirectional(layer) if bidirectional else layer
+    ids = np.array([[3, 1, 2, 0], [4, 0, 0, 0]])
+    embedding = keras.layers.Embedding(5, DEPTH, mask_zero=True)
+    outputs = layer(embedding(ids))
+    np.testing.assert_allclose(outputs, layer(np.asarray(embedding(ids)), mask=ids != 0), atol=1e-6)
+    assert not np.any(np.asarray(outputs)[ids == 0])
+    model = keras.Sequential([embedding, layer, keras.layers.GlobalAveragePooling1D()])
+    want = [np.mean(outputs[0, :3], axis=0), outputs[1, 0]]
+    np.testing.assert_allclose(model(ids), want, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("layer", "want"),
+    [
+        (lambda: Recurrent(LSTMCell(2)), "mask"),
+        (lambda: Recurrent(LSTMCell(2), return_state=True), ("mask", [None, None])),
+        (lambda: Bidirectional(Recurrent(LSTMCell(2))), "mask"),
+        (lambda: Bidirectional(Recurrent(LSTMCell(2)), merge="none"), ["mask", "mask"]),
+        (
+            lambda: Bidirectional(Recurrent(LSTMCell(2), return_state=True), merge="none"),
+            (["mask", "mask"], [None] * 4),
+        ),
+    ],
+)
+def test_the_mask_handed_on_has_the_structure_of_the_result(layer, want):
+    assert layer().compute_mask("inputs", "mask") == want
+
+
+def test_merge_must_be_known():
+    with pytest.raises(ValueError, match="^merge must be one of concat, sum, mean, none, got 'ave'$"):
+        Bidirectional(Recurrent(GRUCell(UNITS)), merge="ave")

@@ -1,0 +1,170 @@
+"""The encoder-decoder: its steps against the whole, its loss against NumPy, training compiled or not, and its file."""
+
+import keras
+import numpy as np
+import pytest
+import reference
+import tensorflow as tf
+from contracts import UNITS, dtype_policy, normal, randomise, tiny_backbone, tiny_seq2seq
+
+from kseq.layers import BahdanauAttention, DenseBridge, GRUCell, LuongDecoder
+from kseq.losses import TokenCrossentropy
+from kseq.models import ImageEncoder, Seq2Seq, doubly_stochastic_penalty
+
+BATCH, TIME, WORDS = 3, 4, 11
+
+# Id 0 is padding; column t of the targets is column t + 1 of the sentence.
+SENTENCES = np.array([[1, 5, 6, 7, 2], [1, 8, 2, 0, 0], [1, 9, 10, 2, 0]], "int32")
+INPUTS = {"source": normal(BATCH, 8, 8, 3), "tokens": np.where(SENTENCES == 2, 0, SENTENCES)[:, :-1]}
+TARGETS = SENTENCES[:, 1:]
+REAL = (TARGETS != 0).astype("float32")
+
+every_decoder = pytest.mark.parametrize("decoder", ["bahdanau", "luong"])
+
+
+def made(decoder="bahdanau", **options):
+    model = tiny_seq2seq(decoder, **options)
+    model(INPUTS)
+    return randomise(model)
+
+
+def teacher_forced(model, inputs):
+    """Logits and alignments of `encode`, then `step` for each of the teacher's words, as a sampler goes."""
+    states, memory = model.encode(inputs["source"])
+    results = []
+    for t in range(inputs["tokens"].shape[1]):
+        logits, states, alignment = model.step(tf.constant(inputs["tokens"][:, t]), states, memory)
+        results.append((logits, alignment))
+    return [np.stack(parts, axis=1) for parts in zip(*results, strict=True)]
+
+
+@every_decoder
+def test_steps_with_the_teachers_words_give_the_logits_of_call(decoder):
+    model = made(decoder, dropout=0.5)
+    logits, alignments = teacher_forced(model, INPUTS)
+    np.testing.assert_allclose(logits, model(INPUTS), atol=1e-5)
+    assert logits.shape == (BATCH, TIME, WORDS)
+    np.testing.assert_allclose(alignments.sum(axis=-1), np.ones((BATCH, TIME)), atol=1e-5)
+
+
+def test_steps_run_in_mixed_precision():
+    with dtype_policy("mixed_float16"):
+        model = tiny_seq2seq()
+        model(INPUTS)
+    model.set_weights(made().get_weights())
+    logits, _ = teacher_forced(model, INPUTS)
+    assert logits.dtype == "float32"
+    np.testing.assert_allclose(logits, model(INPUTS), atol=0.01)
+    np.testing.assert_allclose(logits, made()(INPUTS), atol=0.03)
+
+
+def test_a_cell_of_one_state_has_its_bridge():
+    cell = GRUCell(UNITS)
+    decoder = LuongDecoder(cell, BahdanauAttention(3))
+    model = Seq2Seq(ImageEncoder(tiny_backbone(), 5), DenseBridge(cell.state_size), decoder, WORDS, embedding_size=3)
+    model(INPUTS)
+    logits, _ = teacher_forced(randomise(model), INPUTS)
+    np.testing.assert_allclose(logits, model(INPUTS), atol=1e-5)
+
+
+@every_decoder
+def test_batch_of_one_is_its_row_of_many(decoder):
+    model = made(decoder)
+    logits = model(INPUTS)
+    for b in range(BATCH):
+        alone = model({name: x[b : b + 1] for name, x in INPUTS.items()})
+        np.testing.assert_allclose(alone, logits[b : b + 1], atol=1e-5)
+
+
+def test_logits_depend_on_no_later_word_and_padding_cannot_leak():
+    model = made()
+    logits = np.asarray(model(INPUTS))
+    changed = INPUTS | {"tokens": np.where(INPUTS["tokens"] == 0, 3, INPUTS["tokens"])}
+    after = np.asarray(model(changed))
+    np.testing.assert_allclose(after[REAL == 1], logits[REAL == 1], atol=1e-6)
+    assert np.all(np.abs(after - logits)[REAL == 0].max(axis=-1) > 1e-4)
+
+
+def test_dropout_is_for_training_alone():
+    model = made(dropout=0.5)
+    np.testing.assert_array_equal(model(INPUTS), made()(INPUTS))
+    np.testing.assert_array_equal(model(INPUTS, training=False), made()(INPUTS))
+    assert not np.allclose(model(INPUTS, training=True), model(INPUTS))
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
+def test_the_penalty_is_equation_14(dtype):
+    """Oracle: `reference.doubly_stochastic_penalty`, a mean over regions."""
+    alignments = np.random.default_rng(0).dirichlet(np.ones(5), size=(BATCH, TIME)).astype(dtype)
+    real = REAL == 1
+    want = reference.doubly_stochastic_penalty(alignments.astype("float64"), real)
+    got = doubly_stochastic_penalty(alignments, real)
+    assert got.dtype == "float32"
+    np.testing.assert_allclose(got, want, rtol=1e-5)
+
+
+def test_the_penalty_does_not_see_padding():
+    alignments = normal(BATCH, TIME, 5)
+    changed = np.where(REAL[:, :, None] == 1, alignments, 9)
+    got, want = (doubly_stochastic_penalty(x.astype("float32"), REAL == 1) for x in (changed, alignments))
+    np.testing.assert_allclose(got, want, rtol=1e-6)
+
+
+def oracle_loss(model, weight):
+    _, alignments = teacher_forced(model, INPUTS)
+    logits = np.asarray(model(INPUTS))
+    crossentropy = reference.token_crossentropy(TARGETS, logits, REAL, label_smoothing=0.1)
+    return crossentropy + weight * reference.doubly_stochastic_penalty(alignments, INPUTS["tokens"] != 0)
+
+
+def test_one_step_of_training_is_the_same_compiled_or_not():
+    """Oracle of the loss: `reference`'s cross-entropy and penalty, the penalty weighing as much as it was told to."""
+    trained = []
+    for compiled in (False, True):
+        model = made(alignment_penalty=0.7)
+        before, want = model.get_weights(), oracle_loss(model, 0.7)
+        model.compile(keras.optimizers.SGD(0.5), TokenCrossentropy(label_smoothing=0.1), jit_compile=compiled)
+        history = model.fit(INPUTS, TARGETS, sample_weight=REAL, batch_size=BATCH, verbose=0)
+        np.testing.assert_allclose(history.history["loss"], [want], rtol=1e-5)
+        assert all(np.any(old != new) for old, new in zip(before, model.get_weights(), strict=True))
+        trained.append(model.get_weights())
+    for graph, xla in zip(*trained, strict=True):
+        np.testing.assert_allclose(xla, graph, atol=1e-5)
+
+
+def test_without_a_weight_there_is_no_penalty():
+    model = made()
+    model(INPUTS)
+    assert model.losses == []
+
+
+def test_a_frozen_backbone_stays_frozen_and_the_rest_trains(tmp_path):
+    model = made()
+    model.encoder.backbone.trainable = False
+    model.save(tmp_path / "model.keras")
+    for one in (model, keras.saving.load_model(tmp_path / "model.keras")):
+        assert len(one.encoder.backbone.weights) == 2
+        assert len(one.trainable_weights) == len(one.weights) - 2
+
+
+@every_decoder
+def test_keras_file_round_trip(decoder, tmp_path):
+    model = made(decoder, dropout=0.25, alignment_penalty=0.5)
+    model.save(tmp_path / "model.keras")
+    again = keras.saving.load_model(tmp_path / "model.keras")
+    np.testing.assert_allclose(again(INPUTS), model(INPUTS), atol=1e-6)
+    assert again.get_config() == model.get_config()
+    assert (again.input_dropout.rate, again.output_dropout.rate, again.alignment_penalty) == (0.25, 0.25, 0.5)
+    for got, want in zip(teacher_forced(again, INPUTS), teacher_forced(model, INPUTS), strict=True):
+        np.testing.assert_allclose(got, want, atol=1e-6)
+
+
+def test_a_file_keeps_its_precision_whatever_the_policy_it_is_read_under(tmp_path):
+    with dtype_policy("mixed_float16"):
+        model = tiny_seq2seq()
+        model(INPUTS)
+    model.save(tmp_path / "model.keras")
+    again = keras.saving.load_model(tmp_path / "model.keras")
+    np.testing.assert_array_equal(again(INPUTS), model(INPUTS))
+    for got, want in zip(teacher_forced(again, INPUTS), teacher_forced(model, INPUTS), strict=True):
+        np.testing.assert_array_equal(got, want)

@@ -1,0 +1,288 @@
+"""Tests of picture files to pixels, against Pillow."""
+
+import functools
+import io
+import re
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from PIL import Image
+
+from kseq.data import Picture
+from kseq.errors import UserError
+from kseq.preprocessors import ImagePreprocessor
+
+SIDE = 8
+RNG = np.random.default_rng(0)
+RGB = RNG.integers(0, 256, (SIDE, SIDE, 3), dtype=np.uint8)
+GRAY = RNG.integers(0, 256, (SIDE, SIDE), dtype=np.uint8)
+GRAY_ALPHA = RNG.integers(0, 256, (SIDE, SIDE, 2), dtype=np.uint8)
+RGBA = RNG.integers(0, 256, (SIDE, SIDE, 4), dtype=np.uint8)
+GRAY_16 = RNG.integers(0, 2**16, (SIDE, SIDE), dtype=np.uint16)
+RGB_16 = RNG.integers(0, 2**16, (SIDE, SIDE, 3), dtype=np.uint16)
+PALETTE = Image.fromarray(RGB).quantize(16)
+SHADES = bytes(range(0, 256, 17))  # how opaque each colour of the palette is
+SMOOTH = np.linspace(0, 255, 3 * SIDE**2).reshape(SIDE, SIDE, 3).astype(np.uint8)
+
+
+def saved(image, kind, **options):
+    file = io.BytesIO()
+    (image if isinstance(image, Image.Image) else Image.fromarray(image)).save(file, kind, **options)
+    return file.getvalue()
+
+
+def opened(data):
+    return Image.open(io.BytesIO(data))
+
+
+def over_white(image):
+    """Alpha in plain words: so much of the picture, and white for the rest."""
+    pixels = np.asarray(image.convert("RGBA"), float)
+    alpha = pixels[..., 3:] / 255
+    return np.rint(pixels[..., :3] * alpha + 255 * (1 - alpha))
+
+
+def picture(data, where="table.tsv:2", name="a.png"):
+    return Picture(name, ("a dog",), lambda: data, where, name)
+
+
+@functools.cache
+def preprocessor(size=SIDE):
+    return ImagePreprocessor(size)  # once, for each traces a graph
+
+
+def decoded(data):
+    (pixels,) = preprocessor().decode([picture(data)])
+    assert pixels.dtype == np.uint8
+    return pixels
+
+
+@pytest.mark.parametrize(
+    "image, kind, options",
+    [
+        (RGB, "PNG", {}),
+        (RGB, "BMP", {}),
+        (GRAY, "PNG", {}),
+        (GRAY > 127, "PNG", {}),
+        (GRAY, "BMP", {}),
+        (PALETTE, "PNG", {}),
+        (PALETTE, "GIF", {}),
+        (GRAY_ALPHA, "PNG", {}),
+        (RGBA, "PNG", {}),
+        (PALETTE, "PNG", {"transparency": 3}),
+        (PALETTE, "PNG", {"transparency": SHADES}),
+    ],
+    ids=[
+        "rgb-png",
+        "rgb-bmp",
+        "gray-png",
+        "1-bit-png",
+        "gray-bmp",
+        "palette-png",
+        "gif",
+        "gray-alpha-png",
+        "rgba-png",
+        "palette-clear-png",
+        "palette-alpha-png",
+    ],
+)
+def test_lossless_files_are_exact(image, kind, options):
+    """Where the picture has the side that is asked for, nothing is resized."""
+    data = saved(image, kind, **options)
+    np.testing.assert_array_equal(decoded(data), over_white(opened(data)))
+
+
+def test_what_is_clear_is_white_and_what_is_half_clear_is_half_white():
+    image = np.zeros((SIDE, SIDE, 4), np.uint8)
+    image[..., 0] = 200
+    image[:, 2:4, 3] = 128
+    image[:, 4:, 3] = 255
+    pixels = decoded(saved(image, "PNG"))
+    assert pixels[0, 0].tolist() == [255, 255, 255]
+    assert pixels[0, 2].tolist() == [227, 127, 127]  # 200·128/255 + 127
+    assert pixels[0, 4].tolist() == [200, 0, 0]
+
+
+@pytest.mark.parametrize("image", [GRAY_16, RGB_16], ids=["gray", "rgb"])
+def test_of_16_bits_the_upper_8_stay(image):
+    data = tf.io.encode_png(image.reshape(SIDE, SIDE, -1)).numpy()  # Pillow writes no colours of 16 bits
+    expected = np.broadcast_to((image >> 8).reshape(SIDE, SIDE, -1), (SIDE, SIDE, 3))
+    np.testing.assert_array_equal(decoded(data), expected)
+
+
+@pytest.mark.parametrize(
+    "mode, options",
+    [("RGB", {}), ("RGB", {"progressive": True}), ("RGB", {"subsampling": 0}), ("L", {}), ("CMYK", {})],
+)
+def test_jpeg_is_near_what_pillow_makes_of_it(mode, options):
+    """TensorFlow's inverse DCT is the fast one, which is off by a few levels, by ten where the quality is 95."""
+    data = saved(Image.fromarray(SMOOTH).convert(mode), "JPEG", quality=85, **options)
+    difference = np.abs(decoded(data).astype(int) - np.asarray(opened(data).convert("RGB"), int))
+    assert difference.max() <= 5 and difference.mean() < 1.5
+
+
+def test_the_turn_that_exif_asks_for_is_not_made():
+    image = np.zeros((SIDE, SIDE, 3), np.uint8)
+    image[:2, :, 2] = 255
+    exif = Image.Exif()
+    exif[0x0112] = 6  # a quarter turn
+    pixels = decoded(saved(image, "JPEG", exif=exif, subsampling=0, quality=95)).astype(int)
+    assert abs(pixels - image).max() < 20
+
+
+def test_of_an_animated_gif_the_first_picture_is_taken():
+    frames = [Image.new("RGB", (SIDE, SIDE), colour) for colour in ("red", "blue", "lime")]
+    pixels = decoded(saved(frames[0], "GIF", save_all=True, append_images=frames[1:]))
+    np.testing.assert_array_equal(pixels, np.full((SIDE, SIDE, 3), (255, 0, 0)))
+
+
+def test_clear_pixels_of_a_gif_are_black():
+    """TensorFlow gives a GIF no alpha. A limit, and not a wish."""
+    data = saved(PALETTE, "GIF", transparency=3)
+    clear = np.asarray(opened(data).convert("RGBA"))[..., 3] == 0
+    assert clear.any()
+    expected = np.where(clear[..., None], 0, np.asarray(opened(data).convert("RGB")))
+    np.testing.assert_array_equal(decoded(data), expected)
+
+
+@pytest.mark.parametrize(
+    "image, colour", [(RGB, tuple(RGB[0, 0].tolist())), (GRAY, int(GRAY[0, 0]))], ids=["rgb", "gray"]
+)
+def test_a_colour_that_a_png_calls_clear_stays(image, colour):
+    """TensorFlow reads such a file without its alpha. A limit, and not a wish."""
+    data = saved(image, "PNG", transparency=colour)
+    assert (np.asarray(opened(data).convert("RGBA"))[..., 3] == 0).any()
+    np.testing.assert_array_equal(decoded(data), np.broadcast_to(image.reshape(SIDE, SIDE, -1), (SIDE, SIDE, 3)))
+
+
+def test_the_fourth_channel_of_a_bmp_is_taken_for_alpha():
+    """Some programs write zeros there and mean nothing by it: white. Pillow passes over it. A limit, and not a wish."""
+    np.testing.assert_array_equal(decoded(saved(RGBA, "BMP")), over_white(Image.fromarray(RGBA)))
+    assert np.all(decoded(saved(np.dstack([RGB, 0 * GRAY]), "BMP")) == 255)
+
+
+def test_a_bmp_with_a_palette_shows_the_numbers_of_its_colours():
+    """TensorFlow passes over the palette. A limit, and not a wish."""
+    expected = np.repeat(np.asarray(PALETTE)[..., None], 3, axis=-1)
+    np.testing.assert_array_equal(decoded(saved(PALETTE, "BMP")), expected)
+
+
+@pytest.mark.parametrize("width, height", [(1, 1), (1, 9), (300, 1), (3, 5), (40, 30), (4000, 3000)])
+def test_one_colour_stays_one_colour_at_any_size(width, height):
+    pixels = decoded(saved(Image.new("RGB", (width, height), (7, 80, 200)), "PNG"))
+    np.testing.assert_array_equal(pixels, np.full((SIDE, SIDE, 3), (7, 80, 200)))
+
+
+@pytest.mark.parametrize("width, height", [(16, 16), (24, 32), (5, 6), (31, 7)])
+def test_resizing_is_near_what_pillow_makes_of_it(width, height):
+    """Both weigh by a triangle as wide as a pixel of the smaller grid; Pillow rounds between the two directions."""
+    image = RNG.integers(0, 256, (height, width, 3), dtype=np.uint8)
+    expected = np.asarray(Image.fromarray(image).resize((SIDE, SIDE), Image.Resampling.BILINEAR), int)
+    assert np.abs(decoded(saved(image, "PNG")).astype(int) - expected).max() <= 1
+
+
+def mixed_batch():
+    sizes = [(8, 8), (3, 5), (40, 30), (1, 1)]
+    images = [Image.fromarray(RNG.integers(0, 256, (*size, 3), dtype=np.uint8)) for size in sizes]
+    kinds = [("PNG", "RGB"), ("GIF", "L"), ("JPEG", "L"), ("PNG", "RGBA")]
+    return [saved(image.convert(mode), kind) for image, (kind, mode) in zip(images, kinds, strict=True)]
+
+
+def test_a_row_of_a_mixed_batch_is_the_batch_of_that_one():
+    batch = mixed_batch()
+    pixels = preprocessor().decode([picture(data) for data in batch])
+    assert pixels.shape == (4, SIDE, SIDE, 3)
+    for data, row in zip(batch, pixels, strict=True):
+        np.testing.assert_array_equal(row, decoded(data))
+
+
+def test_features_are_whole_numbers_and_what_decode_gives():
+    batch = mixed_batch()
+    features = preprocessor().features(tf.constant(batch)).numpy()
+    assert features.dtype == np.float32 and features.shape == (4, SIDE, SIDE, 3)
+    assert features.min() >= 0 and features.max() <= 255
+    np.testing.assert_array_equal(features, preprocessor().decode([picture(data) for data in batch]))
+
+
+@pytest.mark.parametrize("size", [1, 13])
+def test_size_is_the_side(size):
+    batch = tf.constant(mixed_batch())
+    assert ImagePreprocessor(size).features(batch).shape == (4, size, size, 3)
+
+
+def test_the_graph_and_the_saved_model_give_what_python_gives(tmp_path):
+    batch = tf.constant(mixed_batch())
+    features = preprocessor().features(batch)
+    module = tf.Module()
+    module.image = preprocessor()
+    module.features = tf.function(preprocessor().features, input_signature=[tf.TensorSpec([None], tf.string)])
+    np.testing.assert_array_equal(module.features(batch), features)
+    tf.saved_model.save(module, str(tmp_path / "model"))
+    restored = tf.saved_model.load(str(tmp_path / "model"))
+    np.testing.assert_array_equal(restored.features(batch), features)
+    np.testing.assert_array_equal(restored.features(batch[:1]), features[:1])
+
+
+JPEG = saved(RNG.integers(0, 256, (64, 64, 3), dtype=np.uint8), "JPEG")
+PNG = saved(RNG.integers(0, 256, (64, 64, 3), dtype=np.uint8), "PNG")
+
+
+@pytest.mark.parametrize(
+    "data, reason",
+    [
+        (b"", "empty"),
+        (b"A text, and no picture.\n", "Unknown image file format"),
+        (bytes(100), "Unknown image file format"),
+        (saved(RGB, "TIFF"), "Unknown image file format"),
+        (JPEG[: len(JPEG) // 2], "Invalid JPEG data"),
+        (JPEG[:30], "Invalid JPEG data"),
+        (PNG[: len(PNG) // 2], "Invalid PNG"),
+        (PNG[:20], "Invalid PNG"),
+        (PNG[:200] + b"\x00\xff" * 20 + PNG[240:], "Invalid PNG"),
+        (saved(RGB, "BMP")[:100], "Input size should match"),
+        (saved(GRAY, "GIF")[:40], "Invalid GIF data"),
+        (saved(GRAY > 127, "BMP"), "Number of channels"),
+    ],
+    ids=[
+        "empty",
+        "text",
+        "zeros",
+        "tiff",
+        "jpeg-half",
+        "jpeg-head",
+        "png-half",
+        "png-head",
+        "png-damaged",
+        "bmp-cut",
+        "gif-cut",
+        "bmp-1-bit",
+    ],
+)
+def test_a_file_that_is_no_picture_is_named_with_the_reason(data, reason):
+    with pytest.raises(UserError) as caught:
+        preprocessor().decode([picture(data, where="table.tsv:17", name="images/x.png")])
+    message = str(caught.value)
+    assert message.startswith("table.tsv:17: picture images/x.png cannot be decoded as JPEG, PNG, GIF or BMP (")
+    assert re.search(rf"\([^()]*{reason}", message, re.IGNORECASE)
+    assert message.endswith("mend or remove it, or leave such pictures out with --set data.on_error=skip")
+    assert len(message) < 400 and "\n" not in message
+
+
+def test_a_bad_file_in_a_batch_is_an_error():
+    with pytest.raises(UserError, match="cannot be decoded"):
+        preprocessor().decode([picture(PNG), picture(b"")])
+
+
+def test_an_error_of_reading_comes_out_as_it_is():
+    def read():
+        raise UserError("table.tsv:2: picture a.png cannot be read: No such file or directory")
+
+    with pytest.raises(UserError, match="cannot be read: No such file"):
+        preprocessor().decode([Picture("a.png", ("a dog",), read, "table.tsv:2", "a.png")])
+
+
+@pytest.mark.parametrize("data", [b"", b"A text", JPEG[:300]], ids=["empty", "text", "jpeg"])
+def test_features_of_what_is_no_picture_are_an_error_of_tensorflow(data):
+    with pytest.raises(tf.errors.InvalidArgumentError):
+        preprocessor().features(tf.constant([data]))

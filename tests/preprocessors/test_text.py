@@ -1,0 +1,198 @@
+"""Tests of text to words and back, against tables written by hand."""
+
+import re
+
+import pytest
+import tensorflow as tf
+
+from kseq.errors import UserError
+from kseq.preprocessors import END, PADDING, SPECIAL, START, UNKNOWN, TextPreprocessor, tokenize
+
+DOGS = ["a dog and a cat", "A dog!", "the bird"]
+
+
+def adapted(texts=DOGS, *, max_length=20, size=100, min_count=1):
+    return TextPreprocessor.adapt(texts, max_length=max_length, size=size, min_count=min_count)
+
+
+@pytest.mark.parametrize(
+    "text, words",
+    [
+        ("A Dog, RUNS!", "a dog runs"),
+        ("ÉCLAIR Ünder Straße ΣΟΦΌΣ", "éclair ünder straße σοφός"),
+        ("cafe\u0301", "cafe\u0301"),  # as it is: a letter with its accent apart is another word
+        ("don't don’t dogs' it's", "dont dont dogs its"),
+        ("don`t", "don t"),
+        ("well-known red–blue a/b a_b a@b", "well known red blue a b a b a b"),
+        ("2 dogs, 3.5 m, 1,000 $5 50%", "2 dogs 3 5 m 1 000 5 50"),
+        ("“quoted” «said» (so)…", "quoted said so"),
+        ("<s> </s> <pad> <unk>", "s s pad unk"),
+        ("dog 😀 → cat", "dog cat"),
+        ("我爱北京。", "我 爱 北 京"),
+        ("ラーメンを食べる", "ラ ー メ ン を 食 べ る"),
+        ("我爱NLP吗2024年", "我 爱 nlp 吗 2024 年"),
+        ("人々", "人 々"),
+        ("한국어 글", "한국어 글"),
+        ("हिन्दी", "हिन्दी"),
+        ("  a \t b\r\nc\n", "a b c"),
+        ("a\u00a0b\u3000c\u2003d", "a b c d"),
+        ("犬\u3000猫", "犬 猫"),
+        ("a\u2028b\u2029c\x85d\x1ce\x0bf", "a b c d e f"),
+        ("!!! … — ·", ""),
+        (" ", ""),
+        ("", ""),
+    ],
+)
+def test_words_of_a_text(text, words):
+    assert tokenize([text]) == [words.split()]
+
+
+def test_texts_are_read_one_by_one():
+    assert tokenize(["a b", "", "c"]) == [["a", "b"], [], ["c"]]
+    assert tokenize(iter(["a b"])) == [["a", "b"]]
+    assert tokenize([]) == []
+
+
+@pytest.mark.parametrize(
+    "data, words",
+    [
+        (b"a dog\xff\xfe cat", ["a", "dog", "cat"]),
+        (b"a \xc3", ["a"]),
+        (b"do\xffg", ["do", "g"]),
+        (b"\xed\xa0\x80 x", ["x"]),
+        (b"a do\x00g cat", ["a", "do"]),
+    ],
+    ids=["bytes", "cut-off", "in-a-word", "surrogate", "nul"],
+)
+def test_what_is_no_utf_8_parts_words_and_nul_ends_the_text(data, words):
+    """`tf.strings.lower` puts U+FFFD, a symbol, in its place. It reads C strings, so the rest after a NUL is lost."""
+    assert tokenize([data]) == [words]
+
+
+def test_the_vocabulary_goes_by_count_and_then_by_alphabet():
+    """Counts: a 3, dog 2, and bird cat the 1."""
+    assert adapted().vocabulary == [*SPECIAL, "a", "dog", "and", "bird", "cat", "the"]
+    assert adapted(DOGS[::-1]).vocabulary == adapted().vocabulary
+    assert SPECIAL == ("<pad>", "<s>", "</s>", "<unk>")
+    assert (PADDING, START, END, UNKNOWN) == (0, 1, 2, 3)
+
+
+@pytest.mark.parametrize("min_count, words", [(2, ["a", "dog"]), (3, ["a"]), (4, [])])
+def test_rare_words_are_left_out(min_count, words):
+    assert adapted(min_count=min_count).vocabulary == [*SPECIAL, *words]
+
+
+@pytest.mark.parametrize("size, words", [(4, []), (5, ["a"]), (7, ["a", "dog", "and"]), (10, None), (11, None)])
+def test_the_size_counts_the_special_words(size, words):
+    expected = adapted().vocabulary if words is None else [*SPECIAL, *words]
+    assert adapted(size=size).vocabulary == expected
+
+
+def test_ids_are_places_in_the_vocabulary_and_unknown_words_have_one_of_their_own():
+    text = adapted()
+    assert text.ids(tf.constant(["A DOG and a zebra", "", "…", "The bird"])).to_list() == [
+        [4, 5, 6, 4, 3],
+        [],
+        [],
+        [9, 7],
+    ]
+    assert text.sentences(["a zebra", ""]) == [[START, 4, UNKNOWN, END], [START, END]]
+    assert text.sentences([]) == []
+
+
+@pytest.mark.parametrize("max_length, ids", [(1, [4]), (2, [4, 5]), (3, [4, 5, 6]), (9, [4, 5, 6])])
+def test_a_long_text_is_cut(max_length, ids):
+    text = adapted(max_length=max_length)
+    assert text.ids(tf.constant(["a dog and"])).to_list() == [ids]
+    assert text.sentences(["a dog and", "a"]) == [[START, *ids, END], [START, 4, END]]
+
+
+def padded(text, texts):
+    """ids up to the end and 0 after it, as a sampler gives them."""
+    return tf.ragged.constant([ids[1:] for ids in text.sentences(texts)], tf.int32).to_tensor()
+
+
+@pytest.mark.parametrize(
+    "sentence",
+    [
+        "a dog",
+        "",
+        "x",
+        "我爱nlp吗",
+        "x y我x y",
+        "ラーメン",
+        "犬cat猫",
+        "2 dogs 3 5",
+        "café",
+        "한국어 글",
+    ],
+)
+def test_what_is_written_of_ids_is_what_was_read(sentence):
+    text = adapted([sentence, "some more words"])
+    assert text.text(padded(text, [sentence, "some more words here"]))[0].numpy().decode() == sentence
+
+
+def test_text_stops_at_the_end_and_leaves_out_what_is_no_word():
+    text = adapted()
+    ids = tf.constant([[4, 5, END, 0, 0], [END, 0, 0, 0, 0], [START, 4, UNKNOWN, 5, END], [4, 5, 4, 5, 6]])
+    assert [t.decode() for t in text.text(ids).numpy()] == ["a dog", "", "a dog", "a dog a dog and"]
+    assert text.words([4, 5, END, 0, 0]) == ["a", "dog"]
+    assert text.words([]) == [] and text.words([END]) == []
+
+
+@pytest.mark.parametrize("dtype", [tf.int32, tf.int64])
+@pytest.mark.parametrize("shape", [(5,), (1, 5), (2, 3, 5)])
+def test_text_of_ids_of_any_rank(shape, dtype):
+    written = adapted().text(tf.broadcast_to(tf.constant([4, 5, END, 0, 0], dtype), shape))
+    assert written.shape == shape[:-1]
+    assert set(tf.reshape(written, [-1]).numpy()) == {b"a dog"}
+
+
+def test_the_saved_model_reads_and_writes_like_python(tmp_path):
+    module = tf.Module()
+    module.words = text = adapted(["我爱 a dog", "a dog’s"])
+    module.ids = tf.function(
+        lambda texts: text.ids(texts).to_tensor(), input_signature=[tf.TensorSpec([None], tf.string)]
+    )
+    module.text = tf.function(text.text, input_signature=[tf.TensorSpec([None, None], tf.int32)])
+    tf.saved_model.save(module, str(tmp_path / "model"))
+    restored = tf.saved_model.load(str(tmp_path / "model"))
+    texts = tf.constant(["A DOG’S 我 zebra", "爱"])
+    ids = text.ids(texts).to_tensor()
+    assert restored.ids(texts).numpy().tolist() == ids.numpy().tolist()
+    assert restored.text(ids).numpy().tolist() == text.text(ids).numpy().tolist()
+
+
+@pytest.mark.parametrize("texts", [DOGS, ["我 café ラーメン"], ["a\u2028b\x85c\x1cd\u00a0e"], []])
+def test_a_saved_vocabulary_is_loaded_as_it_was(tmp_path, texts):
+    text = adapted(texts)
+    text.save(tmp_path / "vocabulary.txt")
+    lines = (tmp_path / "vocabulary.txt").read_bytes().decode().split("\n")
+    assert lines == [*text.vocabulary, ""]
+    assert TextPreprocessor.load(tmp_path / "vocabulary.txt", 5).vocabulary == text.vocabulary
+
+
+@pytest.mark.parametrize("lines", ["\r\n".join([*SPECIAL, "dog", ""]), "\n".join([*SPECIAL, "dog"])])
+def test_a_vocabulary_file_that_an_editor_wrote_is_read(tmp_path, lines):
+    (tmp_path / "vocabulary.txt").write_bytes(lines.encode())
+    assert TextPreprocessor.load(tmp_path / "vocabulary.txt", 5).vocabulary == [*SPECIAL, "dog"]
+
+
+@pytest.mark.parametrize(
+    "content, message",
+    [
+        (b"a\ndog\n", "a vocabulary begins with <pad>, <s>, </s>, <unk>, this one with ['a', 'dog']"),
+        (b"", "a vocabulary begins with <pad>, <s>, </s>, <unk>, this one with "),
+        (b"<pad>\n<unk>\n<s>\n</s>\na\n", "this one with ['<pad>', '<unk>', '<s>', '</s>']"),
+        ("\n".join([*SPECIAL, "a", "dog", "a", ""]).encode(), "a vocabulary names each word once, this one 'a' twice"),
+        (b"\xff\xfe<\x00", "can't decode byte 0xff in position 0"),
+        (None, "No such file or directory"),
+    ],
+    ids=["words", "empty", "order", "twice", "utf-16", "absent"],
+)
+def test_a_file_that_is_no_vocabulary_is_named(tmp_path, content, message):
+    path = tmp_path / "vocabulary.txt"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(UserError, match=f"{re.escape(str(path))}.*{re.escape(message)}"):
+        TextPreprocessor.load(path, 5)

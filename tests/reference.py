@@ -1,0 +1,130 @@
+"""The papers' equations in NumPy, one gate and one sentence at a time: what the layers are tested against.
+
+Nothing here comes from kseq. A weight of several gates is a dictionary by the gates' letters.
+"""
+
+import numpy as np
+
+
+def sigmoid(x):
+    return 1 / (1 + np.exp(-x))
+
+
+def cut(stacked, letters):
+    """The column blocks of a stacked weight, one a gate: `[..., n · units]` → {letter: `[..., units]`}."""
+    stacked = np.asarray(stacked, "float64")
+    units = stacked.shape[-1] // len(letters)
+    return {letter: stacked[..., k * units : (k + 1) * units] for k, letter in enumerate(letters)}
+
+
+def rnn_step(x, states, W, U, b):
+    """Elman (1990): the new states [h]."""
+    [h] = states
+    return [np.tanh(x @ W + h @ U + b)]
+
+
+def lstm_step(x, states, W, U, b):
+    """Gers et al. (2000), gates f, i, c, o: the new states [h, c]."""
+    h, c = states
+    forget = sigmoid(x @ W["f"] + h @ U["f"] + b["f"])
+    write = sigmoid(x @ W["i"] + h @ U["i"] + b["i"])
+    candidate = np.tanh(x @ W["c"] + h @ U["c"] + b["c"])
+    show = sigmoid(x @ W["o"] + h @ U["o"] + b["o"])
+    c = forget * c + write * candidate
+    return [show * np.tanh(c), c]
+
+
+def gru_step(x, states, W, U, b):
+    """Chung et al. (2014), gates z, r, n, equations 6 to 9: the new states [h]."""
+    [h] = states
+    update = sigmoid(x @ W["z"] + h @ U["z"] + b["z"])
+    reset = sigmoid(x @ W["r"] + h @ U["r"] + b["r"])
+    new = np.tanh(x @ W["n"] + (reset * h) @ U["n"] + b["n"])
+    return [(1 - update) * h + update * new]
+
+
+def gru_reset_after_step(x, states, W, U, b, b_u):
+    """Cho et al. (2014, version 1), gates z, r, n, the reset gate after the product: the new states [h]."""
+    [h] = states
+    update = sigmoid(x @ W["z"] + h @ U["z"] + b["z"])
+    reset = sigmoid(x @ W["r"] + h @ U["r"] + b["r"])
+    new = np.tanh(x @ W["n"] + b["n"] + reset * (h @ U["n"] + b_u))
+    return [(1 - update) * h + update * new]
+
+
+def additive_score(query, row, W, U, v):
+    """Bahdanau et al. (2015), appendix A.1.2: a number from one query and one row of memory."""
+    return v @ np.tanh(query @ W + row @ U)
+
+
+def general_score(query, row, W):
+    """Luong et al. (2015), equation 8, "general"."""
+    return query @ (row @ W)
+
+
+def dot_score(query, row):
+    """Luong et al. (2015), equation 8, "dot"."""
+    return query @ row
+
+
+def attend(score, query, memory, mask=None):
+    """Context `[batch, d]` and alignment `[batch, source]`: the softmax over the real rows alone, zeros without any."""
+    context, alignment = np.zeros(memory[:, 0].shape), np.zeros(memory.shape[:2])
+    for b in range(len(memory)):
+        real = [s for s in range(memory.shape[1]) if mask is None or mask[b, s]]
+        weights = {s: np.exp(score(query[b], memory[b, s])) for s in real}
+        for s in real:
+            alignment[b, s] = weights[s] / sum(weights.values())
+            context[b] += alignment[b, s] * memory[b, s]
+    return context, alignment
+
+
+def bahdanau_decoder_step(y, states, cell, attention, gate=None, deep_output=None):
+    """Bahdanau et al. (2015), appendix A.2.2; Xu et al. (2015), section 4.2.1 and equation 7 for the options.
+
+    `cell(x, states)` gives the new states, `attention(query)` the context and the alignment; gate is (w_β, b_β),
+    deep_output is (L_y, L_h, L_z, b_L). Returns output, alignment, the new states.
+    """
+    z, alignment = attention(states[0])
+    if gate is not None:
+        w_beta, b_beta = gate
+        z = sigmoid(states[0] @ w_beta + b_beta) * z
+    states = cell(np.concatenate([y, z], axis=-1), states)
+    output = states[0]
+    if deep_output is not None:
+        L_y, L_h, L_z, b_L = deep_output
+        output = np.tanh(y @ L_y + states[0] @ L_h + z @ L_z + b_L)
+    return output, alignment, states
+
+
+def luong_decoder_step(y, states, attentional, cell, attention, W, input_feeding):
+    """Luong et al. (2015), equation 5 and section 3.3; W stands before [z; h].
+
+    Returns output, alignment, the new states; the output is the next step's `attentional`.
+    """
+    states = cell(np.concatenate([y, attentional], axis=-1) if input_feeding else y, states)
+    z, alignment = attention(states[0])
+    return np.tanh(np.concatenate([z, states[0]], axis=-1) @ W), alignment, states
+
+
+def doubly_stochastic_penalty(alignments, real):
+    """Xu et al. (2015), equation 14, as a mean over sentences and regions."""
+    batch, time, source = alignments.shape
+    terms = []
+    for b in range(batch):
+        for i in range(source):
+            terms.append((1 - sum(alignments[b, t, i] for t in range(time) if real[b, t])) ** 2)
+    return np.mean(terms)
+
+
+def token_crossentropy(y, logits, weights, label_smoothing=0.0):
+    """Szegedy et al. (2016), section 7: the mean over the tokens with weight, in nats."""
+    vocabulary = logits.shape[-1]
+    total = 0.0
+    for b, t in np.ndindex(*y.shape):
+        p = np.exp(logits[b, t].astype("float64"))
+        p /= p.sum()
+        target = np.full(vocabulary, label_smoothing / vocabulary)
+        target[y[b, t]] += 1 - label_smoothing
+        total -= weights[b, t] * (target @ np.log(p))
+    return total / weights.sum()

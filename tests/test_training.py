@@ -1,0 +1,661 @@
+"""Training that is stopped anywhere and goes on as if it had not been; its optimizer and its batches."""
+
+import collections
+import csv
+import functools
+import itertools
+import os
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from kseq import training
+from kseq.data.pipeline import Clock, length_boundaries, shuffled_batches, teacher_forced
+from kseq.errors import UserError
+from kseq.layers import ATTENTIONS, CELLS, DECODERS, DenseBridge
+from kseq.losses import TokenCrossentropy
+from kseq.models import ImageEncoder, Seq2Seq
+from kseq.tasks.schema import TrainingConfig
+
+VOCABULARY, REGIONS, DEPTH = 9, 4, 8
+
+
+# What is trained: a model of captions on random features, and a small regression where a model's kind is no matter.
+
+
+def random_sentences(count, seed=0):
+    """Row of the picture that belongs to each sentence, and sentences `<s> … </s>` of 1 to 6 words."""
+    rng = np.random.default_rng(seed)
+    sentences = [[1, *rng.integers(4, VOCABULARY, n).tolist(), 2] for n in rng.integers(1, 7, count)]
+    return rng.integers(0, 8, count), sentences
+
+
+def caption_model(seed):
+    keras.utils.set_random_seed(seed)
+    cell = CELLS["lstm"](6)
+    pixels = keras.Input((4, 2, DEPTH))
+    backbone = keras.Model(pixels, keras.layers.Dense(DEPTH)(pixels))
+    backbone.trainable = False
+    model = Seq2Seq(
+        ImageEncoder(backbone, 6, dropout=0.3),
+        DenseBridge(cell.state_size),
+        DECODERS["bahdanau"](cell, ATTENTIONS["dot"](), gate=True),
+        VOCABULARY,
+        embedding_size=4,
+        dropout=0.3,
+        alignment_penalty=0.5,
+    )
+    model({"source": np.zeros((1, REGIONS, DEPTH), "float32"), "tokens": np.zeros((1, 1), "int32")})
+    return model
+
+
+def train_captions(workdir, seed, *, killed_at=None, kill=None, xla=False, epochs=3):
+    """A run of the caption model that calls `kill` after a step (epoch, batch), or in the validation of (epoch, None).
+
+    The seed is of the first weights and of dropout; a run that is resumed must not depend on it.
+    """
+    model, clock = caption_model(seed), Clock()
+    rows, sentences = random_sentences(30)
+    sources = np.random.default_rng(1).normal(size=(8, REGIONS, DEPTH)).astype("float16")
+    batches = shuffled_batches(rows, sentences, batch_size=4, buckets=1 if xla else 2, seed=3, clock=clock, full=xla)
+
+    def at(batch):
+        if (clock.epoch, batch) == killed_at:
+            kill()
+
+    def validate():
+        at(None)
+        return {"score": float(np.sin(1e3 * np.sum(model.words.kernel)))}
+
+    clock.on_train_batch_end = lambda batch, logs=None: at(batch)
+    progress = training.fit(
+        model,
+        teacher_forced(batches, sources),
+        TrainingConfig(epochs=epochs, xla=xla, learning_rate=0.01, clip_norm=0.5),
+        workdir,
+        loss=TokenCrossentropy(0.1),
+        validate=validate,
+        monitor="score",
+        clock=clock,
+        show=0,
+    )
+    return model, progress
+
+
+def regression(seed=0, units=4):
+    keras.utils.set_random_seed(seed)
+    layers = [keras.layers.Dense(units, "tanh"), keras.layers.Dropout(0.3), keras.layers.Dense(2)]
+    return keras.Sequential([keras.Input((3,)), *layers])
+
+
+def points(batches=4, bad=None):
+    """Batches of points; the features of batch `bad` hold a NaN."""
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(batches, 5, 3)).astype("float32"), rng.normal(size=(batches, 5, 2)).astype("float32")
+    if bad is not None:
+        x[bad, 0, 0] = np.nan
+    return tf.data.Dataset.from_tensor_slices((x, y))
+
+
+def train_points(workdir, model, validate=None, *, batches=None, clock=None, **config):
+    return training.fit(
+        model,
+        points() if batches is None else batches,
+        TrainingConfig(**({"epochs": 3, "learning_rate": 0.01} | config)),
+        workdir,
+        loss=keras.losses.MeanSquaredError(),
+        validate=validate or (lambda: {"score": float(np.sin(1e3 * np.sum(model.weights[0])))}),
+        monitor="score",
+        clock=clock or Clock(),
+        show=0,
+    )
+
+
+def scripted(scores, model):
+    """A validation that gives these scores one after the other, and a list of the weights that it saw."""
+    scores, seen = iter(scores), []
+
+    def validate():
+        seen.append(model.get_weights())
+        return {"score": next(scores)}
+
+    return validate, seen
+
+
+def never(*_):
+    raise AssertionError("this must not be asked")
+
+
+def stop(message="killed"):
+    raise RuntimeError(message)
+
+
+def assert_same_values(variables, expected):
+    for variable, value in zip(variables, expected, strict=True):
+        np.testing.assert_array_equal(np.asarray(variable), np.asarray(value))
+
+
+# A run that is killed.
+
+
+@functools.cache
+def undisturbed(folder, xla=False):
+    model, progress = train_captions(folder, seed=0, xla=xla)
+    optimizer = [np.asarray(v) for v in model.optimizer.variables]
+    return [np.asarray(v) for v in model.weights], optimizer, progress
+
+
+@functools.cache
+def undisturbed_points(folder):
+    model = regression()
+    return model, train_points(folder, model, scripted([1, 2, 3], model)[0])
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    return tmp_path_factory.mktemp("undisturbed") / "captions"
+
+
+def assert_resumes_as_undisturbed(workdir, whole, xla=False):
+    """Oracle: the run that nobody disturbed, bit by bit. The new model begins with other weights and other seeds."""
+    weights, optimizer, expected = undisturbed(whole, xla)
+    model, progress = train_captions(workdir, seed=1, xla=xla)
+    assert progress["history"] == expected["history"] and progress["best"] == expected["best"]
+    assert_same_values(model.weights, weights)
+    assert_same_values(model.optimizer.variables, optimizer)
+    for name in (progress["last"], progress["best"]["file"]):
+        with np.load(workdir / name) as file, np.load(whole / name) as other:
+            assert_same_values([file[k] for k in sorted(file)], [other[k] for k in sorted(other)])
+    assert sorted(os.listdir(workdir)) == sorted(os.listdir(whole))
+
+
+@pytest.mark.parametrize("batch", [3, None], ids=["step", "validation"])
+def test_a_killed_run_ends_as_the_undisturbed_one(tmp_path, whole, batch):
+    with pytest.raises(RuntimeError, match="killed"):
+        train_captions(tmp_path, seed=0, killed_at=(1, batch), kill=stop)
+    assert_resumes_as_undisturbed(tmp_path, whole)
+
+
+@pytest.mark.parametrize("write", range(5))
+def test_a_run_killed_between_writes_ends_as_the_undisturbed_one(tmp_path, whole, monkeypatch, write):
+    """Epoch 2 writes the best weights, the last state, the progress and the log: each of them may be the one that is
+    not written. Oracle: the undisturbed run.
+    """
+    model, expected = undisturbed_points(whole.parent / "points")
+    replace, replaced = os.replace, []
+
+    def replace_until_killed(source, target):
+        if len(replaced) == 4 + write:
+            raise KeyboardInterrupt
+        replaced.append(Path(target).name)
+        replace(source, target)
+
+    killed, again = regression(), regression(seed=5)
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(os, "replace", replace_until_killed)
+        train_points(tmp_path, killed, scripted([1, 2, 3], killed)[0])
+    written = ["best-0002.npz", "last-0002.npz", "progress.json", "log.csv"]
+    assert replaced[4:] == written[:write]
+    scores = [2, 3] if write < 3 else [3]
+    progress = train_points(tmp_path, again, scripted(scores, again)[0])
+    assert progress["history"] == expected["history"]
+    assert_same_values(again.weights, model.weights)
+    assert_same_values(again.optimizer.variables, model.optimizer.variables)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("batch", [5, None])
+def test_a_program_killed_by_the_system_is_resumed(tmp_path, whole, batch):
+    """The program at the end of this file kills itself by SIGKILL in epoch 2. Oracle: the undisturbed run."""
+    command = [sys.executable, __file__, str(tmp_path), "validation" if batch is None else str(batch)]
+    root = str(Path(__file__).parents[1])
+    assert subprocess.run(command, env=os.environ | {"PYTHONPATH": root}, check=False).returncode == -signal.SIGKILL
+    assert_resumes_as_undisturbed(tmp_path, whole)
+
+
+@pytest.mark.slow
+def test_a_killed_run_under_xla_ends_as_the_undisturbed_one(tmp_path, tmp_path_factory):
+    with pytest.raises(RuntimeError, match="killed"):
+        train_captions(tmp_path, seed=0, killed_at=(1, 2), kill=stop, xla=True)
+    assert_resumes_as_undisturbed(tmp_path, tmp_path_factory.mktemp("xla") / "captions", xla=True)
+
+
+@pytest.fixture
+def mixed_float16():
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy("mixed_float16")
+    yield
+    keras.config.set_dtype_policy(before)
+
+
+@pytest.mark.usefixtures("mixed_float16")
+def test_the_loss_scale_is_resumed(tmp_path):
+    """Oracle: the undisturbed run. A large target overflows float16 at the first scale, so the scale moves."""
+
+    def batches():
+        return points().map(lambda x, y: (x, 1e4 * y))
+
+    model = regression()
+    expected = train_points(tmp_path / "whole", model, batches=batches())
+    assert float(model.optimizer.dynamic_scale) < 2**15
+    train_points(tmp_path / "cut", regression(), batches=batches(), epochs=1, schedule="constant")
+    again = regression(seed=5)
+    progress = train_points(tmp_path / "cut", again, batches=batches())
+    assert progress["history"] == expected["history"]
+    assert_same_values(again.optimizer.variables, model.optimizer.variables)
+
+
+def test_fit_tells_the_clock_the_epoch(tmp_path):
+    """The data of each epoch are asked for with its number on the clock, in a resumed run too."""
+    clock, asked = Clock(), []
+
+    def numbers():
+        asked.append(clock.epoch)
+        for _ in range(2):
+            yield np.ones((1, 3), "float32"), np.ones((1, 2), "float32")
+
+    signature = (tf.TensorSpec([1, 3]), tf.TensorSpec([1, 2]))
+    batches = tf.data.Dataset.from_generator(numbers, output_signature=signature)
+    batches = batches.apply(tf.data.experimental.assert_cardinality(2))
+    train_points(tmp_path, regression(), batches=batches, clock=clock, epochs=2)
+    assert asked[-2:] == [0, 1] and set(asked) == {0, 1}
+    clock.epoch, asked[:] = 0, []
+    train_points(tmp_path, regression(), batches=batches, clock=clock, epochs=4)
+    assert asked[-2:] == [2, 3]
+
+
+# The best weights, patience, the end.
+
+
+def test_the_best_weights_are_kept_and_patience_ends_the_run(tmp_path):
+    """By hand: 3 in epoch 2 is best, a second 3 is no better; one epoch without a better score is borne, not two."""
+    model = regression()
+    validate, seen = scripted([1.0, 3.0, 3.0, 2.5, 9.0], model)
+    progress = train_points(tmp_path, model, validate, epochs=9, patience=1)
+    assert [row["epoch"] for row in progress["history"]] == [1, 2, 3, 4] and len(seen) == 4
+    assert progress["best"] == {"epoch": 2, "value": 3.0, "file": "best-0002.npz"}
+    assert_same_values(model.weights, seen[1])
+    assert any((a != b).any() for a, b in zip(seen[1], seen[3], strict=True))
+    names = {"best-0002.npz", "last-0004.npz", "log.csv", "progress.json", "tensorboard"}
+    assert set(os.listdir(tmp_path)) == names
+
+    again = regression(seed=5)
+    unread = points().map(lambda x, y: tf.numpy_function(never, [x, y], [tf.float32, tf.float32]))
+    assert train_points(tmp_path, again, never, batches=unread, epochs=9, patience=1) == progress
+    assert_same_values(again.weights, seen[1])
+    assert set(os.listdir(tmp_path)) == names
+
+
+def test_no_patience_ends_the_run_at_the_first_epoch_without_a_better_score(tmp_path):
+    model = regression()
+    progress = train_points(tmp_path, model, scripted([1, 2, 1, 3], model)[0], epochs=4, patience=0)
+    assert len(progress["history"]) == 3
+
+
+def test_a_run_of_all_its_epochs_trains_nothing_more_until_there_are_more(tmp_path):
+    model = regression()
+    validate, seen = scripted([1, 2, 3], model)
+    progress = train_points(tmp_path, model, validate, epochs=2)
+    again = regression(seed=5)
+    assert train_points(tmp_path, again, never, epochs=2) == progress
+    assert_same_values(again.weights, seen[1])
+    progress = train_points(tmp_path, again, scripted([3], again)[0], epochs=3)
+    assert [row["epoch"] for row in progress["history"]] == [1, 2, 3]
+
+
+def test_the_log_is_the_history(tmp_path):
+    model = regression()
+    progress = train_points(tmp_path, model, epochs=3, schedule="cosine", learning_rate=0.02)
+    with open(tmp_path / "log.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [{k: float(v) for k, v in row.items()} for row in rows] == progress["history"]
+    assert list(rows[0]) == ["epoch", "learning_rate", "loss", "val_score"]
+    rates = [0.02 * (0.05 + 0.95 * (1 + np.cos(np.pi * epoch / 3)) / 2) for epoch in range(3)]
+    np.testing.assert_allclose([row["learning_rate"] for row in progress["history"]], rates, rtol=1e-6)
+    assert progress["seconds"] > 0
+
+
+@pytest.mark.parametrize("schedule, expected", [("constant", [0.4, 0.4, 0.4]), ("cosine", [0.4, 0.21, 0.02])])
+def test_rate(schedule, expected):
+    """By hand: the first epoch, the middle, and where the cosine would end: a twentieth."""
+    config = TrainingConfig(epochs=8, learning_rate=0.4, schedule=schedule)
+    np.testing.assert_allclose([training.rate(config, epoch) for epoch in (0, 4, 8)], expected)
+
+
+# What stops a run with a message.
+
+
+def test_a_loss_that_is_no_number_stops_the_run(tmp_path):
+    model = regression()
+    train_points(tmp_path, model, epochs=1)
+    message = (
+        "the loss is nan at step 7 (step 3 of its epoch): learning rate 0.01, gradient norm nan. Lower "
+        "training.learning_rate or training.clip_norm; the last checkpoint is kept"
+    )
+    before = (tmp_path / "progress.json").read_bytes()
+    with pytest.raises(UserError, match=f"^{re.escape(message)}$"):
+        train_points(tmp_path, model, never, batches=points(bad=2), epochs=2, schedule="constant")
+    assert (tmp_path / "progress.json").read_bytes() == before
+    assert len(train_points(tmp_path, regression(), epochs=2)["history"]) == 2
+
+
+@pytest.mark.usefixtures("mixed_float16")
+def test_the_step_of_a_bad_loss_is_right_in_mixed_float16(tmp_path):
+    """The optimizer does not count a step whose gradients it throws away."""
+    message = "the loss is nan at step 3 (step 3 of its epoch): learning rate 0.01, gradient norm "
+    with pytest.raises(UserError, match=re.escape(message)):
+        train_points(tmp_path, regression(), never, batches=points(bad=2), epochs=1)
+
+
+def test_a_checkpoint_of_another_model_is_refused(tmp_path):
+    progress = train_points(tmp_path, regression(), epochs=1)
+    message = f"checkpoint {tmp_path / progress['last']} is of another model; train anew in another --workdir"
+    other = regression(units=5)
+    before = other.get_weights()
+    with pytest.raises(UserError, match=f"^{re.escape(message)}$"):
+        train_points(tmp_path, other, never, epochs=2)
+    assert_same_values(other.weights, before)
+    path = tmp_path / progress["best"]["file"]
+    with pytest.raises(UserError, match=re.escape(f"checkpoint {path} is of another model")):
+        training.load_variables(path, other.weights)
+
+
+@pytest.mark.parametrize("damage", ["missing", "empty", "cut", "text"])
+def test_a_checkpoint_that_cannot_be_read_is_named(tmp_path, damage):
+    path, model = tmp_path / "weights.npz", regression()
+    training.save_variables(path, model.weights)
+    whole = path.read_bytes()
+    path.unlink()
+    if damage != "missing":
+        path.write_bytes({"empty": b"", "cut": whole[: len(whole) // 2], "text": b"hello"}[damage])
+    with pytest.raises(UserError, match=f"^{re.escape(f'checkpoint {path} cannot be read: ')}."):
+        training.load_variables(path, model.weights)
+
+
+def test_saved_variables_are_read_back_in_their_order(tmp_path):
+    rng = np.random.default_rng(0)
+    saved = [keras.Variable(rng.normal(size=(2, 3)), name="same") for _ in range(12)]
+    training.save_variables(tmp_path / "a.npz", saved)
+    read = [keras.Variable(np.zeros((2, 3)), name="other") for _ in saved]
+    training.load_variables(tmp_path / "a.npz", read)
+    assert_same_values(read, saved)
+
+
+# The optimizer.
+
+SHAPES = [(2, 3), (4,), ()]
+
+
+def random_gradients(steps=4, seed=0):
+    """Gradients of a norm of about 0.3, 3, 30, … by turns."""
+    rng = np.random.default_rng(seed)
+    return [[10 ** (t % 3 - 1) * rng.normal(size=shape).astype("float32") for shape in SHAPES] for t in range(steps)]
+
+
+def apply_all(optimizer, gradients, jit_compile=False, scale=1.0):
+    """The variables after these steps from all ones, and the norm that each step reports."""
+    variables = [keras.Variable(np.ones(shape, "float32")) for shape in SHAPES]
+    optimizer.build(variables)
+    apply = tf.function(lambda g: optimizer.apply(g, variables), jit_compile=jit_compile)
+    inner, norms = getattr(optimizer, "inner_optimizer", optimizer), []
+    for step in gradients:
+        apply([scale * tf.constant(g) for g in step])
+        norms.append(float(getattr(inner, "gradient_norm", np.nan)))
+    return [np.asarray(v) for v in variables], norms
+
+
+def adam_by_hand(gradients, rate, clip_norm):
+    """Kingma and Ba's algorithm 1, with ε where their section 2 puts it, on clipped gradients, in float64."""
+    values = [np.ones(shape) for shape in SHAPES]
+    m, v = [[np.zeros(shape) for shape in SHAPES] for _ in range(2)]
+    norms = []
+    for t, step in enumerate(gradients, start=1):
+        norms.append(np.sqrt(sum(np.sum(g.astype(float) ** 2) for g in step)))
+        step = [g * min(1, clip_norm / norms[-1]) for g in step]
+        m = [0.9 * old + 0.1 * g for old, g in zip(m, step, strict=True)]
+        v = [0.999 * old + 0.001 * g**2 for old, g in zip(v, step, strict=True)]
+        alpha = rate * np.sqrt(1 - 0.999**t) / (1 - 0.9**t)
+        values = [x - alpha * a / (np.sqrt(b) + 1e-7) for x, a, b in zip(values, m, v, strict=True)]
+    return values, norms
+
+
+def assert_close(values, expected):
+    for value, other in zip(values, expected, strict=True):
+        np.testing.assert_allclose(value, other, rtol=2e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("clip_norm", [0.5, 5.0])
+@pytest.mark.parametrize("jit_compile", [False, True], ids=["graph", "xla"])
+@pytest.mark.parametrize("scale", [None, 2.0**10], ids=["plain", "scaled"])
+def test_clipped_adam_is_adam_on_clipped_gradients(clip_norm, jit_compile, scale):
+    """Oracle: NumPy. A scaled loss changes neither the step nor the norm that is reported."""
+    gradients = random_gradients()
+    optimizer = training.ClippedAdam(0.1, clip_norm)
+    if scale:
+        optimizer = keras.optimizers.LossScaleOptimizer(optimizer, initial_scale=scale)
+    values, norms = apply_all(optimizer, gradients, jit_compile, scale or 1.0)
+    expected, expected_norms = adam_by_hand(gradients, 0.1, clip_norm)
+    assert min(expected_norms) < 0.5 or clip_norm == 0.5
+    assert max(expected_norms) > 5
+    assert_close(values, expected)
+    np.testing.assert_allclose(norms, expected_norms, rtol=1e-5)
+
+
+def test_clipped_adam_without_clipping_is_that_of_keras():
+    """Oracle: keras.optimizers.Adam."""
+    gradients = random_gradients()
+    expected, _ = apply_all(keras.optimizers.Adam(0.1), gradients)
+    assert_same_values(apply_all(training.ClippedAdam(0.1, 1e6), gradients)[0], expected)
+
+
+def test_clipping_is_that_of_keras():
+    """Oracle: keras.optimizers.Adam(global_clipnorm)."""
+    gradients = random_gradients()
+    expected, _ = apply_all(keras.optimizers.Adam(0.1, global_clipnorm=0.7), gradients)
+    assert_close(apply_all(training.ClippedAdam(0.1, 0.7), gradients)[0], expected)
+
+
+def test_words_that_come_twice_count_with_the_sum_of_their_gradients():
+    """Oracle: the same gradient as a whole table."""
+    slices = tf.IndexedSlices(tf.constant([[1.0, 2.0], [3.0, -1.0], [5.0, 0.0]]), tf.constant([2, 0, 2]), (4, 2))
+    results = []
+    for gradient in (slices, tf.convert_to_tensor(slices)):
+        optimizer, table = training.ClippedAdam(0.1, 1.0), keras.Variable(np.ones((4, 2), "float32"))
+        optimizer.apply([gradient], [table])
+        results.append((np.asarray(table), float(optimizer.gradient_norm)))
+    np.testing.assert_array_equal(results[0][0], results[1][0])
+    np.testing.assert_allclose([norm for _, norm in results], np.sqrt(6**2 + 2**2 + 3**2 + 1), rtol=1e-6)
+
+
+def test_gradients_of_zero_move_nothing():
+    values, norms = apply_all(training.ClippedAdam(), [[np.zeros(shape, "float32") for shape in SHAPES]])
+    assert_same_values(values, [np.ones(shape) for shape in SHAPES])
+    assert norms == [0.0]
+
+
+def test_a_scaled_step_that_overflows_is_thrown_away():
+    optimizer = keras.optimizers.LossScaleOptimizer(training.ClippedAdam(0.1), initial_scale=4.0)
+    gradients = random_gradients(2)
+    gradients[1][0][0, 0] = np.inf
+    values, _ = apply_all(optimizer, gradients, scale=4.0)
+    assert_close(values, adam_by_hand(gradients[:1], 0.1, 5.0)[0])
+    assert float(optimizer.dynamic_scale) == 2.0
+
+
+@pytest.mark.parametrize("policy, xla", [("float32", False), ("mixed_float16", True)])
+def test_fit_clips_and_reports_the_norm_of_the_gradients(tmp_path, policy, xla):
+    """Oracle: a GradientTape, and Adam by Keras on the clipped gradients."""
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(policy)
+    try:
+        keras.utils.set_random_seed(0)
+        model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(4, "tanh"), keras.layers.Dense(2)])
+    finally:
+        keras.config.set_dtype_policy(before)
+    [(x, y)] = points(batches=1)
+    with tf.GradientTape() as tape:
+        loss = keras.losses.MeanSquaredError()(y, model(x))
+    gradients = tape.gradient(loss, [v.value for v in model.trainable_variables])
+    clipped, norm = tf.clip_by_global_norm(gradients, 0.1)
+    expected = [keras.Variable(v.numpy()) for v in model.trainable_variables]
+    keras.optimizers.Adam(0.01).apply(clipped, expected)
+
+    train_points(tmp_path, model, batches=points(batches=1), epochs=1, clip_norm=0.1, xla=xla)
+    optimizer = getattr(model.optimizer, "inner_optimizer", model.optimizer)
+    assert hasattr(model.optimizer, "dynamic_scale") == (policy == "mixed_float16")
+    exact = policy == "float32"
+    np.testing.assert_allclose(float(optimizer.gradient_norm), norm, rtol=1e-5 if exact else 1e-2)
+    assert float(norm) > 0.1
+    for value, other in zip(model.trainable_variables, expected, strict=True):
+        np.testing.assert_allclose(value, other, atol=1e-6 if exact else 2e-4)
+
+
+def test_an_optimizer_comes_back_from_its_config():
+    optimizer = training.ClippedAdam(0.02, 0.7, beta_1=0.8)
+    again = training.ClippedAdam.from_config(optimizer.get_config())
+    assert again.get_config() == optimizer.get_config()
+    assert (again.clip_norm, again.beta_1, float(again.learning_rate)) == (0.7, 0.8, pytest.approx(0.02))
+
+
+# Batches.
+
+
+def read_epoch(epoch, *, rows, sequences, **options):
+    """The batches of an epoch, from a dataset that was made for it alone and knew how many there would be."""
+    options = {"batch_size": 4, "buckets": 3, "seed": 0} | options
+    batches = shuffled_batches(rows, sequences, clock=Clock(epoch), **options)
+    found = list(batches.as_numpy_iterator())
+    assert int(batches.cardinality()) == len(found)
+    return found
+
+
+def numbered_sentences(count=50):
+    _, sentences = random_sentences(count, seed=7)
+    return {"rows": np.arange(count), "sequences": sentences}
+
+
+def same_batches(one, other):
+    if len(one) != len(other):
+        return False
+    pairs = zip(itertools.chain(*one), itertools.chain(*other), strict=True)
+    return all(np.array_equal(a, b) for a, b in pairs)
+
+
+def test_an_order_depends_on_seed_and_epoch_alone():
+    data = numbered_sentences()
+    clock = Clock()
+    batches = shuffled_batches(**data, batch_size=4, buckets=3, seed=0, clock=clock)
+    passes = []
+    for epoch in (0, 1, 2, 1):
+        clock.on_epoch_begin(epoch)
+        passes.append(list(batches.as_numpy_iterator()))
+    assert same_batches(passes[1], passes[3])
+    assert same_batches(passes[2], read_epoch(2, **data))
+    others = [passes[0], passes[1], passes[2], read_epoch(0, **data, seed=1), read_epoch(1, **data, seed=1)]
+    assert not any(same_batches(one, other) for one, other in itertools.combinations(others, 2))
+
+
+@pytest.mark.parametrize("buckets", [1, 3, 20])
+def test_every_pair_comes_once_padded_to_the_boundary_above_its_length(buckets):
+    """Oracle: the pairs themselves; the boundary of each by search."""
+    data = numbered_sentences()
+    boundaries = length_boundaries([len(s) for s in data["sequences"]], buckets)
+    for epoch in range(2):
+        found = read_epoch(epoch, **data, buckets=buckets)
+        seen = collections.Counter()
+        for rows, padded in found:
+            assert (rows.dtype, padded.dtype) == (np.int64, np.int32)
+            assert 1 <= len(rows) == len(padded) <= 4
+            for row, words in zip(rows, padded, strict=True):
+                sentence = data["sequences"][row]
+                assert words.tolist() == sentence + [0] * (len(words) - len(sentence))
+                assert len(words) == min(b for b in boundaries if b >= len(sentence))
+                seen[int(row)] += 1
+        assert seen == collections.Counter(range(50))
+
+
+def test_full_batches_leave_out_fewer_than_a_batch_a_bucket_and_not_always_the_same():
+    data = numbered_sentences()
+    missing = []
+    for epoch in range(3):
+        found = read_epoch(epoch, **data, full=True)
+        assert {len(rows) for rows, _ in found} == {4}
+        rows = np.concatenate([rows for rows, _ in found])
+        assert len(set(rows)) == len(rows)
+        left_out = sorted(set(range(50)) - set(rows))
+        boundaries = length_boundaries([len(s) for s in data["sequences"]], 3)
+        buckets = collections.Counter(np.searchsorted(boundaries, [len(data["sequences"][i]) for i in left_out]))
+        assert max(buckets.values()) < 4
+        assert {padded.shape[1] for _, padded in found} <= set(boundaries)
+        missing.append(tuple(left_out))
+    assert len(set(missing)) == 3
+
+
+def test_too_few_sequences_for_a_full_batch_raise():
+    sequences = [[1, 5, 2]] * 3
+    message = (
+        "3 sequences in 1 buckets make no full batch of 4; lower training.batch_size or data.buckets, or set "
+        "training.xla=false"
+    )
+    with pytest.raises(UserError, match=f"^{re.escape(message)}$"):
+        read_epoch(0, rows=range(3), sequences=sequences, full=True)
+    assert len(read_epoch(0, rows=range(3), sequences=sequences)) == 1
+
+
+@pytest.mark.parametrize(
+    "lengths, buckets, expected",
+    [
+        ([5, 3, 4, 3], 1, [5]),
+        ([1, 2, 3, 4, 5, 6], 3, [2, 4, 6]),
+        ([2, 2, 2, 5, 5, 5], 2, [2, 5]),
+        ([7] * 9, 4, [7]),
+        ([2, 2, 2, 2, 2, 2, 2, 9], 2, [2, 9]),
+        ([1, 9], 20, [1, 9]),
+    ],
+)
+def test_length_boundaries_part_lengths_into_equal_shares(lengths, buckets, expected):
+    """By hand."""
+    assert length_boundaries(lengths, buckets) == expected
+
+
+def test_teacher_forcing_by_hand():
+    """Two sentences of 2 and 1 words, padded to 5; each word is the target of the one before it."""
+    batches = tf.data.Dataset.from_tensors(
+        (np.array([2, 0]), np.array([[1, 7, 8, 2, 0], [1, 5, 2, 0, 0]], "int32")),
+    )
+    sources = np.arange(12).reshape(3, 2, 2).astype("float16")
+    [(inputs, targets, weights)] = teacher_forced(batches, sources)
+    assert inputs["tokens"].numpy().tolist() == [[1, 7, 8, 0], [1, 5, 0, 0]]
+    assert targets.numpy().tolist() == [[7, 8, 2, 0], [5, 2, 0, 0]]
+    assert weights.numpy().tolist() == [[1, 1, 1, 0], [1, 1, 0, 0]]
+    assert inputs["source"].dtype == weights.dtype == tf.float32
+    np.testing.assert_array_equal(inputs["source"], sources[[2, 0]])
+    assert inputs["source"].shape == (2, 2, 2)
+
+
+def test_sources_may_lie_on_disk(tmp_path):
+    sources = np.random.default_rng(0).integers(0, 256, (6, 4, 4, 3)).astype("uint8")
+    np.save(tmp_path / "pixels.npy", sources)
+    batches = shuffled_batches(**numbered_sentences(6), batch_size=2, buckets=1, seed=0, clock=Clock())
+    order = [rows for rows, _ in batches.as_numpy_iterator()]
+    forced = teacher_forced(batches, np.load(tmp_path / "pixels.npy", mmap_mode="r"))
+    assert forced.element_spec[0]["source"] == tf.TensorSpec([None, 4, 4, 3])
+    for rows, (inputs, _, _) in zip(order, forced, strict=True):
+        np.testing.assert_array_equal(inputs["source"], sources[rows])
+
+
+if __name__ == "__main__":  # the program that kills itself
+    folder, where = sys.argv[1:]
+    train_captions(
+        Path(folder),
+        seed=0,
+        killed_at=(1, None if where == "validation" else int(where)),
+        kill=lambda: os.kill(os.getpid(), signal.SIGKILL),
+    )
