@@ -10,13 +10,11 @@ import json
 import sys
 from pathlib import Path
 
-sys.modules["keras"] = None  # TensorFlow would import it by itself; a served model must do without
-
-import tensorflow as tf  # noqa: E402
-
 
 def ask(folder, **inputs):
     """{output: list of values} of the default signature of the SavedModel in `folder`, for lists of bytes."""
+    import tensorflow as tf
+
     with tf.compat.v1.Session(graph=tf.Graph()) as session:
         served = tf.compat.v1.saved_model.load(session, ["serve"], str(folder))
         signature = served.signature_def["serving_default"]
@@ -28,6 +26,7 @@ def ask(folder, **inputs):
 
 
 if __name__ == "__main__":
+    sys.modules["keras"] = None  # TensorFlow would import it by itself; a served model must do without
     folder, *arguments = sys.argv[1:] or sys.exit(__doc__)
     inputs = {}
     for argument in arguments:

@@ -3,7 +3,6 @@
 import contextlib
 import json
 import os
-import shutil
 import tempfile
 from pathlib import Path
 
@@ -16,12 +15,16 @@ def replacing(path):
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as folder:
-        draft = Path(folder, path.name)
-        yield draft
-        if draft.is_dir() and path.is_dir():
-            os.replace(path, Path(folder, "before"))
-        os.replace(draft, path)
+    try:
+        with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as folder:
+            draft = Path(folder, path.name)
+            yield draft
+            if draft.is_dir() and path.is_dir():
+                os.replace(path, Path(folder, "before"))
+            os.replace(draft, path)
+    except OSError as error:
+        error.filename = error.filename or str(path)  # a full disk does not say which file it has no room for
+        raise
 
 
 def write_text(path, text):
@@ -33,11 +36,3 @@ def write_text(path, text):
 def write_json(path, value):
     """Writes a whole JSON file, one a person can read."""
     write_text(path, json.dumps(value, ensure_ascii=False, indent=2) + "\n")
-
-
-def remove(path):
-    """Removes a file or a folder, if it is there."""
-    if Path(path).is_dir():
-        shutil.rmtree(path)
-    else:
-        Path(path).unlink(missing_ok=True)

@@ -8,11 +8,11 @@ from typing import NamedTuple
 
 import keras
 import numpy as np
-import reference
 import tensorflow as tf
 
 import kseq.layers
 import kseq.models
+import reference
 from kseq.layers import (
     BahdanauAttention,
     BahdanauDecoder,
@@ -172,9 +172,6 @@ CONTRACTS = {
     "LuongDecoder": Contract(
         lambda: LuongDecoder(GRUCell(UNITS, reset_after=True), LuongAttention()), _decoder_inputs(1)
     ),
-    "LuongDecoder-not_fed": Contract(
-        lambda: LuongDecoder(RNNCell(UNITS), LuongAttention(), input_feeding=False), _decoder_inputs(1)
-    ),
     "ImageEncoder": Contract(
         lambda: ImageEncoder(tiny_backbone(), 5, dropout=0.1), lambda batch, time: {"source": normal(batch, 8, 8, 3)}
     ),
@@ -193,9 +190,9 @@ def public_layers():
 
 @functools.cache
 def functional_model(name):
-    """The row's layer in a functional model from a list of tensors to a list, with random weights, batch and time unknown.
+    """The row's layer in a functional model from a list of tensors to a list, batch and time unknown.
 
-    Made once: no test may change it.
+    Its weights are random. It is made once: no test may change it.
     """
     make, inputs, _ = CONTRACTS[name]
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
+from tqdm import tqdm
 
 from kseq.data import toy
 from kseq.data.tables import read_tsv
@@ -67,7 +68,10 @@ def read_pictures(source, split, *, fields, count=0, size=64, seed=0):
         pictures = _tfds(name, split, fields)
     else:
         raise UserError(f"data.source {source!r} is not one of {FORMS}")
-    pictures = list(itertools.islice(pictures, count or None))
+    pictures = tqdm(
+        itertools.islice(pictures, count or None), desc=f"{split} of {source}", unit=" pictures", disable=None
+    )
+    pictures = list(pictures)
     if not pictures:
         raise UserError(f"{source}: split {split!r} has no pictures")
     return pictures

@@ -24,7 +24,7 @@ def train(task, workdir, config_path, changes, *, resume, show):
     """
     started = time.monotonic()
     config = load(task.Config, config_path, changes)
-    if (workdir / "config.json").exists():
+    if (workdir / kseq.training.PROGRESS).exists():
         changed = differences(_saved_config(task, workdir), config)
         if changed:
             raise UserError(
@@ -96,8 +96,8 @@ def export(task, workdir, changes):
 
 def _finished(task, workdir, changes):
     """The task with the best weights of the run in a folder, and the run's progress."""
-    progress = workdir / "progress.json"
-    if not (workdir / "config.json").exists() or not progress.exists():
+    progress = workdir / kseq.training.PROGRESS
+    if not progress.exists():
         raise UserError(f"{workdir} holds no trained run; train one with --mode=train --workdir={workdir}")
     for change in changes:
         if change.partition(".")[0] not in CHANGEABLE:

@@ -49,7 +49,7 @@ def define_flags():
     flags.DEFINE_string("workdir", None, "Folder of the run; runs/TASK/CONFIG by default.", flag_values=values)
     flags.DEFINE_multi_string("set", [], "KEY=VALUE, laid over the config; can be repeated.", flag_values=values)
     flags.DEFINE_bool("resume", False, "Go on with the run in the workdir, if there is one.", flag_values=values)
-    flags.DEFINE_bool("record", False, "Append the metrics to tasks/TASK/results.csv.", flag_values=values)
+    flags.DEFINE_bool("record", False, "Append metrics and samples to tasks/TASK/, by workdir.", flag_values=values)
     flags.DEFINE_bool("help", False, "Show this.", short_name="h", flag_values=values)
     return values
 
@@ -60,15 +60,14 @@ def run(task, values, inputs):
         raise UserError(f"inputs ({inputs[0]}, …) go with --mode=predict")
     if values.record and values.mode not in (None, "evaluate"):
         raise UserError("--record goes with --mode=evaluate, or with no mode")
-    name = Path(values.config).stem if values.config else "toy"
-    workdir = Path(values.workdir or Path("runs", task.name, name))
+    workdir = Path(values.workdir or Path("runs", task.name, Path(values.config or "toy").stem))
     if values.mode in (None, "train"):
         modes.train(
             task, workdir, values.config, values.set, resume=values.resume, show=1 if sys.stdout.isatty() else 2
         )
     changes = () if values.mode is None else values.set
     if values.mode in (None, "evaluate"):
-        modes.evaluate(task, workdir, changes, record_as=name if values.record else None)
+        modes.evaluate(task, workdir, changes, record_as=workdir.name if values.record else None)
     if values.mode in (None, "predict"):
         modes.predict(task, workdir, changes, inputs)
     if values.mode in (None, "export"):

@@ -10,7 +10,7 @@ from kseq.config import Config
 class TrainingConfig(Config):
     """How a model is trained."""
 
-    epochs: int = Field(12, ge=1)
+    epochs: int = Field(6, ge=1)
     batch_size: int = Field(64, ge=1)
     learning_rate: float = Field(1e-3, gt=0)
     schedule: Literal["constant", "cosine"] = "cosine"

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 import tensorflow as tf
-from contracts import attention_oracle, dtype_policy, lengths_mask, normal, randomise
 
+from contracts import attention_oracle, dtype_policy, lengths_mask, normal, randomise
 from kseq.layers import ATTENTIONS, BahdanauAttention, DotAttention, LuongAttention
 
 BATCH, SOURCE, DEPTH = 3, 4, 5
@@ -124,9 +124,8 @@ def test_float16_bears_scores_beyond_its_range(name):
     with dtype_policy("mixed_float16"):
         layer = MAKERS[name]()
     layer.build(query.shape, memory.shape)
-    layer.set_weights(
-        {"bahdanau": [np.eye(2, 3), np.zeros((2, 3)), [40500, 40500, 0]], "luong": [np.eye(2)]}.get(name, [])
-    )
+    weights = {"bahdanau": [np.eye(2, 3), np.zeros((2, 3)), np.array([40500, 40500, 0])], "luong": [np.eye(2)]}
+    layer.set_weights(weights.get(name, []))
     context, alignment = layer(query, memory)
     want = [[0.5, 0.5]] if name == "bahdanau" else [[1, 0]]
     np.testing.assert_array_equal(alignment, want)

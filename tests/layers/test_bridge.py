@@ -2,8 +2,8 @@
 
 import numpy as np
 import pytest
-from contracts import normal, randomise
 
+from contracts import normal, randomise
 from kseq.layers import DenseBridge
 
 

@@ -3,8 +3,8 @@
 import keras
 import numpy as np
 import pytest
-from contracts import UNITS, cell_oracle, normal, randomise
 
+from contracts import UNITS, cell_oracle, normal, randomise
 from kseq.layers import CELLS, GRUCell, LSTMCell, Recurrent, RNNCell
 
 BATCH, DEPTH = 3, 2

@@ -5,10 +5,10 @@ import functools
 import keras
 import numpy as np
 import pytest
-import reference
 import tensorflow as tf
-from contracts import UNITS, attention_oracle, cell_oracle, lengths_mask, normal, randomise
 
+import reference
+from contracts import UNITS, attention_oracle, cell_oracle, lengths_mask, normal, randomise
 from kseq.layers import (
     DECODERS,
     BahdanauAttention,
@@ -92,6 +92,15 @@ def assert_close(got, want, atol=1e-6):
 
 def test_every_decoder_is_tested():
     assert {type(make()) for make in MAKERS.values()} == set(DECODERS.values())
+
+
+@every_decoder
+def test_config_round_trip(name):
+    decoder = MAKERS[name]()
+    again = type(decoder).from_config(decoder.get_config())
+    assert again.get_config() == decoder.get_config()
+    again.build((None, None, DEPTH), (None, None, MEMORY_DEPTH))
+    assert [weight.shape for weight in again.weights] == [weight.shape for weight in made(name)[0].weights]
 
 
 @every_decoder
@@ -192,7 +201,7 @@ def test_shapes_are_foretold(name):
 @pytest.mark.parametrize("make", DECODERS.values(), ids=DECODERS)
 def test_dot_attention_needs_a_memory_of_the_cells_size(make):
     decoder = make(GRUCell(UNITS), DotAttention())
-    with pytest.raises(ValueError, match="^dot attention needs a query and a memory of one size, got 4 and 5; "):
+    with pytest.raises(ValueError, match=r"^dot attention needs a query and a memory of one size, got 4 and 5; "):
         decoder.build((None, None, DEPTH), (None, None, MEMORY_DEPTH))
     outputs, _ = decoder(normal(2, 3, DEPTH), normal(2, SOURCE, UNITS))
     assert outputs.shape == (2, 3, UNITS)

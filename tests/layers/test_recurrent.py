@@ -3,8 +3,8 @@
 import keras
 import numpy as np
 import pytest
-from contracts import UNITS, cell_oracle, lengths_mask, normal, randomise
 
+from contracts import UNITS, cell_oracle, lengths_mask, normal, randomise
 from kseq.layers import Bidirectional, GRUCell, LSTMCell, Recurrent
 
 BATCH, TIME, DEPTH = 3, 4, 2
@@ -186,5 +186,5 @@ def test_the_mask_handed_on_has_the_structure_of_the_result(layer, want):
 
 
 def test_merge_must_be_known():
-    with pytest.raises(ValueError, match="^merge must be one of concat, sum, mean, none, got 'ave'$"):
+    with pytest.raises(ValueError, match=r"^merge must be one of concat, sum, mean, none, got 'ave'$"):
         Bidirectional(Recurrent(GRUCell(UNITS)), merge="ave")

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 import tensorflow as tf
-from contracts import lengths_mask, normal
 
+from contracts import lengths_mask, normal
 from kseq.layers import unroll
 
 BATCH, TIME = 3, 4
@@ -39,7 +39,7 @@ def python_loop(step, inputs, states, mask=None):
             outputs.append(y if real else tf.nest.map_structure(tf.zeros_like, y))
         rows.append(tf.nest.map_structure(lambda *ys: tf.stack(ys, axis=1), *outputs))
         lasts.append(row)
-    return tf.nest.map_structure(lambda *parts: tf.concat(parts, axis=0), *((y, s) for y, s in zip(rows, lasts)))
+    return tf.nest.map_structure(lambda *parts: tf.concat(parts, axis=0), *zip(rows, lasts, strict=True))
 
 
 def assert_close(got, want):

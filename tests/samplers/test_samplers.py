@@ -148,24 +148,25 @@ def assert_true_to(language, found, exponent):
 
 
 @pytest.mark.parametrize("exponent", [0.0, 0.6, 1.0])
-@pytest.mark.parametrize("vocabulary, max_length, n_best", [(4, 3, 1), (4, 3, 40), (3, 4, 7), (3, 1, 3)])
-def test_wide_beam_finds_the_best_of_all_sequences(vocabulary, max_length, n_best, exponent):
+@pytest.mark.parametrize(
+    "vocabulary, max_length, more, n_best", [(4, 3, 0, 1), (4, 3, 0, 40), (3, 4, 3, 7), (3, 1, 2, 3)]
+)
+def test_wide_beam_finds_the_best_of_all_sequences(vocabulary, max_length, more, n_best, exponent):
     """Oracle: enumeration of every sequence, those that meet max_length behind those that end."""
     language = make_language(seed=vocabulary + max_length, vocabulary=vocabulary)
     width = len(enumerate_all(language, 0, max_length, exponent))
-    for more in (0, 3):
-        found = sample(Beam(width + more, length_penalty=exponent, n_best=n_best), language, max_length)
-        for row in range(3):
-            best = enumerate_all(language, row, max_length, exponent)[:n_best]
-            assert [sequence(found, row, n) for n in range(n_best)] == [ids for _, ids in best]
-            np.testing.assert_allclose(found.scores[row], [score for score, _ in best], rtol=1e-5)
-        assert_true_to(language, found, exponent)
+    found = sample(Beam(width + more, length_penalty=exponent, n_best=n_best), language, max_length)
+    for row in range(3):
+        best = enumerate_all(language, row, max_length, exponent)[:n_best]
+        assert [sequence(found, row, n) for n in range(n_best)] == [ids for _, ids in best]
+        np.testing.assert_allclose(found.scores[row], [score for score, _ in best], rtol=1e-5)
+    assert_true_to(language, found, exponent)
 
 
 @pytest.mark.parametrize("width, n_best, exponent", [(2, 1, 0.0), (2, 2, 1.0), (3, 2, 0.6), (5, 5, 1.5)])
 def test_narrow_beam_is_the_search_over_lists(width, n_best, exponent):
     """Oracle: the same search for one row at a time, over Python lists."""
-    for seed in range(6):
+    for seed in range(4):
         language = make_language(seed, vocabulary=5, end_bias=-1.0)
         found = sample(Beam(width, length_penalty=exponent, n_best=n_best), language, max_length=6)
         for row in range(3):
@@ -219,6 +220,23 @@ def test_the_longer_answer_stands_second():
     assert found.ids.numpy().tolist() == [[[END, 0, 0, 0, 0, 0], [3, END, 0, 0, 0, 0]]]
     np.testing.assert_allclose(found.log_probs, [[-0.598, -1.009]], atol=1e-3)
     assert found.lengths.numpy().tolist() == [[1, 2]]
+
+
+@pytest.mark.parametrize("exponent, length, score", [(0.0, 1, np.log(0.3)), (1.0, 9, np.log(0.2) / (14 / 6))])
+def test_search_goes_on_while_the_penalty_may_still_favour_a_longer_answer(exponent, length, score):
+    """By hand: the end has p = 0.3 at once; after word 3, p = 0.2, all is certain: eight words, then the end."""
+    table = np.full((10, 6), 1e-9, "float32")
+    table[0] = [0.16, 0.16, 0.3, 0.2, 0.1, 0.08]
+    table[1:8, 3] = table[8, END] = table[9, 3] = 1.0
+
+    def step(tokens, states, memory):
+        return tf.gather(np.log(table), states[0]), [states[0] + 1], memory
+
+    found = Beam(2, length_penalty=exponent)(
+        step, [tf.zeros([1], tf.int32)], tf.ones([1, 1]), start=START, end=END, max_length=10
+    )
+    assert found.lengths.numpy().tolist() == [[length]]
+    np.testing.assert_allclose(found.scores, [[score]], rtol=1e-5)
 
 
 @pytest.mark.parametrize(

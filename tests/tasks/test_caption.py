@@ -1,0 +1,236 @@
+"""The captioning program, from files to answers, at a size that trains in seconds."""
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+from PIL import Image
+
+from kseq import ask, export
+from kseq.config import ConfigError
+from kseq.errors import UserError
+from kseq.tasks import modes, record
+from kseq.tasks.caption import Caption
+
+TINY = (
+    "data.train_count=48",
+    "data.dev_count=12",
+    "data.image_size=32",
+    "data.buckets=1",
+    "model.units=16",
+    "model.attention_units=16",
+    "model.embedding_size=8",
+    "model.encoder.units=16",
+    "training.epochs=1",
+    "training.batch_size=16",
+    "sampler.width=2",
+)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def restored_policy():
+    yield
+    keras.config.set_dtype_policy("float32")
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory):
+    return f"data.cache={tmp_path_factory.mktemp('cache')}"
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory, cache):
+    workdir = tmp_path_factory.mktemp("runs") / "tiny"
+    modes.train(Caption, workdir, None, [*TINY, cache], resume=False, show=0)
+    return workdir
+
+
+def table(folder, rows, columns="image\tcaption"):
+    """A folder with two pictures and `captions.tsv`; its path as `data.source`."""
+    (folder / "images").mkdir(parents=True)
+    for name, colour in (("a.png", "red"), ("b.jpg", "blue")):
+        Image.new("RGB", (40, 30), colour).save(folder / "images" / name)
+    (folder / "captions.tsv").write_text("\n".join([columns, *rows]) + "\n", encoding="utf-8")
+    return [f"data.source=tsv:{folder / 'captions.tsv'}", "data.fields.image=images/{image}"]
+
+
+GOOD = ["a.png\ta red square", "b.jpg\ta blue square", "a.png\tsomething red"]
+
+
+def test_the_workdir_says_how_the_run_was_made(trained):
+    assert json.loads((trained / "config.json").read_text())["model"]["units"] == 16
+    run = json.loads((trained / "run.json").read_text())
+    assert run["seed"] == 0 and run["versions"]["keras"] == keras.__version__
+    assert (trained / "log.csv").read_text().startswith("epoch,learning_rate,loss,val_bleu_4\n")
+    assert list((trained / "tensorboard").rglob("events.*"))
+
+
+def test_evaluation_writes_flat_metrics_and_a_row_for_each_picture(trained, capsys):
+    modes.evaluate(Caption, trained, [])
+    metrics = json.loads((trained / "metrics.json").read_text())
+    assert {"bleu_1", "bleu_2", "bleu_3", "bleu_4", "exact_match", "pointing", "seconds_train"} == set(metrics)
+    rows = [json.loads(line) for line in (trained / "predictions.jsonl").read_text().splitlines()]
+    assert len(rows) == 12 and set(rows[0]) == {"id", "prediction", "score", "exact", "references"}
+    assert "bleu_4" in capsys.readouterr().out
+
+
+def test_a_finished_run_is_scored_on_other_data(trained, tmp_path, cache):
+    modes.evaluate(Caption, trained, [*table(tmp_path / "mine", GOOD), cache])
+    rows = [json.loads(line) for line in (trained / "predictions.jsonl").read_text().splitlines()]
+    assert [row["references"] for row in rows] == [["a red square", "something red"], ["a blue square"]]
+
+
+def test_only_data_and_sampler_of_a_finished_run_can_change(trained):
+    with pytest.raises(UserError, match=r"--set model.units=8: of a finished run only data and sampler can be changed"):
+        modes.evaluate(Caption, trained, ["model.units=8"])
+
+
+def test_prediction_names_the_file_and_draws_the_attention(trained, tmp_path, capsys):
+    table(tmp_path / "mine", GOOD)
+    modes.predict(Caption, trained, [], [str(tmp_path / "mine/images/a.png")])
+    assert capsys.readouterr().out.startswith("a.png: ")
+    with Image.open(trained / "predictions" / "a.png") as overlay:
+        assert overlay.width > 300 and np.ptp(np.asarray(overlay)) > 0
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("none.png", None, r"none.png: picture .*none.png cannot be read: No such file"),
+        ("text.png", b"hello", r"text.png: picture text.png cannot be decoded as JPEG, PNG, GIF or BMP"),
+        ("empty.png", b"", r"cannot be decoded .*the file is empty"),
+    ],
+)
+def test_a_picture_that_cannot_be_read_is_named(trained, tmp_path, name, content, message):
+    if content is not None:
+        (tmp_path / name).write_bytes(content)
+    with pytest.raises(UserError, match=message):
+        modes.predict(Caption, trained, [], [str(tmp_path / name)])
+
+
+def test_the_saved_model_answers_in_a_process_without_kseq_and_keras(trained, capsys):
+    modes.export(Caption, trained, [])
+    assert "asked in a process without kseq and keras, it answers" in capsys.readouterr().out
+
+
+def test_a_wrong_export_is_found_out(trained, tmp_path):
+    folder = tmp_path / "export"
+    if not (trained / "export").exists():
+        modes.export(Caption, trained, [])
+    shutil.copytree(trained / "export", folder)
+    picture = tmp_path / "p.png"
+    Image.new("RGB", (50, 20), "green").save(picture)
+    with pytest.raises(UserError, match="where the model in training answers"):
+        export.check(folder, {"image": picture.read_bytes()}, {"text": "nothing of the kind", "score": 0.0})
+    shutil.rmtree(folder / "variables")
+    with pytest.raises(UserError, match="does not answer in a process of its own"):
+        export.check(folder, {"image": picture.read_bytes()}, {"text": "", "score": 0.0})
+
+
+def test_ask_uses_no_part_of_kseq():
+    code = Path(ask.__file__).read_text().split('"""', 2)[2]
+    assert "kseq" not in code and "import tensorflow" in code
+
+
+def test_a_folder_with_a_run_is_not_trained_over(trained, cache):
+    with pytest.raises(UserError, match=r"holds a run; --resume goes on with it"):
+        modes.train(Caption, trained, None, [*TINY, cache], resume=False, show=0)
+    with pytest.raises(UserError, match=r"holds a run of another config \(model.units: 16 != 8\)"):
+        modes.train(Caption, trained, None, [*TINY, cache, "model.units=8"], resume=True, show=0)
+
+
+def test_a_folder_without_a_run_says_how_to_make_one(tmp_path):
+    with pytest.raises(UserError, match=r"holds no trained run; train one with --mode=train"):
+        modes.evaluate(Caption, tmp_path, [])
+
+
+@pytest.mark.parametrize(
+    ("rows", "changes", "message"),
+    [
+        (["a.png a red square"], [], r"captions.tsv:2: 1 field\(s\) between tabs where the first line names 2"),
+        (["a.png\t "], [], r"captions.tsv:2: the caption is empty"),
+        (["c.png\ta cat"], [], r"captions.tsv:2: picture .*c.png cannot be read: No such file"),
+        (["../../x.png\ta cat"], [], r"captions.tsv:2: '.*x.png' leaves the data folder"),
+        ([], [], r"has no pictures"),
+        (GOOD, ["data.fields.caption=text"], r"there is no column 'text'; the first line names image, caption"),
+        (GOOD, ["data.source=csv:x"], r"data.source 'csv:x' is not one of toy:shapes, tsv:<file> or tfds:<name>"),
+        (GOOD, ["model.encoder.backbone=ResNet5"], r"model.encoder: backbone must be .* got 'ResNet5'"),
+        (GOOD, ["training.xla=true"], r"make no full batch of 16; lower training.batch_size"),
+    ],
+)
+def test_bad_data_stops_the_run_with_one_line(tmp_path, cache, rows, changes, message):
+    data = table(tmp_path / "mine", rows)
+    with pytest.raises(UserError, match=message) as error:
+        modes.train(Caption, tmp_path / "run", None, [*TINY, cache, *data, *changes], resume=False, show=0)
+    assert "\n" not in str(error.value)
+
+
+def test_unreadable_pictures_can_be_left_out(tmp_path, cache, capsys):
+    data = table(tmp_path / "mine", [*GOOD, "bad.png\ta broken picture"])
+    (tmp_path / "mine/images/bad.png").write_bytes(b"no picture")
+    modes.train(Caption, tmp_path / "run", None, [*TINY, cache, *data, "data.on_error=skip"], resume=False, show=0)
+    assert "1 of 3 pictures cannot be read and are left out" in capsys.readouterr().out
+
+
+def test_a_wrong_key_stops_before_anything_is_written(tmp_path):
+    with pytest.raises(ConfigError, match=r"did you mean model\.units"):
+        modes.train(Caption, tmp_path / "run", None, ["model.unit=3"], resume=False, show=0)
+    assert not (tmp_path / "run").exists()
+
+
+def test_the_record_is_appended_by_the_program(trained, tmp_path, monkeypatch):
+    with pytest.raises(UserError, match="run it from the project's root"):
+        monkeypatch.chdir(tmp_path)
+        modes.evaluate(Caption, trained, [], record_as="tiny")
+    (tmp_path / "tasks/caption").mkdir(parents=True)
+    modes.evaluate(Caption, trained, [], record_as="tiny")
+    modes.evaluate(Caption, trained, [], record_as="tiny")
+    lines = (tmp_path / "tasks/caption/results.csv").read_text().splitlines()
+    assert lines[0] == ",".join(record.COLUMNS) and len(lines) == 1 + 2 * 7
+    samples = (tmp_path / "tasks/caption/samples/tiny.md").read_text()
+    assert samples.count("| dev-") == 12 and len(list((tmp_path / "tasks/caption/samples/tiny").glob("*.png"))) == 4
+
+
+def command(*arguments):
+    return subprocess.run(
+        [sys.executable, "-m", "kseq.tasks.caption", *arguments], capture_output=True, text=True, check=False
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (["--mod=train"], 2, "Unknown command line flag 'mod'"),
+        (["--mode=fit"], 2, "value should be one of <train|evaluate|predict|export>"),
+        (["photo.jpg"], 1, "inputs (photo.jpg, …) go with --mode=predict"),
+        (["--mode=train", "--record"], 1, "--record goes with --mode=evaluate"),
+        (["--set", "training.dropout=1"], 1, "unknown key"),
+        (["--config=none.toml"], 1, "none.toml: no such file"),
+    ],
+)
+def test_a_wrong_flag_is_one_line_and_an_exit_code(arguments, code, message):
+    result = command(*arguments)
+    assert result.returncode == code
+    assert result.stderr.startswith("error: ") and message in result.stderr and result.stderr.count("\n") == 1
+
+
+def test_help_lists_the_flags_without_tensorflow():
+    script = "import sys, runpy; sys.argv = ['caption', '--help']\n"
+    script += "try: runpy.run_module('kseq.tasks.caption', run_name='__main__')\n"
+    script += "finally: print('tensorflow' in sys.modules, 'keras' in sys.modules)"
+    result = subprocess.run([sys.executable, "-W", "ignore", "-c", script], capture_output=True, text=True, check=False)
+    assert "--mode" in result.stdout and result.stdout.endswith("False False\n")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("changes", [["training.xla=true"], ["training.precision=mixed_float16"]])
+def test_it_trains_compiled_and_in_half_precision(tmp_path, cache, changes):
+    modes.train(Caption, tmp_path, None, [*TINY, cache, "training.epochs=2", *changes], resume=False, show=0)
+    keras.config.set_dtype_policy("float32")
+    history = json.loads((tmp_path / "progress.json").read_text())["history"]
+    assert history[1]["loss"] < history[0]["loss"]
