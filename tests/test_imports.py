@@ -20,6 +20,7 @@ ALLOWED = {
     "export": {"errors", "files"},
     "plots": {"files"},
     "config": set(),
+    "ask": set(),
     "errors": set(),
     "files": set(),
 }
@@ -119,6 +120,7 @@ def test_tasks_init_is_empty():
 
 
 def test_bad_imports_are_found():
+    may = "preprocessors may import: errors, files, layers.signal"
     source = """
 import kseq.models.seq2seq
 from kseq.layers import signal, attention
@@ -131,11 +133,11 @@ def late():
     import numpy
 """
     assert bad_imports("kseq/preprocessors/image.py", source) == [
-        "kseq/preprocessors/image.py:2: preprocessors → kseq.models.seq2seq; preprocessors may import: layers.signal",
-        "kseq/preprocessors/image.py:3: preprocessors → kseq.layers.attention; preprocessors may import: layers.signal",
-        "kseq/preprocessors/image.py:4: preprocessors → kseq.data.toy; preprocessors may import: layers.signal",
-        "kseq/preprocessors/image.py:7: preprocessors → kseq.tasks; preprocessors may import: layers.signal",
-        "kseq/preprocessors/image.py:8: preprocessors → kseq.Seq2Seq; preprocessors may import: layers.signal",
+        f"kseq/preprocessors/image.py:2: preprocessors → kseq.models.seq2seq; {may}",
+        f"kseq/preprocessors/image.py:3: preprocessors → kseq.layers.attention; {may}",
+        f"kseq/preprocessors/image.py:4: preprocessors → kseq.data.toy; {may}",
+        f"kseq/preprocessors/image.py:7: preprocessors → kseq.tasks; {may}",
+        f"kseq/preprocessors/image.py:8: preprocessors → kseq.Seq2Seq; {may}",
         "kseq/preprocessors/image.py:9: imports absl.flags; only kseq/tasks/runner.py may",
     ]
     assert bad_imports("kseq/config.py", "from . import losses") == [

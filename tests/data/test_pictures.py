@@ -219,10 +219,10 @@ def test_an_unknown_source_is_named(source):
         read_pictures(source, "train", fields=FIELDS)
 
 
-@pytest.mark.parametrize("source", ["toy:shapes", "tsv:table.tsv", "tfds:coco_captions"])
+@pytest.mark.parametrize("source", ["toy:shapes", "tsv:table.tsv"])
 def test_an_unknown_field_is_named(source):
     with pytest.raises(UserError, match=r"data\.fields names image, caption and split, not 'captoin'"):
-        read_pictures(source, "train", fields=FIELDS | {"captoin": "text"})
+        read_pictures(source, "train", fields=FIELDS | {"captoin": "text"}, count=1)
 
 
 # --- toy
