@@ -16,20 +16,18 @@ MODES = ("train", "evaluate", "predict", "export")
 CHANGEABLE = ("data", "sampler")
 
 
-def train(task, workdir, config_path, changes, *, resume, show):
+def train(task, workdir, config, *, resume, show):
     """Trains a new run in `workdir`, or goes on with the one that is there.
 
     Raises:
         UserError: the folder holds a run and `resume` is not set, or a run of another config.
     """
     started = time.monotonic()
-    config = load(task.Config, config_path, changes)
     if (workdir / kseq.training.PROGRESS).exists():
         changed = differences(_saved_config(task, workdir), config)
         if changed:
-            raise UserError(
-                f"{workdir} holds a run of another config ({'; '.join(changed)}); take another --workdir or that config"
-            )
+            shown = "; ".join(changed[:3]) + (f"; and {len(changed) - 3} more" if len(changed) > 3 else "")
+            raise UserError(f"{workdir} holds a run of another config ({shown}); take another --workdir or that config")
         if not resume:
             raise UserError(f"{workdir} holds a run; --resume goes on with it, another --workdir starts a new one")
     else:

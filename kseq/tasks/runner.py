@@ -1,12 +1,14 @@
 """From flags to a run. The only module that reads flags or the environment."""
 
+import importlib
 import os
 import sys
+from functools import partial
 from pathlib import Path
 
 from absl import flags
 
-from kseq.config import ConfigError
+from kseq.config import ConfigError, load
 from kseq.errors import UserError
 from kseq.tasks import modes
 
@@ -32,7 +34,10 @@ def main(task):
         sys.exit(print(USAGE.format(name=task.name) + values.get_help(include_special_flags=False)))
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # before TensorFlow is imported, or it is not heard
     try:
-        run(task, values, inputs)
+        plan = plan_of(task, values, inputs)
+        _import_tensorflow()
+        for mode in plan:
+            mode()
     except (UserError, ConfigError) as error:
         sys.exit(_complain(error, 1))
     except OSError as error:
@@ -54,24 +59,37 @@ def define_flags():
     return values
 
 
-def run(task, values, inputs):
-    """Does what the flags ask for."""
+def plan_of(task, values, inputs):
+    """What the flags ask for: functions without arguments, to be called in turn."""
     if inputs and values.mode != "predict":
         raise UserError(f"inputs ({inputs[0]}, …) go with --mode=predict")
     if values.record and values.mode not in (None, "evaluate"):
         raise UserError("--record goes with --mode=evaluate, or with no mode")
+    config = load(task.Config, values.config, values.set) if values.mode in (None, "train") else None
     workdir = Path(values.workdir or Path("runs", task.name, Path(values.config or "toy").stem))
-    if values.mode in (None, "train"):
-        modes.train(
-            task, workdir, values.config, values.set, resume=values.resume, show=1 if sys.stdout.isatty() else 2
-        )
     changes = () if values.mode is None else values.set
-    if values.mode in (None, "evaluate"):
-        modes.evaluate(task, workdir, changes, record_as=workdir.name if values.record else None)
-    if values.mode in (None, "predict"):
-        modes.predict(task, workdir, changes, inputs)
-    if values.mode in (None, "export"):
-        modes.export(task, workdir, changes)
+    record_as = workdir.name if values.record else None
+    show = 1 if sys.stdout.isatty() else 2
+    plan = {
+        "train": partial(modes.train, task, workdir, config, resume=values.resume, show=show),
+        "evaluate": partial(modes.evaluate, task, workdir, changes, record_as=record_as),
+        "predict": partial(modes.predict, task, workdir, changes, inputs),
+        "export": partial(modes.export, task, workdir, changes),
+    }
+    return [plan[mode] for mode in ([values.mode] if values.mode else modes.MODES)]
+
+
+def _import_tensorflow():
+    """Imports it without its greetings, which it writes to the terminal before it can be told not to."""
+    sys.stderr.flush()
+    terminal, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 2)
+    try:
+        importlib.import_module("tensorflow")
+    finally:
+        os.dup2(terminal, 2)
+        os.close(terminal)
+        os.close(nowhere)
 
 
 def _complain(message, code):

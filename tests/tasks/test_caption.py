@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from kseq import ask, export
-from kseq.config import ConfigError
+from kseq.config import load
 from kseq.errors import UserError
 from kseq.tasks import modes, record
 from kseq.tasks.caption import Caption
@@ -32,6 +32,10 @@ TINY = (
 )
 
 
+def train(workdir, changes, *, resume=False):
+    modes.train(Caption, workdir, load(Caption.Config, overrides=changes), resume=resume, show=0)
+
+
 @pytest.fixture(autouse=True, scope="module")
 def restored_policy():
     yield
@@ -46,7 +50,7 @@ def cache(tmp_path_factory):
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory, cache):
     workdir = tmp_path_factory.mktemp("runs") / "tiny"
-    modes.train(Caption, workdir, None, [*TINY, cache], resume=False, show=0)
+    train(workdir, [*TINY, cache])
     return workdir
 
 
@@ -139,9 +143,9 @@ def test_ask_uses_no_part_of_kseq():
 
 def test_a_folder_with_a_run_is_not_trained_over(trained, cache):
     with pytest.raises(UserError, match=r"holds a run; --resume goes on with it"):
-        modes.train(Caption, trained, None, [*TINY, cache], resume=False, show=0)
+        train(trained, [*TINY, cache])
     with pytest.raises(UserError, match=r"holds a run of another config \(model.units: 16 != 8\)"):
-        modes.train(Caption, trained, None, [*TINY, cache, "model.units=8"], resume=True, show=0)
+        train(trained, [*TINY, cache, "model.units=8"], resume=True)
 
 
 def test_a_folder_without_a_run_says_how_to_make_one(tmp_path):
@@ -166,21 +170,15 @@ def test_a_folder_without_a_run_says_how_to_make_one(tmp_path):
 def test_bad_data_stops_the_run_with_one_line(tmp_path, cache, rows, changes, message):
     data = table(tmp_path / "mine", rows)
     with pytest.raises(UserError, match=message) as error:
-        modes.train(Caption, tmp_path / "run", None, [*TINY, cache, *data, *changes], resume=False, show=0)
+        train(tmp_path / "run", [*TINY, cache, *data, *changes])
     assert "\n" not in str(error.value)
 
 
 def test_unreadable_pictures_can_be_left_out(tmp_path, cache, capsys):
     data = table(tmp_path / "mine", [*GOOD, "bad.png\ta broken picture"])
     (tmp_path / "mine/images/bad.png").write_bytes(b"no picture")
-    modes.train(Caption, tmp_path / "run", None, [*TINY, cache, *data, "data.on_error=skip"], resume=False, show=0)
+    train(tmp_path / "run", [*TINY, cache, *data, "data.on_error=skip"])
     assert "1 of 3 pictures cannot be read and are left out" in capsys.readouterr().out
-
-
-def test_a_wrong_key_stops_before_anything_is_written(tmp_path):
-    with pytest.raises(ConfigError, match=r"did you mean model\.units"):
-        modes.train(Caption, tmp_path / "run", None, ["model.unit=3"], resume=False, show=0)
-    assert not (tmp_path / "run").exists()
 
 
 def test_the_record_is_appended_by_the_program(trained, tmp_path, monkeypatch):
@@ -209,8 +207,8 @@ def command(*arguments):
         (["--mode=fit"], 2, "value should be one of <train|evaluate|predict|export>"),
         (["photo.jpg"], 1, "inputs (photo.jpg, …) go with --mode=predict"),
         (["--mode=train", "--record"], 1, "--record goes with --mode=evaluate"),
-        (["--set", "training.dropout=1"], 1, "unknown key"),
-        (["--config=none.toml"], 1, "none.toml: no such file"),
+        (["--set", "model.unit=1"], 1, "did you mean model.units?"),
+        (["--config=none.toml"], 1, "none.toml: cannot be read as a TOML file"),
     ],
 )
 def test_a_wrong_flag_is_one_line_and_an_exit_code(arguments, code, message):
@@ -230,7 +228,7 @@ def test_help_lists_the_flags_without_tensorflow():
 @pytest.mark.slow
 @pytest.mark.parametrize("changes", [["training.xla=true"], ["training.precision=mixed_float16"]])
 def test_it_trains_compiled_and_in_half_precision(tmp_path, cache, changes):
-    modes.train(Caption, tmp_path, None, [*TINY, cache, "training.epochs=2", *changes], resume=False, show=0)
+    train(tmp_path, [*TINY, cache, "training.epochs=2", *changes])
     keras.config.set_dtype_policy("float32")
     history = json.loads((tmp_path / "progress.json").read_text())["history"]
     assert history[1]["loss"] < history[0]["loss"]
