@@ -1,7 +1,9 @@
 """Pictures with their captions, from any source: generated, a table of files, or TensorFlow Datasets."""
 
+import contextlib
 import hashlib
 import itertools
+import os
 import string
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -48,7 +50,7 @@ def read_pictures(source, split, *, fields, count=0, size=64, seed=0):
         split: name of the split.
         fields: names the columns of the table or the features of the dataset. `image` and `caption` are needed; a value
             of `image` with braces is a pattern over the columns, as "images/{name}.png"; `split` names a column that
-            holds the split; `id` names the picture.
+            holds the split.
         count: at most so many; 0 for all, of which toy has `TOY_COUNT`.
         size: for toy, the side in pixels.
         seed: for toy.
@@ -59,6 +61,9 @@ def read_pictures(source, split, *, fields, count=0, size=64, seed=0):
     Raises:
         UserError: the source or a line of it is not as it must be.
     """
+    for key in fields:
+        if key not in ("image", "caption", "split"):
+            raise UserError(f"data.fields names image, caption and split, not {key!r}")
     kind, _, name = source.partition(":")
     if kind == "toy" and name == "shapes":
         pictures = _toy(split, count or TOY_COUNT.get(split, 1), size, seed)
@@ -133,20 +138,21 @@ def _file_name(pattern, row):
 
 def _file(folder, name, where, captions):
     path = folder / name
-    if not path.resolve().is_relative_to(folder.resolve()):
+    real = Path(os.path.realpath(path))  # unlike `resolve`, without an error for a link that goes in a circle
+    if not real.is_relative_to(os.path.realpath(folder)):
         raise UserError(f"{where}: {name!r} leaves the data folder {folder}")
-    try:
-        stat = path.stat()
-    except OSError as error:
-        stat = None
-        missing = f"{where}: picture {path} cannot be read: {error.strerror}"
 
     def read():
-        if stat is None:
-            raise UserError(missing)
-        return path.read_bytes()
+        try:
+            return path.read_bytes()
+        except OSError as error:
+            raise UserError(f"{where}: picture {path} cannot be read: {error.strerror}") from None
 
-    fingerprint = f"{name} {stat.st_size} {stat.st_mtime_ns}" if stat else f"{name} missing"
+    try:
+        stat = path.stat()
+        fingerprint = f"{real} {stat.st_size} {stat.st_mtime_ns}"
+    except OSError:
+        fingerprint = f"{real} missing"
     return Picture(name, tuple(captions), read, where, fingerprint)
 
 
@@ -154,30 +160,35 @@ def _tfds(name, split, fields):
     """Pictures of a dataset with random access; they stay encoded until they are read."""
     import tensorflow_datasets as tfds
 
+    image = fields["image"]
     try:
-        builder = tfds.builder(name, file_format="array_record")
-        builder.download_and_prepare()
-        rows = builder.as_data_source(split=split, decoders={fields["image"]: tfds.decode.SkipDecoding()})
+        builder = tfds.builder(name)
+        if not builder.is_prepared():
+            builder = tfds.builder(name, file_format="array_record")  # the format with random access
+            builder.download_and_prepare()
+        known = dict(builder.info.features.items())
+        if not isinstance(known.get(image), tfds.features.Image):
+            names = ", ".join(known)
+            raise ValueError(f"there is no picture {image!r}; the features are {names}. Set data.fields.image")
+        rows = builder.as_data_source(split=split, decoders={image: tfds.decode.SkipDecoding()})
     except Exception as error:  # TFDS raises many kinds; each one means that the data cannot be had as asked.
         raise UserError(f"tfds:{name}, split {split!r}: {type(error).__name__}: {error}") from None
     for i in range(len(rows)):
-        row = rows[i]
         where = f"tfds:{name} {split}[{i}]"
-        if fields["image"] not in row:
-            raise UserError(f"{where}: there is no feature {fields['image']!r}; it has {', '.join(row)}")
-        captions = tuple(_texts(row, fields["caption"], where))
-        read = lambda i=i: rows[i][fields["image"]]  # noqa: E731
-        yield Picture(f"{split}-{i:06d}", captions, read, where, f"{name} {builder.version} {split} {i}")
+        captions = tuple(_texts(rows[i], fields["caption"], where))
+        read = lambda i=i: rows[i][image]  # noqa: E731
+        yield Picture(f"{split}-{i:06d}", captions, read, where, f"{builder.info.full_name} {split} {i}")
 
 
 def _texts(row, path, where):
     """The strings at a path of features, as "captions/text": one, or a sequence of them."""
     value = row
     for key in path.split("/"):
-        if isinstance(value, list | tuple) and value and isinstance(value[0], dict):
-            value = [item[key] for item in value]
-        elif isinstance(value, dict) and key in value:
-            value = value[key]
-        else:
+        if not isinstance(value, dict) or key not in value:
             raise UserError(f"{where}: there is no feature {path!r}; it has {', '.join(row)}. Set data.fields.caption")
-    return [v.decode() if isinstance(v, bytes) else str(v) for v in np.atleast_1d(value)]
+        value = value[key]
+    texts = value if isinstance(value, list) else [value]
+    if texts and all(isinstance(text, bytes) for text in texts):
+        with contextlib.suppress(UnicodeDecodeError):
+            return [text.decode() for text in texts]
+    raise UserError(f"{where}: {path!r} is not a text or a list of texts. Set data.fields.caption")

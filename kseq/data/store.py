@@ -33,7 +33,10 @@ def stored(folder, key, items, compute, *, title, batch_size=64, skip=False):
     gone = set(json.loads(dropped.read_text()))
     if gone and not skip:
         compute([items[min(gone)]])  # raises what it raised when it was left out
-    return np.load(path, mmap_mode="r"), [item for i, item in enumerate(items) if i not in gone]
+    if gone:
+        print(f"{len(gone)} of {len(items)} pictures cannot be read and are left out", flush=True)
+    kept = [item for i, item in enumerate(items) if i not in gone]
+    return np.load(path, mmap_mode="r")[: len(kept)], kept
 
 
 def _fill(path, dropped, items, compute, title, batch_size, skip):
@@ -56,8 +59,6 @@ def _fill(path, dropped, items, compute, title, batch_size, skip):
         if not rows:
             raise UserError(f"none of {len(items)} pictures can be read; the first: {items[0].where}")
         array.flush()
-        if gone:
-            print(f"{len(gone)} of {len(items)} pictures cannot be read and are left out", flush=True)
         write_json(dropped, gone)
 
 

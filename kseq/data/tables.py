@@ -1,6 +1,7 @@
 """Tables in text files, read line by line, each row with the place it stands."""
 
 import gzip
+import zlib
 from pathlib import Path
 
 from kseq.errors import UserError
@@ -32,8 +33,8 @@ def read_tsv(path):
                     )
                 else:
                     yield where, dict(zip(columns, fields, strict=True))
-    except OSError as error:
-        raise UserError(f"{path} cannot be read: {error.strerror or error}") from None
+    except (OSError, EOFError, zlib.error) as error:  # the last two: a .gz that is cut off or damaged
+        raise UserError(f"{path} cannot be read: {getattr(error, 'strerror', None) or error}") from None
     if columns is None:
         raise UserError(f"{path} is empty; its first line must name the columns, with tabs between")
 

@@ -87,7 +87,7 @@ class ApplicationPixels(keras.layers.Layer):
         self.application = application
 
     def call(self, pictures):
-        return _application_module(self.application).preprocess_input(pictures)
+        return inspect.getmodule(getattr(keras.applications, self.application)).preprocess_input(pictures)
 
     def get_config(self):
         return super().get_config() | {"application": self.application}
@@ -124,6 +124,8 @@ def make_backbone(name, *, size, weights=None, trainable="none"):
         ValueError: there is no such model, its weights cannot be had, it makes no map of features, or it has no
             such layer.
     """
+    if weights is not None and (name == "small" or name.endswith(".keras")):
+        raise ValueError(f"weights are for a class of keras.applications, the backbone is {name!r}")
     if name == "small":
         model = small_cnn(size)
     elif name.endswith(".keras"):
@@ -132,6 +134,9 @@ def make_backbone(name, *, size, weights=None, trainable="none"):
         model = _from_applications(name, size, weights)
     if len(model.output_shape) != 4:
         raise ValueError(f"backbone {name!r} must give a map [h, w, d], it gives {model.output_shape[1:]}")
+    shape, pictures = model.input_shape[1:], (size, size, 3)
+    if len(shape) != 3 or any(n not in (None, m) for n, m in zip(shape, pictures, strict=True)):
+        raise ValueError(f"backbone {name!r} takes pictures {shape}, and they are {pictures}")
     leaves = list(_leaves(model))
     names = [layer.name for layer in leaves]
     if trainable not in ("none", "all", *names):
@@ -166,10 +171,10 @@ def fingerprint(model):
 def _from_file(path):
     try:
         loaded = keras.saving.load_model(path, compile=False)
-    except (OSError, ValueError) as error:
+        model = keras.models.clone_model(loaded, clone_function=_servable, recursive=True)
+        model.set_weights(loaded.get_weights())
+    except Exception as error:  # Keras raises many kinds, as KeyError for a file without its parts.
         raise ValueError(f"backbone {path!r} is not a Keras model file that can be read: {error}") from None
-    model = keras.models.clone_model(loaded, clone_function=_servable, recursive=True)
-    model.set_weights(loaded.get_weights())
     return model
 
 
@@ -180,20 +185,12 @@ def _servable(layer):
 
 
 def _from_applications(name, size, weights):
-    module = _application_module(name)
-    if module is None:
+    make = getattr(keras.applications, name, None)
+    if not inspect.isfunction(make):
         raise ValueError(f'backbone must be "small", a class of keras.applications or a .keras file, got {name!r}')
     pictures = keras.Input((size, size, 3))
     try:
-        trunk = getattr(module, name)(include_top=False, weights=weights, input_shape=(size, size, 3))
+        trunk = make(include_top=False, weights=weights, input_shape=(size, size, 3))
     except Exception as error:  # Keras raises bare Exception where a download fails.
         raise ValueError(f"weights {weights!r} of backbone {name!r} cannot be loaded: {error}") from None
     return keras.Model(pictures, trunk(ApplicationPixels(name)(pictures)), name=name.lower())
-
-
-def _application_module(name):
-    """The submodule of `keras.applications` with the class and its `preprocess_input`."""
-    for _, module in inspect.getmembers(keras.applications, inspect.ismodule):
-        if inspect.isfunction(getattr(module, name, None)) and hasattr(module, "preprocess_input"):
-            return module
-    return None

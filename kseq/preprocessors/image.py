@@ -51,7 +51,7 @@ class ImagePreprocessor(tf.Module):
         try:
             return tf.cast(self._compiled(tf.constant(encoded)), tf.uint8).numpy()
         except tf.errors.InvalidArgumentError as error:
-            reason = "the file is empty" if not encoded[0] else error.message.split("\n")[0].split("}} ")[-1][:200]
+            reason = error.message.partition("\n\t [[")[0].splitlines()[-1][:200]  # around it: where in the graph
             raise UserError(
                 f"{pictures[0].where}: picture {pictures[0].id} cannot be decoded as JPEG, PNG, GIF or BMP ({reason}); "
                 "mend or remove it, or leave such pictures out with --set data.on_error=skip"

@@ -27,6 +27,9 @@ class TextPreprocessor(tf.Module):
         super().__init__()
         if tuple(vocabulary[: len(SPECIAL)]) != SPECIAL:
             raise UserError(f"a vocabulary begins with {', '.join(SPECIAL)}, this one with {vocabulary[:4]}")
+        if len(set(vocabulary)) < len(vocabulary):
+            twice = next(word for i, word in enumerate(vocabulary) if word in vocabulary[:i])
+            raise UserError(f"a vocabulary names each word once, this one {twice!r} twice")
         self.vocabulary = list(vocabulary)
         self.max_length = max_length
         words = tf.constant(self.vocabulary)
@@ -44,7 +47,11 @@ class TextPreprocessor(tf.Module):
     @classmethod
     def load(cls, path, max_length):
         """Reads a vocabulary that `save` wrote."""
-        return cls(Path(path).read_text(encoding="utf-8").splitlines(), max_length)
+        try:
+            words = Path(path).read_text(encoding="utf-8").removesuffix("\n").split("\n")
+            return cls(words, max_length)
+        except (OSError, ValueError) as error:
+            raise UserError(f"vocabulary {path}: {error}") from None
 
     def save(self, path):
         """Writes the vocabulary, a word a line, a word's id being its line counted from 0."""
@@ -56,7 +63,7 @@ class TextPreprocessor(tf.Module):
 
     def sentences(self, texts):
         """list of texts → list of lists of ids, each from start to end."""
-        return [[START, *ids, END] for ids in self.ids(tf.constant(texts)).to_list()]
+        return [[START, *ids, END] for ids in self.ids(tf.constant(texts, tf.string)).to_list()]
 
     def words(self, ids):
         """A sequence of ids up to the end → list of words."""
@@ -74,11 +81,11 @@ def split(texts):
     """string `[batch]` → ragged string `[batch, (words)]`."""
     texts = tf.strings.lower(texts, encoding="utf-8")
     texts = tf.strings.regex_replace(texts, "['’]", "")
-    texts = tf.strings.regex_replace(texts, r"[\p{P}\p{S}]", " ")
+    texts = tf.strings.regex_replace(texts, r"[\p{P}\p{S}\p{Z}\p{Cc}]", " ")
     texts = tf.strings.regex_replace(texts, f"([{_UNSPACED}])", r" \1 ")
     return tf.strings.split(texts)
 
 
 def tokenize(texts):
     """list of texts → list of lists of words."""
-    return [[word.decode() for word in words] for words in split(tf.constant(list(texts))).to_list()]
+    return [[word.decode() for word in words] for words in split(tf.constant(list(texts), tf.string)).to_list()]
