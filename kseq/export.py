@@ -51,7 +51,7 @@ def check(path, example, expected):
             file = Path(folder, name)
             file.write_bytes(value)
             arguments.append(f"{name}=@{file}")
-        command = [sys.executable, str(Path(__file__).with_name("ask.py")), str(path), *arguments]
+        command = [sys.executable, str(Path(__file__).with_name("ask.py")), str(Path(path).resolve()), *arguments]
         result = subprocess.run(command, capture_output=True, text=True, cwd=folder, check=False)
     if result.returncode:
         raise UserError(f"{path} does not answer in a process of its own:\n{result.stderr[-2000:]}")

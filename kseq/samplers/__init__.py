@@ -27,7 +27,7 @@ def compiled(sampler, encode, step, *, start, end, max_length, forbidden=()):
         banned = tf.reduce_sum(tf.one_hot(list(forbidden), logits.shape[-1]), axis=0)
         return logits - 1e9 * banned, states, alignment
 
-    @tf.function(reduce_retracing=True)
+    @tf.function
     def sample(source):
         states, memory = encode(source)
         return sampler(allowed, states, memory, start=start, end=end, max_length=max_length)
