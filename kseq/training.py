@@ -1,10 +1,12 @@
 """One run of `model.fit`: stops, checkpoints, logs, and goes on where a killed run left off."""
 
+import contextlib
 import csv
 import io
 import json
 import math
 import time
+import zipfile
 from pathlib import Path
 
 import keras
@@ -25,18 +27,26 @@ class ClippedAdam(keras.optimizers.Adam):
 
     The variable `gradient_norm` holds ‖g‖ of the last step, before clipping, for whoever watches the run.
 
+    With `average` it also keeps a moving average of the weights, which as a rule generate better than the weights
+    that are trained (Polyak and Juditsky, 1992, https://doi.org/10.1137/0330046). At step t = 0, 1, …
+
+        θ̄ ← d θ̄ + (1 − d) θ,  d = min(average, t / (t + 9))
+
     Args:
         learning_rate: a number.
         clip_norm: largest norm of all gradients together.
+        average: largest decay of the moving average; 0 keeps none.
     """
 
-    def __init__(self, learning_rate=0.001, clip_norm=5.0, **kwargs):
+    def __init__(self, learning_rate=0.001, clip_norm=5.0, average=0.0, **kwargs):
         super().__init__(learning_rate, **kwargs)
         self.clip_norm = clip_norm
+        self.average = average
 
     def build(self, variables):
         super().build(variables)
         self.gradient_norm = self.add_variable(shape=(), initializer="zeros", name="gradient_norm")
+        self.averages = [self.add_variable_from_reference(v, name="average") for v in variables if self.average]
 
     def apply(self, grads, trainable_variables=None):
         grads = [tf.convert_to_tensor(g) for g in grads]  # the gradient of an embedding comes as slices
@@ -45,10 +55,27 @@ class ClippedAdam(keras.optimizers.Adam):
         norm = ops.sqrt(sum(ops.sum(ops.square(ops.cast(g, "float32"))) for g in grads))
         self.gradient_norm.assign(norm)
         scale = ops.minimum(1.0, self.clip_norm / ops.maximum(norm, 1e-12))
-        return super().apply([g * ops.cast(scale, g.dtype) for g in grads], trainable_variables)
+        t = ops.cast(self.iterations, "float32")
+        super().apply([g * ops.cast(scale, g.dtype) for g in grads], trainable_variables)
+        decay = ops.minimum(self.average, t / (t + 9))
+        for mean, variable in zip(self.averages, self._trainable_variables, strict=False):
+            mean.assign(decay * mean + (1 - decay) * variable)
+
+    @contextlib.contextmanager
+    def averaged(self):
+        """While it is open, the weights are their moving average, where one is kept."""
+        pairs = list(zip(self.averages, self._trainable_variables, strict=False))
+        trained = [ops.convert_to_numpy(variable) for _, variable in pairs]
+        for mean, variable in pairs:
+            variable.assign(mean)
+        try:
+            yield
+        finally:
+            for (_, variable), value in zip(pairs, trained, strict=True):
+                variable.assign(value)
 
     def get_config(self):
-        return super().get_config() | {"clip_norm": self.clip_norm}
+        return super().get_config() | {"clip_norm": self.clip_norm, "average": self.average}
 
 
 def fit(model, batches, config, workdir, *, loss, validate, monitor, clock, started=None, show=2):
@@ -76,7 +103,7 @@ def fit(model, batches, config, workdir, *, loss, validate, monitor, clock, star
     Raises:
         UserError: the loss is not finite, or a checkpoint does not fit the model.
     """
-    optimizer = ClippedAdam(config.learning_rate, config.clip_norm)
+    optimizer = ClippedAdam(config.learning_rate, config.clip_norm, config.average)
     model.compile(optimizer=optimizer, loss=loss, jit_compile=config.xla)
     model.optimizer.build(model.trainable_variables)
     journal = Journal(Path(workdir), validate, monitor, config.patience, started or time.monotonic())
@@ -85,7 +112,7 @@ def fit(model, batches, config, workdir, *, loss, validate, monitor, clock, star
         callbacks = [
             clock,
             keras.callbacks.LearningRateScheduler(lambda epoch: rate(config, epoch)),
-            StopAtNaN(),
+            StopAtNaN(int(batches.cardinality())),
             journal,
             keras.callbacks.TensorBoard(str(Path(workdir, "tensorboard")), write_graph=False),
         ]
@@ -109,14 +136,25 @@ def rate(config, epoch):
 
 
 class StopAtNaN(keras.callbacks.Callback):
-    """Ends the run at the first loss that is no number, with what is needed to see why."""
+    """Ends the run at the first loss that is no number, with what is needed to see why.
+
+    Args:
+        steps: steps of an epoch.
+    """
+
+    def __init__(self, steps):
+        super().__init__()
+        self.steps = steps
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self.before = epoch * self.steps
 
     def on_train_batch_end(self, batch, logs=None):
         if math.isfinite(logs["loss"]):
             return
-        optimizer = getattr(self.model.optimizer, "inner_optimizer", self.model.optimizer)
+        optimizer = _unscaled(self.model.optimizer)
         raise UserError(
-            f"the loss is {logs['loss']} at step {int(optimizer.iterations)} (step {batch + 1} of its epoch): learning "
+            f"the loss is {logs['loss']} at step {self.before + batch + 1} (step {batch + 1} of its epoch): learning "
             f"rate {float(optimizer.learning_rate):.3g}, gradient norm {float(optimizer.gradient_norm):.3g}. Lower "
             "training.learning_rate or training.clip_norm; the last checkpoint is kept"
         )
@@ -153,15 +191,16 @@ class Journal(keras.callbacks.Callback):
         return self.progress
 
     def on_epoch_end(self, epoch, logs=None):
-        metrics = self.validate()
+        before = self.progress
+        best = before["best"]
+        with _unscaled(self.model.optimizer).averaged():
+            metrics = self.validate()
+            if metrics[self.monitor] > best["value"]:
+                best = {"epoch": epoch + 1, "value": metrics[self.monitor], "file": f"best-{epoch + 1:04d}.npz"}
+                save_variables(self.workdir / best["file"], self.model.weights)
         logs |= {f"val_{name}": value for name, value in metrics.items()}
         row = {"epoch": epoch + 1, "learning_rate": float(self.model.optimizer.learning_rate)}
         row |= {name: float(value) for name, value in logs.items() if name != "learning_rate"}
-        before = self.progress
-        best = before["best"]
-        if metrics[self.monitor] > best["value"]:
-            best = {"epoch": epoch + 1, "value": metrics[self.monitor], "file": f"best-{epoch + 1:04d}.npz"}
-            save_variables(self.workdir / best["file"], self.model.weights)
         self.progress = {
             "epoch": epoch + 1,
             "seconds": time.monotonic() - self.started,
@@ -179,6 +218,11 @@ class Journal(keras.callbacks.Callback):
             (self.workdir / file).unlink(missing_ok=True)
         write_text(self.workdir / "log.csv", table(self.progress["history"]))
         self.model.stop_training = self.finished
+
+
+def _unscaled(optimizer):
+    """The optimizer itself, where Keras has wrapped it to scale the loss of float16."""
+    return getattr(optimizer, "inner_optimizer", optimizer)
 
 
 def table(rows):
@@ -208,9 +252,9 @@ def load_variables(path, variables):
         UserError: the file is missing or holds variables of other shapes.
     """
     try:
-        with np.load(path) as file:
+        with open(path, "rb") as raw, np.load(raw) as file:
             values = [file[name] for name in sorted(file.files)]
-    except (OSError, ValueError) as error:
+    except (OSError, EOFError, ValueError, zipfile.BadZipFile) as error:
         raise UserError(f"checkpoint {path} cannot be read: {error}") from None
     if [v.shape for v in values] != [tuple(v.shape) for v in variables]:
         raise UserError(f"checkpoint {path} is of another model; train anew in another --workdir")

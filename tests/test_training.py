@@ -78,7 +78,7 @@ def train_captions(workdir, seed, *, killed_at=None, kill=None, xla=False, epoch
     progress = training.fit(
         model,
         teacher_forced(batches, sources),
-        TrainingConfig(epochs=epochs, xla=xla, learning_rate=0.01, clip_norm=0.5),
+        TrainingConfig(epochs=epochs, xla=xla, learning_rate=0.01, clip_norm=0.5, average=0.9),
         workdir,
         loss=TokenCrossentropy(0.1),
         validate=validate,
@@ -516,8 +516,46 @@ def test_fit_clips_and_reports_the_norm_of_the_gradients(tmp_path, policy, xla):
         np.testing.assert_allclose(value, other, atol=1e-6 if exact else 2e-4)
 
 
+def test_the_average_of_the_weights_by_hand():
+    """d = 0, 1/10, 2/11, … up to `average`."""
+    optimizer, weight = training.ClippedAdam(0.5, 1e9, average=0.15), keras.Variable(3.0)
+    mean, trained = None, []
+    for t, gradient in enumerate([1.0, -2.0, 0.5, 4.0]):
+        optimizer.apply([tf.constant(gradient)], [weight])
+        trained.append(float(weight))
+        decay = [0, 1 / 10, 0.15, 0.15][t]
+        mean = trained[-1] if mean is None else decay * mean + (1 - decay) * trained[-1]
+    with pytest.raises(RuntimeError, match="inside"), optimizer.averaged():
+        np.testing.assert_allclose(weight, mean, rtol=1e-6)
+        raise RuntimeError("inside")
+    assert float(weight) == trained[-1] != mean
+
+
+def test_the_average_is_validated_and_kept_and_the_weights_are_trained_on(tmp_path):
+    """Oracle: the same run without an average, whose weights are what is averaged."""
+    seen = []
+    run = {"epochs": 2, "schedule": "constant"}
+    for average in (0.0, 0.9):
+        model = regression()
+        values = iter([1.0, 2.0])
+        train_points(
+            tmp_path / str(average),
+            model,
+            lambda model=model, values=values: seen.append(model.get_weights()) or {"score": next(values)},
+            average=average,
+            **run,
+        )
+        seen.append(model.get_weights())
+        training.load_variables(tmp_path / str(average) / "last-0002.npz", training.state(model))
+        seen.append(model.get_weights())
+    plain, averaged = seen[:4], seen[4:]
+    assert_same_values(plain[3], averaged[3])  # trained alike
+    assert_same_values(averaged[1], averaged[2])  # validated and kept: the same
+    assert not any(np.array_equal(a, b) for a, b in zip(averaged[2], averaged[3], strict=True))
+
+
 def test_an_optimizer_comes_back_from_its_config():
-    optimizer = training.ClippedAdam(0.02, 0.7, beta_1=0.8)
+    optimizer = training.ClippedAdam(0.02, 0.7, average=0.5, beta_1=0.8)
     again = training.ClippedAdam.from_config(optimizer.get_config())
     assert again.get_config() == optimizer.get_config()
     assert (again.clip_norm, again.beta_1, float(again.learning_rate)) == (0.7, 0.8, pytest.approx(0.02))

@@ -21,7 +21,7 @@ class Clock(keras.callbacks.Callback):
 def length_boundaries(lengths, buckets):
     """At most `buckets` lengths, rising, the last the longest, that part `lengths` into shares of one size."""
     shares = np.arange(1, buckets + 1) / buckets
-    return sorted({int(n) for n in np.quantile(lengths, shares, method="higher")})
+    return sorted({int(n) for n in np.quantile(lengths, shares, method="inverted_cdf")})
 
 
 def shuffled_batches(rows, sequences, *, batch_size, buckets, seed, clock, full=False):

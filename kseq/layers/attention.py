@@ -39,12 +39,12 @@ class AttentionMechanism(keras.layers.Layer, abc.ABC):
 
     def call(self, query, memory, keys=None, memory_mask=None):
         keys = self.project(memory) if keys is None else keys
-        scores = ops.cast(self.score(query, keys), "float32")  # [batch, source]
+        scores = self.score(query, keys)
         if memory_mask is None:
-            alignment = ops.softmax(scores)
+            alignment = _softmax(scores)
         else:
             # The second factor is for rows that are all mask: their softmax would spread over the padding.
-            alignment = ops.softmax(ops.where(memory_mask, scores, -1e9)) * ops.cast(memory_mask, "float32")
+            alignment = _softmax(ops.where(memory_mask, scores, -1e9)) * ops.cast(memory_mask, "float32")
         alignment = ops.cast(alignment, memory.dtype)
         return ops.einsum("bs,bsd->bd", alignment, memory), alignment
 
@@ -54,7 +54,7 @@ class AttentionMechanism(keras.layers.Layer, abc.ABC):
 
     @abc.abstractmethod
     def score(self, query, keys):
-        """`[batch, d_query]`, `[batch, source, units]` → `[batch, source]`."""
+        """`[batch, d_query]`, `[batch, source, units]` → float32 `[batch, source]`."""
 
     def compute_output_shape(self, query_shape, memory_shape):
         return (query_shape[0], memory_shape[-1]), (query_shape[0], memory_shape[1])
@@ -87,7 +87,7 @@ class BahdanauAttention(AttentionMechanism):
 
     def score(self, query, keys):
         hidden = ops.tanh(linear(query, self.query_kernel)[:, None, :] + keys)  # [batch, source, units]
-        return ops.einsum("bsu,u->bs", hidden, ops.cast(self.scale, hidden.dtype))
+        return ops.einsum("bsu,u->bs", ops.cast(hidden, "float32"), ops.cast(self.scale, "float32"))
 
     def get_config(self):
         return super().get_config() | {"units": self.units}
@@ -136,7 +136,13 @@ class DotAttention(AttentionMechanism):
 
 
 def _dot(query, keys):
-    return ops.einsum("bu,bsu->bs", query, keys)
+    return ops.einsum("bu,bsu->bs", ops.cast(query, "float32"), ops.cast(keys, "float32"))
+
+
+def _softmax(scores):
+    """Over the last axis. `ops.softmax` warns of an axis of size 1, which is right for a memory of one row."""
+    weights = ops.exp(scores - ops.stop_gradient(ops.max(scores, axis=-1, keepdims=True)))
+    return weights / ops.sum(weights, axis=-1, keepdims=True)
 
 
 ATTENTIONS = {"bahdanau": BahdanauAttention, "luong": LuongAttention, "dot": DotAttention}

@@ -1,5 +1,7 @@
 """From the encoder's state to the decoder's first."""
 
+import itertools
+
 import keras
 from keras import ops
 
@@ -34,8 +36,8 @@ class DenseBridge(keras.layers.Layer):
 
     def call(self, states):
         made = ops.tanh(linear(ops.concatenate(states, axis=-1), self.kernel, self.bias))
-        ends = [sum(self.state_size[: k + 1]) for k in range(len(self.state_size) - 1)]
-        return ops.split(made, ends, axis=-1)
+        ends = itertools.accumulate(self.state_size)
+        return [made[:, end - size : end] for size, end in zip(self.state_size, ends, strict=True)]
 
     def get_config(self):
         return super().get_config() | {"state_size": self.state_size}

@@ -40,8 +40,8 @@ class ImageEncoder(keras.layers.Layer):
         super().__init__(**kwargs)
         self.backbone = backbone
         self.units = units
-        self.dropout = layers.Dropout(dropout)
-        self.dense = layers.Dense(units, activation="relu")
+        self.dropout = layers.Dropout(dropout, dtype=self.dtype_policy)
+        self.dense = layers.Dense(units, activation="relu", dtype=self.dtype_policy)
 
     def build(self, source_shape):
         if len(source_shape) == 4:

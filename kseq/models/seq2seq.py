@@ -50,9 +50,9 @@ class Seq2Seq(keras.Model):
         self.embedding_size = embedding_size
         self.dropout_rate = dropout
         self.alignment_penalty = alignment_penalty
-        self.embedding = layers.Embedding(vocabulary_size, embedding_size)
-        self.input_dropout = layers.Dropout(dropout)
-        self.output_dropout = layers.Dropout(dropout)
+        self.embedding = layers.Embedding(vocabulary_size, embedding_size, dtype=self.dtype_policy)
+        self.input_dropout = layers.Dropout(dropout, dtype=self.dtype_policy)
+        self.output_dropout = layers.Dropout(dropout, dtype=self.dtype_policy)
         self.words = layers.Dense(vocabulary_size, dtype="float32")
 
     def call(self, inputs, training=None):

@@ -16,6 +16,7 @@ class TrainingConfig(Config):
     schedule: Literal["constant", "cosine"] = "cosine"
     clip_norm: float = Field(5.0, gt=0)
     label_smoothing: float = Field(0.0, ge=0, lt=1)
+    average: float = Field(0.0, ge=0, lt=1, description="decay of the weights' moving average; 0 keeps none")
     patience: int = Field(5, ge=0, description="epochs without a better score before the run ends")
     precision: Literal["float32", "mixed_float16", "mixed_bfloat16"] = "float32"
     xla: bool = False
