@@ -17,12 +17,18 @@ from kseq.layers import (
     BahdanauAttention,
     BahdanauDecoder,
     Bidirectional,
+    ConcatAttention,
+    CoverageAttention,
     DenseBridge,
     DotAttention,
     GRUCell,
+    LocalAttention,
+    LocationAttention,
     LSTMCell,
     LuongAttention,
     LuongDecoder,
+    MonotonicAttention,
+    NormalizedBahdanauAttention,
     Recurrent,
     RNNCell,
 )
@@ -86,14 +92,29 @@ def cell_oracle(cell, *more_rows):
 
 def attention_oracle(attention):
     """`reference`'s (query, memory, mask) → context, alignment with the weights of a built mechanism."""
-    if isinstance(attention, BahdanauAttention):
-        W, U, v = attention.query_kernel, attention.memory_kernel, attention.scale
-        score = functools.partial(reference.additive_score, W=np.asarray(W), U=np.asarray(U), v=np.asarray(v))
-    elif isinstance(attention, LuongAttention):
-        score = functools.partial(reference.general_score, W=np.asarray(attention.memory_kernel))
-    else:
-        score = reference.dot_score
-    return functools.partial(reference.attend, score)
+    names = {
+        BahdanauAttention: {"W": "query_kernel", "U": "memory_kernel", "v": "scale"},
+        NormalizedBahdanauAttention: {
+            "W": "query_kernel",
+            "U": "memory_kernel",
+            "v": "scale",
+            "b": "bias",
+            "g": "gain",
+        },
+        ConcatAttention: {"W": "kernel", "v": "scale"},
+        LuongAttention: {"W": "memory_kernel"},
+        DotAttention: {},
+    }
+    scores = {
+        BahdanauAttention: reference.additive_score,
+        NormalizedBahdanauAttention: reference.normalized_score,
+        ConcatAttention: reference.concat_score,
+        LuongAttention: reference.general_score,
+        DotAttention: reference.scaled_score if getattr(attention, "scaled", False) else reference.dot_score,
+    }
+    kind = type(attention)
+    weights = {letter: np.asarray(getattr(attention, name)) for letter, name in names[kind].items()}
+    return functools.partial(reference.attend, functools.partial(scores[kind], **weights))
 
 
 def tiny_backbone():
@@ -129,6 +150,12 @@ def _attention_inputs(batch, time):
     }
 
 
+def _past_inputs(batch, time):
+    past = np.random.default_rng(3).uniform(size=(batch, time)).astype("float32")
+    arguments = _attention_inputs(batch, time)
+    return arguments | {"past": past * arguments["memory_mask"]}
+
+
 def _sequence_inputs(batch, time):
     lengths = [time, *[b % time for b in range(1, batch)]]
     return {"inputs": normal(batch, time, 3), "mask": lengths_mask(lengths, time)}
@@ -157,7 +184,14 @@ CONTRACTS = {
     "GRUCell-reset_after": Contract(lambda: GRUCell(UNITS, reset_after=True, **_INITIALIZERS), _cell_inputs(1)),
     "BahdanauAttention": Contract(lambda: BahdanauAttention(3), _attention_inputs),
     "LuongAttention": Contract(LuongAttention, _attention_inputs),
-    "DotAttention": Contract(DotAttention, _attention_inputs),
+    "DotAttention": Contract(lambda: DotAttention(scaled=True), _attention_inputs),
+    "NormalizedBahdanauAttention": Contract(lambda: NormalizedBahdanauAttention(3), _attention_inputs),
+    "ConcatAttention": Contract(lambda: ConcatAttention(3), _attention_inputs),
+    "LocalAttention": Contract(lambda: LocalAttention(3, 2), _attention_inputs),
+    "LocationAttention": Contract(lambda: LocationAttention(3, 2, 3, sharpening=1.5), _past_inputs),
+    "LocationAttention-smooth": Contract(lambda: LocationAttention(3, 2, 3, smoothing=True, window=1), _past_inputs),
+    "CoverageAttention": Contract(lambda: CoverageAttention(3), _past_inputs),
+    "MonotonicAttention": Contract(lambda: MonotonicAttention(3, score_bias=0.5, noise=0.3, hard=False), _past_inputs),
     "DenseBridge": Contract(
         lambda: DenseBridge([2, 3]), lambda batch, time: {"states": [normal(batch, 4), normal(batch, 5, seed=1)]}
     ),
@@ -169,9 +203,13 @@ CONTRACTS = {
         lambda: BahdanauDecoder(LSTMCell(UNITS), BahdanauAttention(3), gate=True, deep_output=True),
         _decoder_inputs(2),
     ),
+    "BahdanauDecoder-past": Contract(
+        lambda: BahdanauDecoder(GRUCell(UNITS), LocationAttention(3, 2, 3)), _decoder_inputs(1)
+    ),
     "LuongDecoder": Contract(
         lambda: LuongDecoder(GRUCell(UNITS, reset_after=True), LuongAttention()), _decoder_inputs(1)
     ),
+    "LuongDecoder-past": Contract(lambda: LuongDecoder(GRUCell(UNITS), CoverageAttention(3)), _decoder_inputs(1)),
     "ImageEncoder": Contract(
         lambda: ImageEncoder(tiny_backbone(), 5, dropout=0.1), lambda batch, time: {"source": normal(batch, 8, 8, 3)}
     ),

@@ -67,6 +67,83 @@ def dot_score(query, row):
     return query @ row
 
 
+def concat_score(query, row, W, v):
+    """Luong et al. (2015), equation 8, "concat"."""
+    return v @ np.tanh(np.concatenate([query, row]) @ W)
+
+
+def normalized_score(query, row, W, U, v, b, g):
+    """Salimans and Kingma (2016), equation 2, of the additive score's v, with a bias."""
+    return g * v / np.linalg.norm(v) @ np.tanh(query @ W + row @ U + b)
+
+
+def scaled_score(query, row):
+    """Vaswani et al. (2017), equation 1: the score of one row."""
+    return query @ row / np.sqrt(len(row))
+
+
+def local_alignment(query, memory, real, W, W_p, v_p, window):
+    """Luong et al. (2015), equations 7 to 10, of one sentence: the weights of its rows; `real` are their numbers."""
+    weights = np.zeros(len(memory))
+    p = len(real) * sigmoid(np.tanh(query @ W_p) @ v_p)
+    near = {s: position for position, s in enumerate(real) if abs(position - p) <= window}
+    scores = {s: np.exp(general_score(query, memory[s], W)) for s in near}
+    for s, position in near.items():
+        weights[s] = scores[s] / sum(scores.values()) * np.exp(-((position - p) ** 2) / (2 * (window / 2) ** 2))
+    return weights
+
+
+def location_features(past, filters):
+    """Chorowski et al. (2015), equation 8: `[source]` and `[width, filters]` → `[source, filters]`, zeros outside."""
+    width, number = filters.shape
+    features = np.zeros((len(past), number))
+    for s in range(len(past)):
+        for offset in range(width):
+            row = s + offset - (width - 1) // 2
+            if 0 <= row < len(past):
+                features[s] += past[row] * filters[offset]
+    return features
+
+
+def location_score(query, row, feature, W, V, U, b, w):
+    """Chorowski et al. (2015), equation 9."""
+    return w @ np.tanh(query @ W + row @ V + feature @ U + b)
+
+
+def coverage_score(query, row, covered, W_h, W_s, w_c, b, v):
+    """See et al. (2017), equation 11."""
+    return v @ np.tanh(row @ W_h + query @ W_s + covered * w_c + b)
+
+
+def monotonic_alignment(past, p):
+    """Raffel et al. (2017), equation 9: from the last alignment and the probabilities of stopping, sum by sum."""
+    weights = np.zeros(len(past))
+    for s in range(len(past)):
+        for k in range(s + 1):
+            weights[s] += p[s] * past[k] * np.prod([1 - p[row] for row in range(k, s)])
+    return weights
+
+
+def hard_monotonic_alignment(past, scores, real):
+    """Raffel et al. (2017), algorithm 1: walk on from the last row, stop at the first score above 0."""
+    weights = np.zeros(len(past))
+    if np.any(past):
+        for s in range(int(np.argmax(past)), len(past)):
+            if s in real and scores[s] > 0:
+                weights[s] = 1
+                break
+    return weights
+
+
+def coverage_loss(alignments, real):
+    """See et al. (2017), equation 12, as a mean over the real steps."""
+    terms = []
+    for b, t in np.argwhere(real):
+        covered = alignments[b, :t].sum(axis=0)
+        terms.append(sum(min(a, c) for a, c in zip(alignments[b, t], covered, strict=True)))
+    return np.mean(terms)
+
+
 def attend(score, query, memory, mask=None):
     """Context `[batch, d]` and alignment `[batch, source]`: the softmax over the real rows alone, zeros without any."""
     context, alignment = np.zeros(memory[:, 0].shape), np.zeros(memory.shape[:2])

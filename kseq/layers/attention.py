@@ -25,27 +25,34 @@ class AttentionMechanism(keras.layers.Layer, abc.ABC):
         context = Σ_s α_s memory_s
 
     Scores and softmax are computed in float32 under every policy. A row without any real memory gets a zero
-    alignment and a zero context. A subclass writes `build(query_shape, memory_shape)`, `project` and `score`.
+    alignment and a zero context. A subclass writes `build(query_shape, memory_shape)`, `project` and `score`, or
+    `weigh` where the alignment is not a softmax of scores. One that depends on where it looked before says so in
+    `remembers`, and takes what it needs of its earlier alignments as `past`; the caller keeps it:
+
+        past = attention.first_past(memory_mask)
+        context, alignment = attention(query, memory, past=past)
+        past = attention.next_past(past, alignment)
 
     Call arguments:
         query: `[batch, d_query]`.
         memory: `[batch, source, d]`.
         keys: `project(memory)`, when the caller keeps it over many queries.
         memory_mask: bool `[batch, source]`, true where a row is real.
+        past: float32 `[batch, source]`, what `next_past` returned; `first_past` when not given.
 
     Returns:
         context `[batch, d]` and alignment `[batch, source]`.
     """
 
-    def call(self, query, memory, keys=None, memory_mask=None):
+    remembers = False
+
+    def call(self, query, memory, keys=None, memory_mask=None, past=None, training=None):
         keys = self.project(memory) if keys is None else keys
-        scores = self.score(query, keys)
         if memory_mask is None:
-            alignment = _softmax(scores)
-        else:
-            # The second factor is for rows that are all mask: their softmax would spread over the padding.
-            alignment = _softmax(ops.where(memory_mask, scores, -1e9)) * ops.cast(memory_mask, "float32")
-        alignment = ops.cast(alignment, memory.dtype)
+            memory_mask = ops.ones(ops.shape(memory)[:2], "bool")
+        if past is None and self.remembers:
+            past = self.first_past(memory_mask)
+        alignment = ops.cast(self.weigh(query, keys, memory_mask, past, training), memory.dtype)
         return ops.einsum("bs,bsd->bd", alignment, memory), alignment
 
     @abc.abstractmethod
@@ -53,8 +60,20 @@ class AttentionMechanism(keras.layers.Layer, abc.ABC):
         """What needs no query, once a sequence: `[batch, source, d]` → keys `[batch, source, units]`."""
 
     @abc.abstractmethod
-    def score(self, query, keys):
-        """`[batch, d_query]`, `[batch, source, units]` → float32 `[batch, source]`."""
+    def score(self, query, keys, past):
+        """`[batch, d_query]`, `[batch, source, units]`, past → float32 `[batch, source]`."""
+
+    def weigh(self, query, keys, memory_mask, past, training):
+        """The alignment, float32 `[batch, source]`."""
+        return masked_softmax(self.score(query, keys, past), memory_mask)
+
+    def first_past(self, memory_mask):
+        """What `past` is before the first step: float32 `[batch, source]`."""
+        return ops.zeros(ops.shape(memory_mask), "float32")
+
+    def next_past(self, past, alignment):
+        """What `past` is after a step: here the step's alignment."""
+        return ops.cast(alignment, "float32")
 
     def compute_output_shape(self, query_shape, memory_shape):
         return (query_shape[0], memory_shape[-1]), (query_shape[0], memory_shape[1])
@@ -85,9 +104,44 @@ class BahdanauAttention(AttentionMechanism):
     def project(self, memory):
         return linear(memory, self.memory_kernel)
 
-    def score(self, query, keys):
-        hidden = ops.tanh(linear(query, self.query_kernel)[:, None, :] + keys)  # [batch, source, units]
-        return ops.einsum("bsu,u->bs", ops.cast(hidden, "float32"), ops.cast(self.scale, "float32"))
+    def score(self, query, keys, past):
+        return additive_score(linear(query, self.query_kernel)[:, None, :] + keys, self.scale)
+
+    def get_config(self):
+        return super().get_config() | {"units": self.units}
+
+
+@keras.saving.register_keras_serializable("kseq")
+class NormalizedBahdanauAttention(AttentionMechanism):
+    """Additive attention with a normalized v and a bias (Salimans and Kingma, 2016, https://arxiv.org/abs/1602.07868,
+    equation 2).
+
+        e_s = g vᵀ/‖v‖ tanh(W query + U memory_s + b)
+
+    Args:
+        units: size of v; g is 1/√units before training.
+
+    Raises:
+        ValueError: units is not a positive whole number.
+    """
+
+    def __init__(self, units, **kwargs):
+        super().__init__(**kwargs)
+        self.units = positive("units", units)
+
+    def build(self, query_shape, memory_shape):
+        self.query_kernel = self.add_weight((query_shape[-1], self.units), name="query_kernel")
+        self.memory_kernel = self.add_weight((memory_shape[-1], self.units), name="memory_kernel")
+        self.bias = self.add_weight((self.units,), "zeros", name="bias")
+        self.scale = self.add_weight((self.units,), name="scale")
+        self.gain = self.add_weight((), keras.initializers.Constant(self.units**-0.5), name="gain")
+
+    def project(self, memory):
+        return linear(memory, self.memory_kernel, self.bias)
+
+    def score(self, query, keys, past):
+        summed = linear(query, self.query_kernel)[:, None, :] + keys
+        return additive_score(summed, normalized(self.scale, self.gain))
 
     def get_config(self):
         return super().get_config() | {"units": self.units}
@@ -106,8 +160,43 @@ class LuongAttention(AttentionMechanism):
     def project(self, memory):
         return linear(memory, self.memory_kernel)
 
-    def score(self, query, keys):
+    def score(self, query, keys, past):
         return _dot(query, keys)
+
+
+@keras.saving.register_keras_serializable("kseq")
+class ConcatAttention(AttentionMechanism):
+    """Additive attention, "concat" (Luong et al., 2015, https://arxiv.org/abs/1508.04025, equation 8).
+
+        e_s = vᵀ tanh(W [query; memory_s])
+
+    Without a bias, W's two blocks are Bahdanau's W and U side by side: the same function in one kernel, whose first
+    values are drawn for both parts together.
+
+    Args:
+        units: size of v.
+
+    Raises:
+        ValueError: units is not a positive whole number.
+    """
+
+    def __init__(self, units, **kwargs):
+        super().__init__(**kwargs)
+        self.units = positive("units", units)
+
+    def build(self, query_shape, memory_shape):
+        self.query_size = query_shape[-1]
+        self.kernel = self.add_weight((query_shape[-1] + memory_shape[-1], self.units), name="kernel")
+        self.scale = self.add_weight((self.units,), name="scale")
+
+    def project(self, memory):
+        return linear(memory, self.kernel[self.query_size :])
+
+    def score(self, query, keys, past):
+        return additive_score(linear(query, self.kernel[: self.query_size])[:, None, :] + keys, self.scale)
+
+    def get_config(self):
+        return super().get_config() | {"units": self.units}
 
 
 @keras.saving.register_keras_serializable("kseq")
@@ -116,10 +205,18 @@ class DotAttention(AttentionMechanism):
     equation 8).
 
         e_s = queryᵀ memory_s
+        e_s = queryᵀ memory_s / √d    with `scaled`: Vaswani et al., 2017, https://arxiv.org/abs/1706.03762, equation 1
+
+    Args:
+        scaled: whether the product is divided by the root of the memory's size d.
 
     Raises:
         ValueError: at build, query and memory are not of one size.
     """
+
+    def __init__(self, *, scaled=False, **kwargs):
+        super().__init__(**kwargs)
+        self.scaled = bool(scaled)
 
     def build(self, query_shape, memory_shape):
         if query_shape[-1] != memory_shape[-1]:
@@ -131,8 +228,28 @@ class DotAttention(AttentionMechanism):
     def project(self, memory):
         return memory
 
-    def score(self, query, keys):
-        return _dot(query, keys)
+    def score(self, query, keys, past):
+        return _dot(query, keys) / (keys.shape[-1] ** 0.5 if self.scaled else 1.0)
+
+    def get_config(self):
+        return super().get_config() | {"scaled": self.scaled}
+
+
+def additive_score(summed, scale):
+    """vᵀ tanh(…): `[batch, source, units]`, `[units]` → float32 `[batch, source]`."""
+    return ops.einsum("bsu,u->bs", ops.cast(ops.tanh(summed), "float32"), ops.cast(scale, "float32"))
+
+
+def normalized(v, g):
+    """g v/‖v‖ in float32."""
+    v = ops.cast(v, "float32")
+    return v * ops.cast(g, "float32") / ops.sqrt(ops.sum(ops.square(v)) + 1e-12)
+
+
+def masked_softmax(scores, memory_mask):
+    """The softmax over the rows that are real; zeros where none is. Any row's scores may be all masked."""
+    # The second factor is for rows that are all mask: their softmax would spread over the padding.
+    return _softmax(ops.where(memory_mask, scores, -1e9)) * ops.cast(memory_mask, "float32")
 
 
 def _dot(query, keys):
@@ -143,6 +260,3 @@ def _softmax(scores):
     """Over the last axis. `ops.softmax` warns of an axis of size 1, which is right for a memory of one row."""
     weights = ops.exp(scores - ops.stop_gradient(ops.max(scores, axis=-1, keepdims=True)))
     return weights / ops.sum(weights, axis=-1, keepdims=True)
-
-
-ATTENTIONS = {"bahdanau": BahdanauAttention, "luong": LuongAttention, "dot": DotAttention}

@@ -54,7 +54,7 @@ class AttentionDecoder(keras.layers.Layer, abc.ABC):
             return self.advance(projected, states, read)
 
         projected = self.cell.project(inputs)
-        (hidden, context, alignments), _ = unroll(advance, projected, self.first_states(initial_state))
+        (hidden, context, alignments), _ = unroll(advance, projected, self.first_states(initial_state, read))
         return self.readout(inputs, hidden, context), alignments
 
     def step(self, inputs, states, memory):
@@ -77,9 +77,18 @@ class AttentionDecoder(keras.layers.Layer, abc.ABC):
             memory_mask = ops.ones(ops.shape(memory)[:2], "bool")
         return Memory(memory, self.attention.project(memory), memory_mask)
 
-    @abc.abstractmethod
-    def first_states(self, states):
-        """The decoder's states before the first step, from the cell's."""
+    def first_states(self, states, memory):
+        """The decoder's states before the first step, from the cell's and `Memory`."""
+        return [*states, *self.own_states(states, memory)]
+
+    def own_states(self, states, memory):
+        """What it carries from step to step beside the cell's states: the attention's past, where it has one."""
+        return [self.attention.first_past(memory.mask)] if self.attention.remembers else []
+
+    def attend(self, query, memory, past):
+        """Context, alignment and the next past; the past is a list of one or none."""
+        context, alignment = self.attention(query, memory.values, memory.keys, memory.mask, *past)
+        return context, alignment, [self.attention.next_past(p, alignment) for p in past]
 
     @abc.abstractmethod
     def advance(self, projected, states, memory):
@@ -117,7 +126,7 @@ class BahdanauDecoder(AttentionDecoder):
         output_t = h_t
         output_t = tanh(L_y y_{t−1} + L_h h_t + L_z z_t + b_L)   with `deep_output`
 
-    States: those of the cell.
+    States: those of the cell, then the attention's past, where it has one.
 
     Args:
         cell: a cell of `kseq.layers`.
@@ -145,15 +154,13 @@ class BahdanauDecoder(AttentionDecoder):
             self.context_readout = self.add_weight((depth, units), name="context_readout")
             self.readout_bias = self.add_weight((units,), "zeros", name="readout_bias")
 
-    def first_states(self, states):
-        return list(states)
-
     def advance(self, projected, states, memory):
-        context, alignment = self.attention(states[0], memory.values, memory.keys, memory.mask)
+        states, past = _cut(states, self.cell)
+        context, alignment, past = self.attend(states[0], memory, past)
         if self.gate:
             context *= ops.sigmoid(linear(states[0], self.gate_kernel, self.gate_bias))
         hidden, states = self.cell.step(projected + linear(context, self.context_kernel), states)
-        return (hidden, context, alignment), states
+        return (hidden, context, alignment), [*states, *past]
 
     def readout(self, inputs, hidden, context):
         if not self.deep_output:
@@ -178,7 +185,7 @@ class LuongDecoder(AttentionDecoder):
         h̃_t = tanh(W [z_t; h_t])
         output_t = h̃_t
 
-    States: those of the cell, then h̃, zero before the first step.
+    States: those of the cell, then h̃, zero before the first step, then the attention's past, where it has one.
 
     Args:
         cell: a cell of `kseq.layers`.
@@ -197,23 +204,29 @@ class LuongDecoder(AttentionDecoder):
         if self.input_feeding:
             self.feed_kernel = self.add_weight((units, self.cell.projected_size), name="feed_kernel")
 
-    def first_states(self, states):
-        return [*states, ops.zeros_like(states[0])]
+    def own_states(self, states, memory):
+        return [ops.zeros_like(states[0]), *super().own_states(states, memory)]
 
     def advance(self, projected, states, memory):
-        *states, attentional = states
+        states, (attentional, *past) = _cut(states, self.cell)
         if self.input_feeding:
             projected += linear(attentional, self.feed_kernel)
         hidden, states = self.cell.step(projected, states)
-        context, alignment = self.attention(hidden, memory.values, memory.keys, memory.mask)
+        context, alignment, past = self.attend(hidden, memory, past)
         attentional = ops.tanh(linear(ops.concatenate([context, hidden], -1), self.attentional_kernel))
-        return (attentional, context, alignment), [*states, attentional]
+        return (attentional, context, alignment), [*states, attentional, *past]
 
     def readout(self, inputs, hidden, context):
         return hidden
 
     def get_config(self):
         return super().get_config() | {"input_feeding": self.input_feeding}
+
+
+def _cut(states, cell):
+    """The states of the cell, and the others."""
+    count = len(cell.state_size)
+    return states[:count], states[count:]
 
 
 DECODERS = {"bahdanau": BahdanauDecoder, "luong": LuongDecoder}

@@ -67,8 +67,8 @@ class Seq2Seq(keras.Model):
     def encode(self, source):
         """What a sampler starts from: the decoder's first states, and the memory that its steps read."""
         encoded = self.encoder(source, training=False)
-        states = self.decoder.first_states(self.bridge(encoded.state))
-        return states, self.decoder.memorize(encoded.memory, encoded.memory_mask)
+        memory = self.decoder.memorize(encoded.memory, encoded.memory_mask)
+        return self.decoder.first_states(self.bridge(encoded.state), memory), memory
 
     def step(self, tokens, states, memory):
         """One word on: int `[n]`, states, memory → logits `[n, vocabulary]`, states, alignment `[n, source]`."""

@@ -5,20 +5,34 @@ import pytest
 import tensorflow as tf
 
 from contracts import attention_oracle, dtype_policy, lengths_mask, normal, randomise
-from kseq.layers import ATTENTIONS, BahdanauAttention, DotAttention, LuongAttention
+from kseq.layers import (
+    BahdanauAttention,
+    ConcatAttention,
+    DotAttention,
+    LuongAttention,
+    NormalizedBahdanauAttention,
+)
 
 BATCH, SOURCE, DEPTH = 3, 4, 5
 
-MAKERS = {"bahdanau": lambda: BahdanauAttention(3), "luong": LuongAttention, "dot": DotAttention}
+MAKERS = {
+    "bahdanau": lambda: BahdanauAttention(3),
+    "normalized": lambda: NormalizedBahdanauAttention(3),
+    "luong": LuongAttention,
+    "concat": lambda: ConcatAttention(3),
+    "dot": DotAttention,
+    "scaled": lambda: DotAttention(scaled=True),
+}
 MASKS = {"none": None, "some": lengths_mask([4, 2, 1], SOURCE), "one_row_all": lengths_mask([4, 2, 0], SOURCE)}
 
-every_mechanism = pytest.mark.parametrize("name", ATTENTIONS)
+every_mechanism = pytest.mark.parametrize("name", MAKERS)
+in_half_precision = pytest.mark.parametrize("name", ["bahdanau", "luong", "dot"])
 
 
 def made(name):
     """A built mechanism with random weights, a query and a memory."""
     layer = MAKERS[name]()
-    query_size = DEPTH if name == "dot" else 2
+    query_size = DEPTH if name in ("dot", "scaled") else 2
     layer.build((None, query_size), (None, None, DEPTH))
     return randomise(layer), normal(BATCH, query_size), normal(BATCH, SOURCE, DEPTH, seed=1)
 
@@ -94,7 +108,7 @@ def test_keys_can_be_kept_over_many_queries(name):
     np.testing.assert_allclose(alignment, np.full((BATCH, SOURCE), 1 / SOURCE), atol=1e-6)
 
 
-@every_mechanism
+@in_half_precision
 @pytest.mark.parametrize("sign", [-1, 1])
 def test_float16_bears_scores_far_from_zero(name, sign):
     """Scores under −16, where a mask of −65504 overflows, and over 16. Oracle: `reference.attend` in float64."""
@@ -105,7 +119,7 @@ def test_float16_bears_scores_far_from_zero(name, sign):
     query, memory = 2 + np.abs(query) / 4, 4 + np.abs(memory) / 4
     memory *= 1 if name == "bahdanau" else sign
     query, memory = query.astype("float16"), memory.astype("float16")
-    scores = sign * np.asarray(layer.score(tf.constant(query), layer.project(tf.constant(memory))))
+    scores = sign * np.asarray(layer.score(tf.constant(query), layer.project(tf.constant(memory)), None))
     assert np.all((scores > 16) & (scores < 200))
     mask = MASKS["one_row_all"]
     context, alignment = layer(query, memory, memory_mask=mask)
@@ -116,7 +130,7 @@ def test_float16_bears_scores_far_from_zero(name, sign):
     assert all(np.all(np.isfinite(gradient)) for gradient in gradients(layer, query, memory, mask))
 
 
-@every_mechanism
+@in_half_precision
 def test_float16_bears_scores_beyond_its_range(name):
     """Products of 81,000 and 80,640, where float16 ends at 65,504: the larger takes all; additive scores are equal."""
     query, memory = np.full((1, 2), 36, "float16"), np.full((1, 2, 2), 1125, "float16")
@@ -149,6 +163,7 @@ def test_dot_needs_one_size():
 
 
 @pytest.mark.parametrize("units", [0, -1, 2.0, "4", True, None])
-def test_units_must_be_a_positive_whole_number(units):
+@pytest.mark.parametrize("make", [BahdanauAttention, ConcatAttention, NormalizedBahdanauAttention])
+def test_units_must_be_a_positive_whole_number(make, units):
     with pytest.raises(ValueError, match=f"^units must be a positive whole number, got {units!r}$"):
-        BahdanauAttention(units)
+        make(units)

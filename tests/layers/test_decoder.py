@@ -115,7 +115,7 @@ def test_step_by_step_is_the_whole(name):
     decoder, (inputs, memory, mask, states) = made(name)
     outputs, alignments = decoder(inputs, memory, mask, states)
     read = decoder.memorize(tf.constant(memory), tf.constant(mask))
-    states = decoder.first_states([tf.constant(state) for state in states])
+    states = decoder.first_states([tf.constant(state) for state in states], read)
     for t in range(TIME):
         step, states = decoder.step(tf.constant(inputs[:, t]), states, read)
         assert_close(step, (outputs[:, t], alignments[:, t]))
@@ -184,8 +184,8 @@ def test_a_mask_of_keras_on_the_memory_arrives(name):
 
 
 def test_luong_adds_a_zero_attentional_state():
-    decoder, (_, _, _, states) = made("luong")
-    *first, attentional = decoder.first_states(states)
+    decoder, (_, memory, _, states) = made("luong")
+    *first, attentional = decoder.first_states(states, decoder.memorize(tf.constant(memory)))
     assert_close(first, states)
     assert attentional.shape == (BATCH, UNITS) and not np.any(attentional)
 

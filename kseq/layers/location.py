@@ -1,0 +1,277 @@
+"""Attention mechanisms that know where they are: by the position of a row, or by where they looked before."""
+
+import keras
+from keras import ops
+
+from kseq.layers.attention import AttentionMechanism, additive_score, masked_softmax, normalized
+from kseq.layers.functional import linear, positive
+
+
+@keras.saving.register_keras_serializable("kseq")
+class LocalAttention(AttentionMechanism):
+    """Local attention with a predicted centre, "local-p", over "general" scores (Luong et al., 2015,
+    https://arxiv.org/abs/1508.04025, equations 8 to 10).
+
+        p = S σ(v_pᵀ tanh(W_p query))
+        α_s = softmax(queryᵀ W memory_s) exp(−(s − p)² / (2 σ²)),  σ = D/2
+
+    S is the number of real rows, s counts them from 0, and the softmax is over those with |s − p| ≤ D. The weights of
+    a row sum to less than 1.
+
+    Args:
+        units: size of v_p.
+        window: D, in rows.
+
+    Raises:
+        ValueError: units or window is not a positive whole number.
+    """
+
+    def __init__(self, units, window, **kwargs):
+        super().__init__(**kwargs)
+        self.units = positive("units", units)
+        self.window = positive("window", window)
+
+    def build(self, query_shape, memory_shape):
+        self.memory_kernel = self.add_weight((memory_shape[-1], query_shape[-1]), name="memory_kernel")
+        self.position_kernel = self.add_weight((query_shape[-1], self.units), name="position_kernel")
+        self.position_scale = self.add_weight((self.units, 1), name="position_scale")
+
+    def project(self, memory):
+        return linear(memory, self.memory_kernel)
+
+    def score(self, query, keys, past):
+        return ops.einsum("bu,bsu->bs", ops.cast(query, "float32"), ops.cast(keys, "float32"))
+
+    def weigh(self, query, keys, memory_mask, past, training):
+        hidden = ops.cast(ops.tanh(linear(query, self.position_kernel)), "float32")
+        real = ops.cast(memory_mask, "float32")
+        p = ops.sum(real, axis=-1, keepdims=True) * ops.sigmoid(linear(hidden, self.position_scale))
+        distance = _positions(real) - p  # [batch, source]
+        near = ops.logical_and(memory_mask, ops.abs(distance) <= self.window)
+        gaussian = ops.exp(-ops.square(distance) / (2 * (self.window / 2) ** 2))
+        return masked_softmax(self.score(query, keys, past), near) * gaussian
+
+    def get_config(self):
+        return super().get_config() | {"units": self.units, "window": self.window}
+
+
+@keras.saving.register_keras_serializable("kseq")
+class LocationAttention(AttentionMechanism):
+    """Location-aware attention (Chorowski et al., 2015, https://arxiv.org/abs/1506.07503, sections 2.1 to 2.3).
+
+        f = F * α₋                                               (a convolution over the source)
+        e_s = vᵀ tanh(W query + V memory_s + U f_s + b)
+        α = softmax(β e)                                         β is `sharpening`
+        α_s = σ(e_s) / Σ_j σ(e_j)                                with `smoothing`
+
+    α₋ is the alignment of the step before. With `window` w only the rows within w of the median of α₋ are weighed, at
+    the first step those within w of the first row.
+
+    Args:
+        units: size of v.
+        filters: number of filters in F.
+        kernel_size: rows that a filter sees.
+        sharpening: β.
+        smoothing: whether the weights come from a sigmoid, which spreads them.
+        window: w, in rows; 0 is no window.
+
+    Raises:
+        ValueError: units, filters or kernel_size is not a positive whole number; sharpening is not positive, window is
+            negative.
+    """
+
+    remembers = True
+
+    def __init__(self, units, filters, kernel_size, *, sharpening=1.0, smoothing=False, window=0, **kwargs):
+        super().__init__(**kwargs)
+        self.units = positive("units", units)
+        self.filters = positive("filters", filters)
+        self.kernel_size = positive("kernel_size", kernel_size)
+        if not sharpening > 0:
+            raise ValueError(f"sharpening must be positive, got {sharpening!r}")
+        if window < 0:
+            raise ValueError(f"window must not be negative, got {window!r}")
+        self.sharpening = float(sharpening)
+        self.smoothing = bool(smoothing)
+        self.window = window
+
+    def build(self, query_shape, memory_shape):
+        self.query_kernel = self.add_weight((query_shape[-1], self.units), name="query_kernel")
+        self.memory_kernel = self.add_weight((memory_shape[-1], self.units), name="memory_kernel")
+        self.location_filters = self.add_weight((self.kernel_size, 1, self.filters), name="location_filters")
+        self.location_kernel = self.add_weight((self.filters, self.units), name="location_kernel")
+        self.bias = self.add_weight((self.units,), "zeros", name="bias")
+        self.scale = self.add_weight((self.units,), name="scale")
+
+    def project(self, memory):
+        return linear(memory, self.memory_kernel, self.bias)
+
+    def score(self, query, keys, past):
+        filters = ops.cast(self.location_filters, keys.dtype)
+        f = ops.conv(ops.cast(past, keys.dtype)[:, :, None], filters, padding="same")  # [batch, source, filters]
+        summed = linear(query, self.query_kernel)[:, None, :] + keys + linear(f, self.location_kernel)
+        return additive_score(summed, self.scale)
+
+    def weigh(self, query, keys, memory_mask, past, training):
+        if self.window:
+            memory_mask = ops.logical_and(memory_mask, self._near(memory_mask, past))
+        scores = self.score(query, keys, past)
+        if not self.smoothing:
+            return masked_softmax(self.sharpening * scores, memory_mask)
+        weights = ops.sigmoid(scores) * ops.cast(memory_mask, "float32")
+        return weights / ops.maximum(ops.sum(weights, axis=-1, keepdims=True), 1e-9)
+
+    def _near(self, memory_mask, past):
+        """Rows within the window around the median of the last alignment: bool `[batch, source]`."""
+        past = ops.cast(past, "float32")
+        half = ops.sum(past, axis=-1, keepdims=True) / 2
+        reached = ops.logical_and(memory_mask, ops.cumsum(past, axis=-1) >= half)
+        positions = _positions(ops.cast(memory_mask, "float32"))
+        median = ops.min(ops.where(reached, positions, 1e9), axis=-1, keepdims=True)
+        return ops.abs(positions - median) <= self.window
+
+    def get_config(self):
+        names = ("units", "filters", "kernel_size", "sharpening", "smoothing", "window")
+        return super().get_config() | {name: getattr(self, name) for name in names}
+
+
+@keras.saving.register_keras_serializable("kseq")
+class CoverageAttention(AttentionMechanism):
+    """Additive attention that knows what it has read (See et al., 2017, https://arxiv.org/abs/1704.04368, equations 10
+    and 11).
+
+        c = Σ over the steps before of α
+        e_s = vᵀ tanh(W_h memory_s + W_s query + w_c c_s + b)
+
+    `coverage_loss` asks it not to read anything twice.
+
+    Args:
+        units: size of v.
+
+    Raises:
+        ValueError: units is not a positive whole number.
+    """
+
+    remembers = True
+
+    def __init__(self, units, **kwargs):
+        super().__init__(**kwargs)
+        self.units = positive("units", units)
+
+    def build(self, query_shape, memory_shape):
+        self.memory_kernel = self.add_weight((memory_shape[-1], self.units), name="memory_kernel")
+        self.query_kernel = self.add_weight((query_shape[-1], self.units), name="query_kernel")
+        self.coverage_kernel = self.add_weight((1, self.units), name="coverage_kernel")
+        self.bias = self.add_weight((self.units,), "zeros", name="bias")
+        self.scale = self.add_weight((self.units,), name="scale")
+
+    def project(self, memory):
+        return linear(memory, self.memory_kernel, self.bias)
+
+    def score(self, query, keys, past):
+        c = linear(ops.cast(past, keys.dtype)[:, :, None], self.coverage_kernel)  # [batch, source, units]
+        return additive_score(keys + linear(query, self.query_kernel)[:, None, :] + c, self.scale)
+
+    def next_past(self, past, alignment):
+        return past + ops.cast(alignment, "float32")
+
+    def get_config(self):
+        return super().get_config() | {"units": self.units}
+
+
+@keras.saving.register_keras_serializable("kseq")
+class MonotonicAttention(AttentionMechanism):
+    """Monotonic attention: soft in training, one row at a time otherwise (Raffel et al., 2017,
+    https://arxiv.org/abs/1704.00784, equations 8 to 11, 16 and 17).
+
+        e_s = g vᵀ/‖v‖ tanh(W query + V memory_s + b) + r
+        p_s = σ(e_s + noise · ε),  ε normal, in training
+        α_s = p_s Σ_{k ≤ s} α₋_k Π_{k ≤ l < s} (1 − p_l)
+
+    α₋ is the alignment of the step before, at the first step all on the first row. Hard, α is 1 on the first row from
+    there on with e_s > 0, and 0 everywhere when there is none. The soft form costs the square of the source's length.
+
+    Args:
+        units: size of v.
+        score_bias: r before training; negative moves on by default.
+        noise: standard deviation of what is added to the scores in training; it teaches them to be far from 0.
+        hard: whether the alignment is hard when not training.
+
+    Raises:
+        ValueError: units is not a positive whole number, noise is negative.
+    """
+
+    remembers = True
+
+    def __init__(self, units, *, score_bias=-1.0, noise=1.0, hard=True, **kwargs):
+        super().__init__(**kwargs)
+        self.units = positive("units", units)
+        if noise < 0:
+            raise ValueError(f"noise must not be negative, got {noise!r}")
+        self.score_bias = float(score_bias)
+        self.noise = float(noise)
+        self.hard = bool(hard)
+        self.seed_generator = keras.random.SeedGenerator()
+
+    def build(self, query_shape, memory_shape):
+        self.query_kernel = self.add_weight((query_shape[-1], self.units), name="query_kernel")
+        self.memory_kernel = self.add_weight((memory_shape[-1], self.units), name="memory_kernel")
+        self.bias = self.add_weight((self.units,), "zeros", name="bias")
+        self.scale = self.add_weight((self.units,), name="scale")
+        self.gain = self.add_weight((), keras.initializers.Constant(self.units**-0.5), name="gain")
+        self.offset = self.add_weight((), keras.initializers.Constant(self.score_bias), name="offset")
+
+    def project(self, memory):
+        return linear(memory, self.memory_kernel, self.bias)
+
+    def score(self, query, keys, past):
+        summed = linear(query, self.query_kernel)[:, None, :] + keys
+        return additive_score(summed, normalized(self.scale, self.gain)) + ops.cast(self.offset, "float32")
+
+    def weigh(self, query, keys, memory_mask, past, training):
+        e, past = self.score(query, keys, past), ops.cast(past, "float32")
+        if self.hard and not training:
+            stops = ops.logical_and(ops.logical_and(memory_mask, e > 0), ops.cumsum(past, axis=-1) > 0)
+            first = ops.logical_and(stops, ops.cumsum(ops.cast(stops, "int32"), axis=-1) == 1)
+            return ops.cast(first, "float32")
+        if training and self.noise:
+            e += self.noise * keras.random.normal(ops.shape(e), seed=self.seed_generator)
+        e = ops.where(memory_mask, e, -1e9)
+        # log Π (1 − p_l) for k ≤ l < s is a difference of two sums: nothing is divided by a product that vanishes.
+        passed = -ops.softplus(e)
+        before = ops.cumsum(passed, axis=-1) - passed
+        steps = before[:, :, None] - before[:, None, :]  # [batch, source, from]
+        s = ops.arange(ops.shape(e)[1])
+        reach = ops.exp(ops.where(s[:, None] >= s[None, :], steps, -1e9))
+        return ops.sigmoid(e) * ops.einsum("bsk,bk->bs", reach, past)
+
+    def first_past(self, memory_mask):
+        real = ops.cast(memory_mask, "float32")
+        return real * ops.cast(ops.cumsum(real, axis=-1) == 1, "float32")
+
+    def get_config(self):
+        names = ("units", "score_bias", "noise", "hard")
+        return super().get_config() | {name: getattr(self, name) for name in names}
+
+
+def coverage_loss(alignments, real):
+    """How much was read again (See et al., 2017, https://arxiv.org/abs/1704.04368, equation 12).
+
+        mean over the real steps t of Σ_s min(α_ts, c_ts),  c_t = Σ_{u < t} α_u
+
+    Args:
+        alignments: `[batch, time, source]`.
+        real: bool `[batch, time]`, true where a step is real.
+
+    Returns:
+        a number.
+    """
+    alignments, real = ops.cast(alignments, "float32"), ops.cast(real, "float32")
+    coverage = ops.cumsum(alignments, axis=1) - alignments
+    twice = ops.sum(ops.minimum(alignments, coverage), axis=-1)  # [batch, time]
+    return ops.sum(twice * real) / ops.maximum(ops.sum(real), 1)
+
+
+def _positions(real):
+    """The number of real rows before each: float `[batch, source]`, right under padding on either side."""
+    return ops.cumsum(real, axis=-1) - 1

@@ -1,0 +1,244 @@
+"""The mechanisms that know where they are, against their papers in NumPy, over steps that hand the past on."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import reference
+from contracts import lengths_mask, normal, randomise
+from kseq.layers import (
+    BahdanauDecoder,
+    CoverageAttention,
+    GRUCell,
+    LocalAttention,
+    LocationAttention,
+    LuongDecoder,
+    MonotonicAttention,
+    coverage_loss,
+)
+
+BATCH, SOURCE, DEPTH, QUERY, STEPS = 3, 6, 5, 4, 3
+
+MASKS = {
+    "right": lengths_mask([6, 3, 0], SOURCE),
+    "left": lengths_mask([6, 3, 1], SOURCE)[:, ::-1],
+    "holes": np.array([[1, 0, 1, 1, 0, 1], [0, 1, 1, 0, 1, 0], [1, 1, 1, 1, 1, 1]], "bool"),
+}
+
+MAKERS = {
+    "local": lambda: LocalAttention(3, 2),
+    "location": lambda: LocationAttention(3, 2, 3),
+    "location_even": lambda: LocationAttention(3, 2, 4),
+    "sharp": lambda: LocationAttention(3, 2, 3, sharpening=2.5),
+    "smooth": lambda: LocationAttention(3, 2, 3, smoothing=True),
+    "windowed": lambda: LocationAttention(3, 2, 3, window=1),
+    "coverage": lambda: CoverageAttention(3),
+    "monotonic": lambda: MonotonicAttention(3, hard=False),
+    "hard": lambda: MonotonicAttention(3),
+}
+
+every_mechanism = pytest.mark.parametrize("name", MAKERS)
+every_mask = pytest.mark.parametrize("mask", MASKS.values(), ids=MASKS)
+
+
+def made(name, seed=0):
+    """A built mechanism with random weights, a query for each step, and a memory."""
+    layer = MAKERS[name]()
+    layer.build((None, QUERY), (None, None, DEPTH))
+    return randomise(layer, seed), normal(STEPS, BATCH, QUERY, seed=1), normal(BATCH, SOURCE, DEPTH, seed=2)
+
+
+def steps(layer, queries, memory, mask):
+    """Contexts and alignments of all steps, the past handed on."""
+    past, results = layer.first_past(tf.constant(mask)), []
+    for query in queries:
+        context, alignment = layer(query, memory, memory_mask=mask, past=past)
+        past = layer.next_past(past, alignment)
+        results.append((np.asarray(context), np.asarray(alignment)))
+    return [np.stack(x) for x in zip(*results, strict=True)]
+
+
+def weights_of(layer, **names):
+    return {letter: np.asarray(getattr(layer, name)) for letter, name in names.items()}
+
+
+def shares(weights):
+    total = sum(weights.values())
+    return {s: w / total for s, w in weights.items()}
+
+
+def local(layer, query, memory, past, real):
+    W = weights_of(layer, W="memory_kernel", W_p="position_kernel")
+    return reference.local_alignment(query, memory, real, **W, v_p=np.asarray(layer.position_scale)[:, 0], window=2)
+
+
+def location(layer, query, memory, past, real):
+    filters = np.asarray(layer.location_filters)[:, 0]
+    names = {"W": "query_kernel", "V": "memory_kernel", "U": "location_kernel", "b": "bias", "w": "scale"}
+    features = reference.location_features(past, filters)
+    if layer.window:  # the first real row at which half of the past is reached
+        total = np.cumsum(past)
+        middle = next(i for i, s in enumerate(real) if total[s] >= past.sum() / 2)
+        real = [s for i, s in enumerate(real) if abs(i - middle) <= layer.window]
+    scores = {s: reference.location_score(query, memory[s], features[s], **weights_of(layer, **names)) for s in real}
+    if layer.smoothing:
+        return shares({s: reference.sigmoid(e) for s, e in scores.items()})
+    return shares({s: np.exp(layer.sharpening * e) for s, e in scores.items()})
+
+
+def coverage(layer, query, memory, past, real):
+    names = {"W_h": "memory_kernel", "W_s": "query_kernel", "b": "bias", "v": "scale"}
+    w_c = np.asarray(layer.coverage_kernel)[0]
+    scores = [reference.coverage_score(query, memory[s], past[s], w_c=w_c, **weights_of(layer, **names)) for s in real]
+    return shares(dict(zip(real, np.exp(scores), strict=True)))
+
+
+def monotonic(layer, query, memory, past, real):
+    names = {"W": "query_kernel", "U": "memory_kernel", "v": "scale", "b": "bias", "g": "gain"}
+    scores = [reference.normalized_score(query, row, **weights_of(layer, **names)) for row in memory]
+    scores = np.array(scores) + float(layer.offset)
+    if layer.hard:
+        return reference.hard_monotonic_alignment(past, scores, real)
+    p = [reference.sigmoid(scores[s]) if s in real else 0.0 for s in range(len(memory))]
+    return reference.monotonic_alignment(past, p)
+
+
+ORACLES = {"local": local, "coverage": coverage, "monotonic": monotonic, "hard": monotonic}
+
+
+@every_mask
+@every_mechanism
+def test_three_steps_are_the_papers(name, mask):
+    """Oracles: `reference`, a sentence and a step at a time; the past is what the papers say it is."""
+    layer, queries, memory = made(name)
+    _, alignments = steps(layer, queries, memory, mask)
+    oracle = ORACLES.get(name, location)
+    for b in range(BATCH):
+        real = list(np.flatnonzero(mask[b]))
+        past = np.zeros(SOURCE)
+        if name in ("monotonic", "hard") and real:
+            past[real[0]] = 1
+        for t in range(STEPS):
+            want = np.zeros(SOURCE)
+            if real:
+                found = oracle(layer, queries[t, b], memory[b], past, real)
+                for s, weight in found.items() if isinstance(found, dict) else enumerate(found):
+                    want[s] = weight
+            np.testing.assert_allclose(alignments[t, b], want, atol=2e-6)
+            past = past + want if name == "coverage" else want
+
+
+@every_mask
+@every_mechanism
+def test_the_context_is_the_weighted_sum(name, mask):
+    layer, queries, memory = made(name)
+    contexts, alignments = steps(layer, queries, memory, mask)
+    np.testing.assert_allclose(contexts, np.einsum("tbs,bsd->tbd", alignments, memory), atol=1e-6)
+    assert not np.any(alignments[:, ~mask])
+
+
+@every_mask
+@every_mechanism
+def test_masked_memory_changes_nothing(name, mask):
+    layer, queries, memory = made(name)
+    rewritten = np.where(mask[:, :, None], memory, 30 * normal(*memory.shape, seed=8))
+    for got, want in zip(steps(layer, queries, rewritten, mask), steps(layer, queries, memory, mask), strict=True):
+        np.testing.assert_array_equal(got, want)
+
+
+@every_mask
+@every_mechanism
+def test_gradients_are_finite_and_do_not_reach_the_padding(name, mask):
+    layer, queries, memory = made(name)
+    memory, past = tf.constant(memory), layer.first_past(tf.constant(mask))
+    with tf.GradientTape() as tape:
+        tape.watch(memory)
+        loss = 0.0
+        for query in queries:
+            context, alignment = layer(query, memory, memory_mask=mask, past=past)
+            past = layer.next_past(past, alignment)
+            loss += tf.reduce_sum(tf.square(context))
+    sources = [memory, *(weight.value for weight in layer.trainable_variables)]
+    of_memory, *of_weights = tape.gradient(loss, sources, unconnected_gradients="zero")
+    assert not np.any(of_memory.numpy()[~mask]) and np.any(of_memory)
+    assert all(np.all(np.isfinite(gradient)) for gradient in (of_memory, *of_weights))
+
+
+@every_mechanism
+def test_without_a_past_it_is_the_first_step(name):
+    layer, queries, memory = made(name)
+    mask = MASKS["holes"]
+    for got, want in zip(
+        layer(queries[0], memory, memory_mask=mask), steps(layer, queries[:1], memory, mask), strict=True
+    ):
+        np.testing.assert_array_equal(got, want[0])
+
+
+def test_soft_monotonic_attention_does_not_vanish_behind_rows_that_stop_all():
+    """p of 1 − 1e-9 for the first rows: the product of 1 − p vanishes, the mass that starts behind them does not."""
+    layer, _, memory = made("monotonic")
+    layer.score = lambda query, keys, past: tf.constant([[20.0, 20, 20, 20, 20, -1]])
+    past = np.eye(1, SOURCE, 5, dtype="float32")
+    _, alignment = layer(normal(1, QUERY), memory[:1], past=past)
+    np.testing.assert_allclose(alignment, past * reference.sigmoid(-1), atol=1e-6)
+
+
+def test_noise_and_softness_are_for_training_alone():
+    layer, queries, memory = made("hard")
+    soft = made("monotonic")[0]
+    _, hard = layer(queries[0], memory)
+    assert set(np.unique(hard)) <= {0, 1}
+    noisy = [np.asarray(layer(queries[0], memory, training=True)[1]) for _ in range(2)]
+    assert not np.array_equal(*noisy)
+    layer.noise = 0.0
+    np.testing.assert_array_equal(layer(queries[0], memory, training=True)[1], soft(queries[0], memory)[1])
+
+
+def test_coverage_loss_is_the_papers():
+    """Oracle: `reference.coverage_loss`. Reading one row twice costs 1 a step, reading new rows nothing."""
+    alignments = np.random.default_rng(0).dirichlet(np.ones(SOURCE), (BATCH, STEPS)).astype("float32")
+    real = lengths_mask([3, 1, 2], STEPS)
+    np.testing.assert_allclose(coverage_loss(alignments, real), reference.coverage_loss(alignments, real), rtol=1e-6)
+    same, new = np.zeros((1, 2, SOURCE)), np.eye(2, SOURCE)[None]
+    same[:, :, 0] = 1
+    assert float(coverage_loss(same, np.ones((1, 2)))) == 0.5
+    assert float(coverage_loss(new, np.ones((1, 2)))) == 0
+
+
+@pytest.mark.parametrize("make", [BahdanauDecoder, LuongDecoder])
+@pytest.mark.parametrize("name", ["location", "coverage", "monotonic", "hard"])
+def test_a_decoder_hands_the_past_on(make, name):
+    """Step by step equals the whole, and what the second step takes for the past is the first one's alignment."""
+    inputs, memory, mask = normal(BATCH, STEPS, 2), normal(BATCH, SOURCE, DEPTH, seed=1), MASKS["left"]
+    decoder = make(GRUCell(QUERY), MAKERS[name]())
+    outputs, alignments = decoder(inputs, memory, mask)
+    randomise(decoder)
+    outputs, alignments = decoder(inputs, memory, mask)
+    read = decoder.memorize(tf.constant(memory), tf.constant(mask))
+    states = decoder.first_states([tf.zeros((BATCH, QUERY))], read)
+    covered = np.zeros((BATCH, SOURCE))
+    for t in range(STEPS):
+        (output, alignment), states = decoder.step(tf.constant(inputs[:, t]), states, read)
+        np.testing.assert_allclose(output, outputs[:, t], atol=1e-5)
+        np.testing.assert_allclose(alignment, alignments[:, t], atol=1e-5)
+        covered = covered + alignment if name == "coverage" else alignment
+        np.testing.assert_allclose(states[-1], covered, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: LocalAttention(0, 2), "units must be a positive whole number, got 0"),
+        (lambda: LocalAttention(3, 0), "window must be a positive whole number, got 0"),
+        (lambda: LocationAttention(3, 0, 3), "filters must be a positive whole number, got 0"),
+        (lambda: LocationAttention(3, 2, 0), "kernel_size must be a positive whole number, got 0"),
+        (lambda: LocationAttention(3, 2, 3, sharpening=0), "sharpening must be positive, got 0"),
+        (lambda: LocationAttention(3, 2, 3, window=-1), "window must not be negative, got -1"),
+        (lambda: CoverageAttention(0), "units must be a positive whole number, got 0"),
+        (lambda: MonotonicAttention(0), "units must be a positive whole number, got 0"),
+        (lambda: MonotonicAttention(3, noise=-1), "noise must not be negative, got -1"),
+    ],
+)
+def test_a_bad_argument_is_named(make, message):
+    with pytest.raises(ValueError, match=f"^{message}$"):
+        make()
