@@ -22,6 +22,9 @@ from kseq.layers import (
     DenseBridge,
     DotAttention,
     GRUCell,
+    KerasCell,
+    LayerNormGRUCell,
+    LayerNormLSTMCell,
     LocalAttention,
     LocationAttention,
     LSTMCell,
@@ -29,6 +32,7 @@ from kseq.layers import (
     LuongDecoder,
     MonotonicAttention,
     NormalizedBahdanauAttention,
+    PeepholeLSTMCell,
     Recurrent,
     RNNCell,
 )
@@ -82,6 +86,18 @@ def cell_oracle(cell, *more_rows):
     if isinstance(cell, RNNCell):
         return functools.partial(reference.rnn_step, W=np.asarray(W), U=np.asarray(U), b=np.asarray(b))
     step, letters, more = reference.lstm_step, "fico", {}
+    if isinstance(cell, LayerNormLSTMCell):
+        alpha = [np.asarray(gain) for gain in (cell.input_gain, cell.recurrent_gain, cell.memory_gain)]
+        whole = {"W": W, "U": np.asarray(U), "b": np.asarray(b)}
+        return functools.partial(
+            reference.layer_norm_lstm_step, **whole, alpha=alpha, beta=np.asarray(cell.memory_bias)
+        )
+    if isinstance(cell, PeepholeLSTMCell):
+        step, more = reference.peephole_step, {"p": dict(zip("fio", np.asarray(cell.peepholes), strict=True))}
+    if isinstance(cell, LayerNormGRUCell):
+        step, letters = reference.layer_norm_gru_step, "zrn"
+        gains = {"alpha_W": cell.input_gain, "alpha_U": cell.recurrent_gain}
+        more = {name: reference.cut(gain, letters) for name, gain in gains.items()}
     if isinstance(cell, GRUCell):
         step, letters = reference.gru_step, "zrn"
         if cell.reset_after:
@@ -182,6 +198,10 @@ CONTRACTS = {
     "LSTMCell": Contract(lambda: LSTMCell(UNITS, forget_bias=0.5, **_INITIALIZERS), _cell_inputs(2)),
     "GRUCell": Contract(lambda: GRUCell(UNITS), _cell_inputs(1)),
     "GRUCell-reset_after": Contract(lambda: GRUCell(UNITS, reset_after=True, **_INITIALIZERS), _cell_inputs(1)),
+    "PeepholeLSTMCell": Contract(lambda: PeepholeLSTMCell(UNITS, **_INITIALIZERS), _cell_inputs(2)),
+    "LayerNormLSTMCell": Contract(lambda: LayerNormLSTMCell(UNITS, **_INITIALIZERS), _cell_inputs(2)),
+    "LayerNormGRUCell": Contract(lambda: LayerNormGRUCell(UNITS, **_INITIALIZERS), _cell_inputs(1)),
+    "KerasCell": Contract(lambda: KerasCell(keras.layers.LSTMCell(UNITS)), _cell_inputs(2)),
     "BahdanauAttention": Contract(lambda: BahdanauAttention(3), _attention_inputs),
     "LuongAttention": Contract(LuongAttention, _attention_inputs),
     "DotAttention": Contract(lambda: DotAttention(scaled=True), _attention_inputs),
@@ -196,6 +216,9 @@ CONTRACTS = {
         lambda: DenseBridge([2, 3]), lambda batch, time: {"states": [normal(batch, 4), normal(batch, 5, seed=1)]}
     ),
     "Recurrent": Contract(lambda: Recurrent(LSTMCell(UNITS), reverse=True, return_state=True), _sequence_inputs),
+    "Recurrent-dropped": Contract(
+        lambda: Recurrent(GRUCell(UNITS), dropout=0.1, recurrent_dropout=0.2, zoneout=0.3, seed=1), _sequence_inputs
+    ),
     "Bidirectional": Contract(
         lambda: Bidirectional(Recurrent(GRUCell(UNITS), return_state=True), merge="mean"), _sequence_inputs
     ),

@@ -52,6 +52,44 @@ def gru_reset_after_step(x, states, W, U, b, b_u):
     return [(1 - update) * h + update * new]
 
 
+def peephole_step(x, states, W, U, b, p):
+    """Graves (2013), equations 7 to 11, gates f, i, c, o; p of f, i, o: the new states [h, c]."""
+    h, c = states
+    forget = sigmoid(x @ W["f"] + h @ U["f"] + p["f"] * c + b["f"])
+    write = sigmoid(x @ W["i"] + h @ U["i"] + p["i"] * c + b["i"])
+    c = forget * c + write * np.tanh(x @ W["c"] + h @ U["c"] + b["c"])
+    show = sigmoid(x @ W["o"] + h @ U["o"] + p["o"] * c + b["o"])
+    return [show * np.tanh(c), c]
+
+
+def layer_norm(a, gain=1.0, bias=0.0):
+    """Ba et al. (2016), equation 4, a row at a time, with 1e-5 below the root."""
+    rows = [gain * (row - row.mean()) / np.sqrt(row.var() + 1e-5) + bias for row in np.asarray(a, "float64")]
+    return np.stack(rows)
+
+
+def layer_norm_lstm_step(x, states, W, U, b, alpha, beta):
+    """Ba et al. (2016), equations 20 to 22; W, U, b whole, gates f, i, c, o; alpha three gains: the new states."""
+    h, c = states
+    gates = layer_norm(x @ W, alpha[0]) + layer_norm(h @ U, alpha[1]) + b
+    gate = cut(gates, "fico")
+    c = sigmoid(gate["f"]) * c + sigmoid(gate["i"]) * np.tanh(gate["c"])
+    return [sigmoid(gate["o"]) * np.tanh(layer_norm(c, alpha[2], beta)), c]
+
+
+def layer_norm_gru_step(x, states, W, U, b, alpha_W, alpha_U):
+    """Ba et al. (2016), equations 23 to 25, W, U, b, gains by gate z, r, n; z weighs the new state."""
+    [h] = states
+
+    def joined(weight):
+        return np.concatenate([weight["z"], weight["r"]], axis=-1)
+
+    both = layer_norm(x @ joined(W), joined(alpha_W)) + layer_norm(h @ joined(U), joined(alpha_U)) + joined(b)
+    update, reset = sigmoid(both[:, : h.shape[1]]), sigmoid(both[:, h.shape[1] :])
+    new = np.tanh(layer_norm(x @ W["n"], alpha_W["n"]) + b["n"] + reset * layer_norm(h @ U["n"], alpha_U["n"]))
+    return [update * new + (1 - update) * h]
+
+
 def additive_score(query, row, W, U, v):
     """Bahdanau et al. (2015), appendix A.1.2: a number from one query and one row of memory."""
     return v @ np.tanh(query @ W + row @ U)

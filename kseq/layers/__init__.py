@@ -10,7 +10,8 @@ from kseq.layers.attention import (
     NormalizedBahdanauAttention,
 )
 from kseq.layers.bridge import DenseBridge
-from kseq.layers.cells import CELLS, GRUCell, LSTMCell, RecurrentCell, RNNCell
+from kseq.layers.cells import GRUCell, KerasCell, LSTMCell, RecurrentCell, RNNCell
+from kseq.layers.convert import from_keras, to_keras
 from kseq.layers.decoder import DECODERS, AttentionDecoder, BahdanauDecoder, LuongDecoder
 from kseq.layers.location import (
     CoverageAttention,
@@ -21,6 +22,16 @@ from kseq.layers.location import (
 )
 from kseq.layers.recurrent import Bidirectional, Recurrent
 from kseq.layers.unroll import unroll
+from kseq.layers.variants import LayerNormGRUCell, LayerNormLSTMCell, PeepholeLSTMCell
+
+CELLS = {
+    "rnn": RNNCell,
+    "lstm": LSTMCell,
+    "gru": GRUCell,
+    "peephole": PeepholeLSTMCell,
+    "layer_norm_lstm": LayerNormLSTMCell,
+    "layer_norm_gru": LayerNormGRUCell,
+}
 
 ATTENTIONS = {
     "bahdanau": BahdanauAttention,
@@ -48,7 +59,10 @@ __all__ = [
     "DenseBridge",
     "DotAttention",
     "GRUCell",
+    "KerasCell",
     "LSTMCell",
+    "LayerNormGRUCell",
+    "LayerNormLSTMCell",
     "LocalAttention",
     "LocationAttention",
     "LuongAttention",
@@ -56,9 +70,12 @@ __all__ = [
     "Memory",
     "MonotonicAttention",
     "NormalizedBahdanauAttention",
+    "PeepholeLSTMCell",
     "RNNCell",
     "Recurrent",
     "RecurrentCell",
     "coverage_loss",
+    "from_keras",
+    "to_keras",
     "unroll",
 ]

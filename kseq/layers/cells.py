@@ -13,17 +13,37 @@ from kseq.layers.functional import linear, positive
 
 
 class RecurrentCell(keras.layers.Layer, abc.ABC):
-    """What the cells share: a stacked kernel W, a stacked recurrent kernel U and a bias b, a column block a gate.
-
-    Args:
-        units: size of the state.
-        kernel_initializer: for W.
-        recurrent_initializer: for U.
+    """What a layer that unrolls a cell asks of it.
 
     Attributes:
         state_size: list of the sizes of the states.
         output_size: size of the output.
         projected_size: size of what `project` returns.
+    """
+
+    def call(self, inputs, states):
+        """One step: `[batch, d]`, list of `[batch, units]` → output `[batch, units]`, new states."""
+        return self.step(self.project(inputs), states)
+
+    @abc.abstractmethod
+    def project(self, inputs):
+        """What needs no state: `[..., d]` → `[..., projected_size]`."""
+
+    @abc.abstractmethod
+    def step(self, projected, states):
+        """The other half: `[batch, projected_size]`, states → output `[batch, units]`, new states."""
+
+    def get_initial_state(self, batch_size=None):
+        return [ops.zeros((batch_size, size), self.compute_dtype) for size in self.state_size]
+
+
+class GatedCell(RecurrentCell):
+    """A cell with a stacked kernel W, a stacked recurrent kernel U and a bias b, a column block a gate.
+
+    Args:
+        units: size of the state.
+        kernel_initializer: for W.
+        recurrent_initializer: for U.
 
     Raises:
         ValueError: units is not a positive whole number.
@@ -52,20 +72,9 @@ class RecurrentCell(keras.layers.Layer, abc.ABC):
         """The bias before training: zeros, unless a gate of the cell starts open."""
         return ops.zeros(shape, dtype)
 
-    def call(self, inputs, states):
-        """One step: `[batch, d]`, list of `[batch, units]` → output `[batch, units]`, new states."""
-        return self.step(self.project(inputs), states)
-
     def project(self, inputs):
         """W x + b of every gate: `[..., d]` → `[..., projected_size]`."""
         return linear(inputs, self.kernel, self.bias)
-
-    @abc.abstractmethod
-    def step(self, projected, states):
-        """The other half: `[batch, projected_size]`, states → output `[batch, units]`, new states."""
-
-    def get_initial_state(self, batch_size=None):
-        return [ops.zeros((batch_size, size), self.compute_dtype) for size in self.state_size]
 
     def get_config(self):
         return super().get_config() | {
@@ -76,7 +85,7 @@ class RecurrentCell(keras.layers.Layer, abc.ABC):
 
 
 @keras.saving.register_keras_serializable("kseq")
-class RNNCell(RecurrentCell):
+class RNNCell(GatedCell):
     """One step of the plain recurrent network (Elman, 1990, https://doi.org/10.1207/s15516709cog1402_1).
 
         h = tanh(W x + U h₋ + b)
@@ -91,7 +100,7 @@ class RNNCell(RecurrentCell):
 
 
 @keras.saving.register_keras_serializable("kseq")
-class LSTMCell(RecurrentCell):
+class LSTMCell(GatedCell):
     """One step of long short-term memory with a forget gate (Gers et al., 2000,
     https://doi.org/10.1162/089976600300015015).
 
@@ -133,7 +142,7 @@ class LSTMCell(RecurrentCell):
 
 
 @keras.saving.register_keras_serializable("kseq")
-class GRUCell(RecurrentCell):
+class GRUCell(GatedCell):
     """One step of a gated recurrent unit; z weighs the new state (Chung et al., 2014, https://arxiv.org/abs/1412.3555).
 
         z = σ(W_z x + U_z h₋ + b_z)
@@ -180,4 +189,36 @@ class GRUCell(RecurrentCell):
         return super().get_config() | {"reset_after": self.reset_after}
 
 
-CELLS = {"rnn": RNNCell, "lstm": LSTMCell, "gru": GRUCell}
+@keras.saving.register_keras_serializable("kseq")
+class KerasCell(RecurrentCell):
+    """A cell of Keras, or any layer that is called like one, as a cell of kseq. Nothing of it is projected ahead.
+
+    Args:
+        cell: layer with `state_size`, `output_size` and `call(inputs, states)`, as `keras.layers.LSTMCell`. Its own
+            dropout is not applied.
+    """
+
+    def __init__(self, cell, **kwargs):
+        super().__init__(**kwargs)
+        self.cell = cell
+        self.state_size = list(cell.state_size) if isinstance(cell.state_size, list | tuple) else [cell.state_size]
+        self.output_size = cell.output_size
+
+    def build(self, input_shape):
+        if not self.cell.built:
+            self.cell.build(input_shape)
+        self.projected_size = input_shape[-1]
+
+    def project(self, inputs):
+        return inputs
+
+    def step(self, projected, states):
+        output, states = self.cell(projected, list(states), training=False)
+        return output, list(states)
+
+    def get_config(self):
+        return super().get_config() | {"cell": keras.saving.serialize_keras_object(self.cell)}
+
+    @classmethod
+    def from_config(cls, config):
+        return cls(keras.saving.deserialize_keras_object(config.pop("cell")), **config)

@@ -12,6 +12,13 @@ def linear(x, kernel, bias=None):
     return y if bias is None else y + ops.cast(bias, x.dtype)
 
 
+def share(name, value):
+    """Returns `value` if it is at least 0 and less than 1, else raises `ValueError`."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < 1:
+        raise ValueError(f"{name} must be at least 0 and less than 1, got {value!r}")
+    return float(value)
+
+
 def positive(name, value):
     """Returns `value` if it is a positive whole number, else raises `ValueError`."""
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:

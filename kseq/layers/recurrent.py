@@ -4,6 +4,8 @@ import keras
 import tensorflow as tf
 from keras import ops
 
+from kseq.layers.cells import KerasCell, RecurrentCell
+from kseq.layers.functional import share
 from kseq.layers.unroll import unroll
 
 
@@ -14,10 +16,18 @@ class Recurrent(keras.layers.Layer):
     A mask freezes the state and zeroes the output, so that padding on either side changes nothing and the last
     state of a row is the state after its last real step.
 
+    In training, the dropouts that keep one mask for all steps of a sequence (Gal and Ghahramani, 2016,
+    https://arxiv.org/abs/1512.05287), and zoneout, which keeps a state's old value at random and otherwise expects it
+    to (Krueger et al., 2017, https://arxiv.org/abs/1606.01305, equations 3 to 5).
+
     Args:
-        cell: a cell of `kseq.layers`.
+        cell: a cell of `kseq.layers`, or of Keras.
         reverse: whether to run from the last step to the first. The outputs stay in the order of the inputs.
         return_state: whether `call` also returns the list of last states.
+        dropout: share of the inputs dropped.
+        recurrent_dropout: share of the first state, h, dropped where it enters a step.
+        zoneout: share of each state that stays as it was.
+        seed: of the masks.
 
     Call arguments:
         inputs: `[batch, time, d]`.
@@ -27,28 +37,81 @@ class Recurrent(keras.layers.Layer):
     Returns:
         `[batch, time, units]`, and the states when `return_state`.
 
+    Raises:
+        ValueError: a share is not at least 0 and less than 1.
+
     >>> layer = Recurrent(GRUCell(8))
     >>> layer(keras.ops.ones((2, 5, 3))).shape
     TensorShape([2, 5, 8])
     """
 
-    def __init__(self, cell, *, reverse=False, return_state=False, **kwargs):
+    def __init__(
+        self,
+        cell,
+        *,
+        reverse=False,
+        return_state=False,
+        dropout=0.0,
+        recurrent_dropout=0.0,
+        zoneout=0.0,
+        seed=None,
+        **kwargs,
+    ):
         super().__init__(**kwargs)
-        self.cell = cell
+        self.cell = cell if isinstance(cell, RecurrentCell) else KerasCell(cell)
         self.reverse = reverse
         self.return_state = return_state
+        self.dropout = share("dropout", dropout)
+        self.recurrent_dropout = share("recurrent_dropout", recurrent_dropout)
+        self.zoneout = share("zoneout", zoneout)
+        self.seed = seed
+        self.seed_generator = keras.random.SeedGenerator(seed)
         self.supports_masking = True
 
     def build(self, inputs_shape):
         if not self.cell.built:
             self.cell.build((inputs_shape[0], inputs_shape[-1]))
 
-    def call(self, inputs, mask=None, initial_state=None):
+    def call(self, inputs, mask=None, initial_state=None, training=False):
         states = self.cell.get_initial_state(ops.shape(inputs)[0]) if initial_state is None else initial_state
+        if training and self.dropout:
+            inputs *= self._mask(inputs[:, :1], self.dropout)
         projected = self._ordered(self.cell.project(inputs))
-        outputs, states = unroll(self.cell.step, projected, states, self._ordered(mask))
+        step, draws = self._step(states, training)
+        outputs, states = unroll(step, [projected, *draws(projected)], states, self._ordered(mask))
         outputs = self._ordered(outputs)
         return (outputs, states) if self.return_state else outputs
+
+    def _step(self, states, training):
+        """The cell's step with the dropout and the zoneout that there is, and what it draws for each step."""
+        dropped = self._mask(states[0], self.recurrent_dropout) if training and self.recurrent_dropout else None
+
+        def step(inputs, states):
+            projected, *drawn = inputs
+            h, *others = states
+            output, after = self.cell.step(projected, [h if dropped is None else h * dropped, *others])
+            if self.zoneout:
+                after = self._zoned(drawn, states, after)
+                output = after[0]
+            return output, after
+
+        def draws(projected):
+            if not (training and self.zoneout):
+                return []
+            batch, time = ops.shape(projected)[:2]
+            sizes = self.cell.state_size
+            return [keras.random.uniform((batch, time, n), dtype="float32", seed=self.seed_generator) for n in sizes]
+
+        return step, draws
+
+    def _zoned(self, drawn, old, new):
+        """The states of which some stay: at random where numbers are drawn, in training, else in the mean."""
+        if drawn:
+            return [ops.where(d < self.zoneout, o, n) for d, o, n in zip(drawn, old, new, strict=True)]
+        return [self.zoneout * o + (1 - self.zoneout) * n for o, n in zip(old, new, strict=True)]
+
+    def _mask(self, like, rate):
+        return keras.random.dropout(ops.ones_like(like), rate, seed=self.seed_generator)
 
     def compute_mask(self, inputs, mask=None):
         return (mask, [None] * len(self.cell.state_size)) if self.return_state else mask
@@ -61,6 +124,10 @@ class Recurrent(keras.layers.Layer):
             "cell": keras.saving.serialize_keras_object(self.cell),
             "reverse": self.reverse,
             "return_state": self.return_state,
+            "dropout": self.dropout,
+            "recurrent_dropout": self.recurrent_dropout,
+            "zoneout": self.zoneout,
+            "seed": self.seed,
         }
 
     @classmethod

@@ -9,9 +9,9 @@ from kseq.layers import CELLS, GRUCell, LSTMCell, Recurrent, RNNCell
 
 BATCH, DEPTH = 3, 2
 
-every_cell = pytest.mark.parametrize(
-    "make", [RNNCell, LSTMCell, GRUCell, lambda units: GRUCell(units, reset_after=True)], ids=[*CELLS, "reset_after"]
-)
+MAKERS = CELLS | {"reset_after": lambda units: GRUCell(units, reset_after=True)}
+
+every_cell = pytest.mark.parametrize("make", MAKERS.values(), ids=MAKERS)
 
 
 def made(make):

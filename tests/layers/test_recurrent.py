@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from contracts import UNITS, cell_oracle, lengths_mask, normal, randomise
-from kseq.layers import Bidirectional, GRUCell, LSTMCell, Recurrent
+from kseq.layers import Bidirectional, GRUCell, LSTMCell, Recurrent, RNNCell
 
 BATCH, TIME, DEPTH = 3, 4, 2
 
@@ -188,3 +188,76 @@ def test_the_mask_handed_on_has_the_structure_of_the_result(layer, want):
 def test_merge_must_be_known():
     with pytest.raises(ValueError, match=r"^merge must be one of concat, sum, mean, none, got 'ave'$"):
         Bidirectional(Recurrent(GRUCell(UNITS)), merge="ave")
+
+
+# Dropout, zoneout, and the cells of Keras.
+
+
+@pytest.mark.parametrize(("make", "keras_make"), [(LSTMCell, keras.layers.LSTMCell), (GRUCell, keras.layers.GRUCell)])
+def test_a_cell_of_keras_runs_in_our_loop(make, keras_make):
+    """Oracle: `keras.layers.RNN` around the same cell, right-padded."""
+    cell = keras_make(UNITS)
+    ours, theirs = Recurrent(cell, return_state=True), keras.layers.RNN(cell, return_sequences=True, return_state=True)
+    x, mask = normal(BATCH, TIME, DEPTH), lengths_mask([4, 2, 1], TIME)
+    made(ours)
+    want, *want_states = theirs(x, mask=mask)
+    outputs, states = ours(x, mask=mask)
+    np.testing.assert_allclose(np.where(mask[:, :, None], outputs, 0), np.where(mask[:, :, None], want, 0), atol=1e-6)
+    assert_states_close(states, want_states)
+
+
+def test_zoneout_expects_the_mean_of_old_and_new():
+    """Oracle: `reference`'s cell, each state mixed with the one before (Krueger et al., 2017, equation 5)."""
+    layer, x, states = lstm(zoneout=0.25), normal(BATCH, TIME, DEPTH), first_states(2)
+    outputs, after = layer(x, initial_state=states)
+    for t in range(TIME):
+        new = cell_oracle(layer.cell)(x[:, t], states)
+        states = [0.25 * o + 0.75 * n for o, n in zip(states, new, strict=True)]
+        np.testing.assert_allclose(outputs[:, t], states[0], atol=1e-6)
+    assert_states_close(after, states)
+
+
+def test_zoneout_in_training_keeps_whole_values():
+    """Every value of a state is the new one or the old one, and a quarter of them are old."""
+    layer, x = made(Recurrent(GRUCell(40), zoneout=0.25, seed=1)), normal(8, 12, DEPTH)
+    outputs = np.asarray(layer(x, training=True))
+    before, stayed = np.zeros((8, 40)), []
+    for t in range(12):
+        [new] = cell_oracle(layer.cell)(x[:, t], [before])
+        old = np.isclose(outputs[:, t], before, atol=1e-6)
+        assert np.all(old | np.isclose(outputs[:, t], new, atol=1e-4))
+        stayed.append(old)
+        before = outputs[:, t].astype("float64")
+    assert 0.2 < np.mean(stayed[1:]) < 0.3
+    assert not np.array_equal(stayed[1], stayed[2])
+
+
+def test_dropout_has_one_mask_for_all_steps():
+    """A cell that hands on its input and its h shows what was dropped; what is left is scaled up."""
+    layer = made(Recurrent(RNNCell(DEPTH), dropout=0.5, seed=2))
+    layer.set_weights([np.eye(DEPTH), np.zeros((DEPTH, DEPTH)), np.zeros(DEPTH)])
+    x = np.full((40, TIME, DEPTH), 0.5, "float32")
+    outputs = np.arctanh(np.asarray(layer(x, training=True)))
+    np.testing.assert_allclose(outputs, np.broadcast_to(outputs[:, :1], outputs.shape), atol=1e-6)
+    assert set(np.round(np.unique(outputs.round(4)), 4)) == {0.0, 1.0}
+    assert not np.array_equal(outputs, np.arctanh(np.asarray(layer(x, training=True))))
+    np.testing.assert_allclose(layer(x), np.tanh(x), atol=1e-6)
+
+
+def test_recurrent_dropout_has_one_mask_for_all_steps():
+    """h doubles where it is kept and is lost where it is not: 1 → 2 → 4 …, in tanh's linear part."""
+    layer = made(Recurrent(RNNCell(DEPTH), recurrent_dropout=0.5, seed=3))
+    layer.set_weights([np.zeros((DEPTH, DEPTH)), np.eye(DEPTH), np.zeros(DEPTH)])
+    first = [np.full((40, DEPTH), 1e-3, "float32")]
+    outputs = np.asarray(layer(np.zeros((40, TIME, DEPTH)), initial_state=first, training=True)) / 1e-3
+    kept = outputs[:, 0] > 0
+    assert 0.3 < kept.mean() < 0.7
+    want = np.where(kept[:, None], 2.0 ** np.arange(1, TIME + 1)[:, None], 0)
+    np.testing.assert_allclose(outputs, want, rtol=1e-2)
+
+
+@pytest.mark.parametrize("name", ["dropout", "recurrent_dropout", "zoneout"])
+@pytest.mark.parametrize("value", [-0.1, 1, True, "a"])
+def test_a_share_out_of_range_is_named(name, value):
+    with pytest.raises(ValueError, match=f"^{name} must be at least 0 and less than 1, got {value!r}$"):
+        Recurrent(GRUCell(2), **{name: value})

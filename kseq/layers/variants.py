@@ -1,0 +1,143 @@
+"""Cells with more weights than the plain ones: peepholes, layer normalization."""
+
+import keras
+from keras import ops
+
+from kseq.layers.cells import GatedCell
+from kseq.layers.functional import linear
+
+EPSILON = 1e-5
+
+
+@keras.saving.register_keras_serializable("kseq")
+class PeepholeLSTMCell(GatedCell):
+    """One step of long short-term memory whose gates see the memory (Gers and Schmidhuber, 2000,
+    https://doi.org/10.1109/IJCNN.2000.861302; Graves, 2013, https://arxiv.org/abs/1308.0850, equations 7 to 11).
+
+        f = σ(W_f x + U_f h₋ + p_f ∘ c₋ + b_f)
+        i = σ(W_i x + U_i h₋ + p_i ∘ c₋ + b_i)
+        c = f ∘ c₋ + i ∘ tanh(W_c x + U_c h₋ + b_c)
+        o = σ(W_o x + U_o h₋ + p_o ∘ c + b_o)
+        h = o ∘ tanh(c)
+
+    State: [h, c]. Columns of the kernels: f, i, c̃, o; rows of the peepholes: f, i, o. b_f is 1 before training.
+
+    Args:
+        units: size of h and of c.
+    """
+
+    gates = 4
+    states = 2
+
+    def build(self, input_shape):
+        super().build(input_shape)
+        self.peepholes = self.add_weight((3, self.units), "zeros", name="peepholes")
+
+    def initial_bias(self, shape, dtype=None):
+        return _open_forget_gate(shape, dtype)
+
+    def step(self, projected, states):
+        h, c = states
+        p_f, p_i, p_o = ops.unstack(ops.cast(self.peepholes, h.dtype))
+        f, i, c̃, o = ops.split(projected + linear(h, self.recurrent_kernel), 4, axis=-1)
+        c = ops.sigmoid(f + p_f * c) * c + ops.sigmoid(i + p_i * c) * ops.tanh(c̃)
+        h = ops.sigmoid(o + p_o * c) * ops.tanh(c)
+        return h, [h, c]
+
+
+@keras.saving.register_keras_serializable("kseq")
+class LayerNormLSTMCell(GatedCell):
+    """One step of long short-term memory with layer normalization (Ba et al., 2016, https://arxiv.org/abs/1607.06450,
+    equations 20 to 22).
+
+        f, i, c̃, o = α₁ ∘ norm(W x) + α₂ ∘ norm(U h₋) + b
+        c = σ(f) ∘ c₋ + σ(i) ∘ tanh(c̃)
+        h = σ(o) ∘ tanh(α₃ ∘ norm(c) + β₃)
+        norm(a) = (a − mean a) / √(var a + 10⁻⁵)          over all gates together
+
+    State: [h, c]. Columns of the kernels: f, i, c̃, o. The gains α are 1 before training, b_f is 1.
+
+    Args:
+        units: size of h and of c.
+    """
+
+    gates = 4
+    states = 2
+
+    def build(self, input_shape):
+        super().build(input_shape)
+        self.input_gain = self.add_weight((self.projected_size,), "ones", name="input_gain")
+        self.recurrent_gain = self.add_weight((self.projected_size,), "ones", name="recurrent_gain")
+        self.memory_gain = self.add_weight((self.units,), "ones", name="memory_gain")
+        self.memory_bias = self.add_weight((self.units,), "zeros", name="memory_bias")
+
+    def initial_bias(self, shape, dtype=None):
+        return _open_forget_gate(shape, dtype)
+
+    def project(self, inputs):
+        return _normalize(linear(inputs, self.kernel), self.input_gain, self.bias)
+
+    def step(self, projected, states):
+        h, c = states
+        gates = projected + _normalize(linear(h, self.recurrent_kernel), self.recurrent_gain)
+        f, i, c̃, o = ops.split(gates, 4, axis=-1)
+        c = ops.sigmoid(f) * c + ops.sigmoid(i) * ops.tanh(c̃)
+        h = ops.sigmoid(o) * ops.tanh(_normalize(c, self.memory_gain, self.memory_bias))
+        return h, [h, c]
+
+
+@keras.saving.register_keras_serializable("kseq")
+class LayerNormGRUCell(GatedCell):
+    """One step of a gated recurrent unit with layer normalization (Ba et al., 2016, https://arxiv.org/abs/1607.06450,
+    supplement, equations 23 to 25); z weighs the new state.
+
+        z, r = σ(α₁ ∘ norm(W_zr x) + α₂ ∘ norm(U_zr h₋) + b_zr)
+        n = tanh(α₃ ∘ norm(W_n x) + b_n + r ∘ (α₄ ∘ norm(U_n h₋)))
+        h = z ∘ n + (1 − z) ∘ h₋
+        norm(a) = (a − mean a) / √(var a + 10⁻⁵)          z and r together, n by itself
+
+    State: [h]. Columns of the kernels: z, r, n. The gains α are 1 before training.
+
+    Args:
+        units: size of h.
+    """
+
+    gates = 3
+
+    def build(self, input_shape):
+        super().build(input_shape)
+        self.input_gain = self.add_weight((self.projected_size,), "ones", name="input_gain")
+        self.recurrent_gain = self.add_weight((self.projected_size,), "ones", name="recurrent_gain")
+
+    def project(self, inputs):
+        return self._normalize_blocks(linear(inputs, self.kernel), self.input_gain, self.bias)
+
+    def step(self, projected, states):
+        [h] = states
+        recurrent = self._normalize_blocks(linear(h, self.recurrent_kernel), self.recurrent_gain)
+        x_zr, x_n = ops.split(projected, [2 * self.units], axis=-1)
+        u_zr, u_n = ops.split(recurrent, [2 * self.units], axis=-1)
+        z, r = ops.split(ops.sigmoid(x_zr + u_zr), 2, axis=-1)
+        n = ops.tanh(x_n + r * u_n)
+        h = z * n + (1 - z) * h
+        return h, [h]
+
+    def _normalize_blocks(self, x, gain, bias=None):
+        x = ops.split(x, [2 * self.units], axis=-1)
+        gains = ops.split(gain, [2 * self.units])
+        y = ops.concatenate([_normalize(a, g) for a, g in zip(x, gains, strict=True)], axis=-1)
+        return y if bias is None else y + ops.cast(bias, y.dtype)
+
+
+def _open_forget_gate(shape, dtype):
+    """Ones for the first of four gates."""
+    units = shape[0] // 4
+    return ops.concatenate([ops.ones((units,), dtype), ops.zeros((3 * units,), dtype)])
+
+
+def _normalize(x, gain, bias=None):
+    """Over the last axis, in float32, then back in the precision of `x`."""
+    a = ops.cast(x, "float32")
+    a -= ops.mean(a, axis=-1, keepdims=True)
+    a *= ops.rsqrt(ops.mean(ops.square(a), axis=-1, keepdims=True) + EPSILON) * ops.cast(gain, "float32")
+    return ops.cast(a if bias is None else a + ops.cast(bias, "float32"), x.dtype)

@@ -1,0 +1,102 @@
+"""Weights to and from Keras: the same outputs, the same states, and a clear no where there is no twin."""
+
+import keras
+import numpy as np
+import pytest
+
+from contracts import lengths_mask, normal, randomise
+from kseq.layers import GRUCell, LSTMCell, PeepholeLSTMCell, Recurrent, RNNCell, from_keras, to_keras
+
+BATCH, TIME, DEPTH, UNITS = 3, 5, 2, 4
+
+THEIRS = {
+    "rnn": keras.layers.SimpleRNN,
+    "lstm": keras.layers.LSTM,
+    "gru": lambda units, **options: keras.layers.GRU(units, reset_after=False, **options),
+    "gru_reset_after": keras.layers.GRU,
+}
+CELLS = {
+    "rnn": RNNCell,
+    "lstm": LSTMCell,
+    "gru": GRUCell,
+    "gru_reset_after": lambda units: GRUCell(units, reset_after=True),
+}
+
+X, MASK = normal(BATCH, TIME, DEPTH), lengths_mask([5, 2, 3], TIME)
+
+
+def assert_close(got, want):
+    for x, y in zip(got, want, strict=True):
+        np.testing.assert_allclose(x, y, atol=1e-6)
+
+
+@pytest.mark.parametrize("use_bias", [True, False])
+@pytest.mark.parametrize("name", THEIRS)
+def test_a_layer_of_keras_is_one_of_ours(name, use_bias):
+    """Oracle: the layer of Keras, on a sequence with padding, from random weights; and back to itself."""
+    theirs = THEIRS[name](UNITS, return_sequences=True, return_state=True, use_bias=use_bias, dropout=0.2)
+    theirs.build((None, None, DEPTH))
+    randomise(theirs)
+    ours = from_keras(theirs)
+    assert ours.dropout == 0.2
+    again = to_keras(ours)
+    assert again.dropout == 0.2
+    want, *states = theirs(X, mask=MASK)
+    got, after = ours(X, mask=MASK)
+    np.testing.assert_allclose(np.where(MASK[:, :, None], got, 0), np.where(MASK[:, :, None], want, 0), atol=1e-6)
+    assert_close(after, states)
+    assert_close(again(X, mask=MASK), [want, *states])
+
+
+@pytest.mark.parametrize("name", CELLS)
+def test_a_layer_of_ours_is_one_of_keras(name):
+    """Oracle: our layer, from random weights; and back to the same weights, but for how a bias is shared out."""
+    ours = Recurrent(CELLS[name](UNITS), return_state=True)
+    ours.build((None, None, DEPTH))
+    randomise(ours)
+    want, states = ours(X)
+    assert_close(to_keras(ours)(X), [want, *states])
+    assert_close(from_keras(to_keras(ours)).get_weights(), ours.get_weights())
+
+
+def built(layer):
+    layer.build((None, None, DEPTH))
+    return layer
+
+
+@pytest.mark.parametrize(
+    ("convert", "layer", "message"),
+    [
+        (from_keras, lambda: built(keras.layers.Dense(2)), "layer must be a keras.layers.SimpleRNN, LSTM or GRU, got"),
+        (from_keras, lambda: keras.layers.LSTM(2, name="a"), "layer a has no weights yet; call or build it first"),
+        (
+            from_keras,
+            lambda: built(keras.layers.GRU(2, activation="relu", name="a")),
+            "layer a has activation='relu'; kseq's cells have 'tanh'",
+        ),
+        (
+            from_keras,
+            lambda: built(keras.layers.LSTM(2, go_backwards=True, name="a")),
+            "layer a has go_backwards=True; kseq's cells have False",
+        ),
+        (
+            to_keras,
+            lambda: built(Recurrent(PeepholeLSTMCell(2))),
+            "layer must be a Recurrent of an RNNCell, LSTMCell or GRUCell, got one of PeepholeLSTMCell",
+        ),
+        (to_keras, lambda: Recurrent(GRUCell(2), name="a"), "layer a has no weights yet; call or build it first"),
+        (
+            to_keras,
+            lambda: built(Recurrent(GRUCell(2), reverse=True, name="a")),
+            "layer a has reverse=True; it has no twin in Keras",
+        ),
+        (
+            to_keras,
+            lambda: built(Recurrent(GRUCell(2), zoneout=0.5, name="a")),
+            "layer a has zoneout=0.5; it has no twin in Keras",
+        ),
+    ],
+)
+def test_what_has_no_twin_is_named(convert, layer, message):
+    with pytest.raises(ValueError, match=f"^{message}"):
+        convert(layer())
