@@ -21,6 +21,7 @@ from kseq.layers import (
     CoverageAttention,
     DenseBridge,
     DotAttention,
+    FixedContextDecoder,
     GRUCell,
     KerasCell,
     LayerNormGRUCell,
@@ -229,6 +230,7 @@ CONTRACTS = {
     "BahdanauDecoder-past": Contract(
         lambda: BahdanauDecoder(GRUCell(UNITS), LocationAttention(3, 2, 3)), _decoder_inputs(1)
     ),
+    "FixedContextDecoder": Contract(lambda: FixedContextDecoder(LSTMCell(UNITS)), _decoder_inputs(2)),
     "LuongDecoder": Contract(
         lambda: LuongDecoder(GRUCell(UNITS, reset_after=True), LuongAttention()), _decoder_inputs(1)
     ),

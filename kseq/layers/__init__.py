@@ -12,7 +12,7 @@ from kseq.layers.attention import (
 from kseq.layers.bridge import DenseBridge
 from kseq.layers.cells import GRUCell, KerasCell, LSTMCell, RecurrentCell, RNNCell
 from kseq.layers.convert import from_keras, to_keras
-from kseq.layers.decoder import DECODERS, AttentionDecoder, BahdanauDecoder, LuongDecoder
+from kseq.layers.decoder import DECODERS, AttentionDecoder, BahdanauDecoder, Decoder, FixedContextDecoder, LuongDecoder
 from kseq.layers.location import (
     CoverageAttention,
     LocalAttention,
@@ -56,8 +56,10 @@ __all__ = [
     "Bidirectional",
     "ConcatAttention",
     "CoverageAttention",
+    "Decoder",
     "DenseBridge",
     "DotAttention",
+    "FixedContextDecoder",
     "GRUCell",
     "KerasCell",
     "LSTMCell",

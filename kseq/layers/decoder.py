@@ -1,4 +1,4 @@
-"""Decoders with attention: a step of the decoder is written once, and unrolled over the teacher's words in training."""
+"""Decoders: a step is written once, and unrolled over the teacher's words in training."""
 
 import abc
 
@@ -10,15 +10,14 @@ from kseq.layers.functional import linear
 from kseq.layers.unroll import unroll
 
 
-class AttentionDecoder(keras.layers.Layer, abc.ABC):
-    """A cell that reads a memory through an attention mechanism.
+class Decoder(keras.layers.Layer, abc.ABC):
+    """A cell that writes a sequence, one step after the other, with what an encoder made of a source.
 
     `call` is `step` unrolled: what `project` can do for all steps at once is done before the loop, what `readout` can
     is done after it, and only `advance` runs step by step. A sampler asks `memorize` once and `step` for each word.
 
     Args:
         cell: a cell of `kseq.layers`.
-        attention: an attention mechanism of `kseq.layers`.
 
     Call arguments:
         inputs: `[batch, time, d]`, the embedded previous words.
@@ -30,20 +29,17 @@ class AttentionDecoder(keras.layers.Layer, abc.ABC):
         outputs `[batch, time, output_size]` and alignments `[batch, time, source]`.
 
     Raises:
-        ValueError: at build, the attention or the cell was built for other sizes (from Keras).
+        ValueError: at build, a part was built for other sizes (from Keras).
     """
 
-    def __init__(self, cell, attention, **kwargs):
+    def __init__(self, cell, **kwargs):
         super().__init__(**kwargs)
         self.cell = cell
-        self.attention = attention
         self.output_size = cell.output_size
 
     def build(self, inputs_shape, memory_shape):
         if not self.cell.built:
             self.cell.build((inputs_shape[0], inputs_shape[-1]))
-        if not self.attention.built:
-            self.attention.build((inputs_shape[0], self.cell.output_size), memory_shape)
 
     def call(self, inputs, memory, memory_mask=None, initial_state=None):
         if initial_state is None:
@@ -75,20 +71,19 @@ class AttentionDecoder(keras.layers.Layer, abc.ABC):
         """The memory as the steps read it: `[batch, source, d]`, bool `[batch, source]` → `Memory`."""
         if memory_mask is None:
             memory_mask = ops.ones(ops.shape(memory)[:2], "bool")
-        return Memory(memory, self.attention.project(memory), memory_mask)
+        return Memory(memory, self.keys(memory), memory_mask)
+
+    def keys(self, memory):
+        """The memory as it is compared with the state, made once a sequence."""
+        return memory
 
     def first_states(self, states, memory):
         """The decoder's states before the first step, from the cell's and `Memory`."""
         return [*states, *self.own_states(states, memory)]
 
+    @abc.abstractmethod
     def own_states(self, states, memory):
-        """What it carries from step to step beside the cell's states: the attention's past, where it has one."""
-        return [self.attention.first_past(memory.mask)] if self.attention.remembers else []
-
-    def attend(self, query, memory, past):
-        """Context, alignment and the next past; the past is a list of one or none."""
-        context, alignment = self.attention(query, memory.values, memory.keys, memory.mask, *past)
-        return context, alignment, [self.attention.next_past(p, alignment) for p in past]
+        """What it carries from step to step beside the cell's states, before the first step."""
 
     @abc.abstractmethod
     def advance(self, projected, states, memory):
@@ -102,10 +97,99 @@ class AttentionDecoder(keras.layers.Layer, abc.ABC):
         return (*inputs_shape[:-1], self.output_size), (*inputs_shape[:-1], memory_shape[1])
 
     def get_config(self):
-        return super().get_config() | {
-            "cell": keras.saving.serialize_keras_object(self.cell),
-            "attention": keras.saving.serialize_keras_object(self.attention),
-        }
+        return super().get_config() | {"cell": keras.saving.serialize_keras_object(self.cell)}
+
+    @classmethod
+    def from_config(cls, config):
+        return cls(keras.saving.deserialize_keras_object(config.pop("cell")), **config)
+
+
+@keras.saving.register_keras_serializable("kseq")
+class FixedContextDecoder(Decoder):
+    """Reads no memory: all that it knows of the source is one vector (Sutskever et al., 2014,
+    https://arxiv.org/abs/1409.3215, which starts from it; Cho et al., 2014, https://arxiv.org/abs/1406.1078, section
+    2.2, which also reads it at every step). It is what attention replaced.
+
+        v = the first of the initial states
+        h_0 = v                          with `initial`, else 0
+        h_t = cell([y_{t−1}; v], h_{t−1})    with `repeated`, else cell(y_{t−1}, h_{t−1})
+        output_t = h_t
+
+    The alignments are zero. States: those of the cell, then v with `repeated`.
+
+    Args:
+        cell: a cell of `kseq.layers`.
+        initial: whether the cell starts from the initial states.
+        repeated: whether every step reads v.
+
+    Raises:
+        ValueError: neither initial nor repeated: nothing of the source would be known.
+    """
+
+    def __init__(self, cell, *, initial=True, repeated=True, **kwargs):
+        super().__init__(cell, **kwargs)
+        if not (initial or repeated):
+            raise ValueError("initial and repeated are both false: the decoder would know nothing of the source")
+        self.initial = bool(initial)
+        self.repeated = bool(repeated)
+
+    def build(self, inputs_shape, memory_shape):
+        super().build(inputs_shape, memory_shape)
+        if self.repeated:
+            shape = (self.cell.state_size[0], self.cell.projected_size)
+            self.context_kernel = self.add_weight(shape, name="context_kernel")
+
+    def first_states(self, states, memory):
+        starts = states if self.initial else [ops.zeros_like(state) for state in states]
+        return [*starts, *self.own_states(states, memory)]
+
+    def own_states(self, states, memory):
+        return [linear(states[0], self.context_kernel)] if self.repeated else []
+
+    def advance(self, projected, states, memory):
+        states, context = _cut(states, self.cell)
+        hidden, states = self.cell.step(sum(context, projected), states)
+        return (hidden, hidden, ops.zeros_like(memory.values[:, :, 0])), [*states, *context]
+
+    def readout(self, inputs, hidden, context):
+        return hidden
+
+    def get_config(self):
+        return super().get_config() | {"initial": self.initial, "repeated": self.repeated}
+
+
+class AttentionDecoder(Decoder):
+    """A cell that reads a memory through an attention mechanism.
+
+    Args:
+        cell: a cell of `kseq.layers`.
+        attention: an attention mechanism of `kseq.layers`.
+
+    Call arguments and result: as of `Decoder`.
+    """
+
+    def __init__(self, cell, attention, **kwargs):
+        super().__init__(cell, **kwargs)
+        self.attention = attention
+
+    def build(self, inputs_shape, memory_shape):
+        super().build(inputs_shape, memory_shape)
+        if not self.attention.built:
+            self.attention.build((inputs_shape[0], self.cell.output_size), memory_shape)
+
+    def keys(self, memory):
+        return self.attention.project(memory)
+
+    def own_states(self, states, memory):
+        return [self.attention.first_past(memory.mask)] if self.attention.remembers else []
+
+    def attend(self, query, memory, past):
+        """Context, alignment and the next past; the past is a list of one or none."""
+        context, alignment = self.attention(query, memory.values, memory.keys, memory.mask, *past)
+        return context, alignment, [self.attention.next_past(p, alignment) for p in past]
+
+    def get_config(self):
+        return super().get_config() | {"attention": keras.saving.serialize_keras_object(self.attention)}
 
     @classmethod
     def from_config(cls, config):
@@ -229,4 +313,4 @@ def _cut(states, cell):
     return states[:count], states[count:]
 
 
-DECODERS = {"bahdanau": BahdanauDecoder, "luong": LuongDecoder}
+DECODERS = {"bahdanau": BahdanauDecoder, "luong": LuongDecoder}  # with attention

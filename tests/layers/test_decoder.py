@@ -14,6 +14,7 @@ from kseq.layers import (
     BahdanauAttention,
     BahdanauDecoder,
     DotAttention,
+    FixedContextDecoder,
     GRUCell,
     LSTMCell,
     LuongAttention,
@@ -29,6 +30,9 @@ MAKERS = {
     "bahdanau-gate": lambda: BahdanauDecoder(RNNCell(UNITS), LuongAttention(), gate=True),
     "bahdanau-deep": lambda: BahdanauDecoder(GRUCell(UNITS, reset_after=True), BahdanauAttention(3), deep_output=True),
     "bahdanau-both": lambda: BahdanauDecoder(LSTMCell(UNITS), BahdanauAttention(3), gate=True, deep_output=True),
+    "fixed": lambda: FixedContextDecoder(LSTMCell(UNITS)),
+    "fixed-initial": lambda: FixedContextDecoder(GRUCell(UNITS), repeated=False),
+    "fixed-repeated": lambda: FixedContextDecoder(LSTMCell(UNITS), initial=False),
     "luong": lambda: LuongDecoder(LSTMCell(UNITS), LuongAttention()),
     "luong-gru": lambda: LuongDecoder(GRUCell(UNITS), BahdanauAttention(3)),
     "luong-not_fed": lambda: LuongDecoder(LSTMCell(UNITS), LuongAttention(), input_feeding=False),
@@ -49,6 +53,13 @@ def made(name):
 def oracle(decoder, inputs, memory, mask, states):
     """Outputs and alignments of `reference`'s steps over all time."""
     outputs, alignments = [], []
+    if isinstance(decoder, FixedContextDecoder):
+        cell = cell_oracle(decoder.cell, *([decoder.context_kernel] if decoder.repeated else []))
+        v, states = states[0], states if decoder.initial else [np.zeros_like(s) for s in states]
+        for t in range(inputs.shape[1]):
+            states = cell(np.concatenate([inputs[:, t], v], -1) if decoder.repeated else inputs[:, t], states)
+            outputs.append(states[0])
+        return np.stack(outputs, axis=1), np.zeros((BATCH, TIME, SOURCE))
     attend = attention_oracle(decoder.attention)
     if isinstance(decoder, BahdanauDecoder):
         gate = deep_output = None
@@ -91,7 +102,7 @@ def assert_close(got, want, atol=1e-6):
 
 
 def test_every_decoder_is_tested():
-    assert {type(make()) for make in MAKERS.values()} == set(DECODERS.values())
+    assert {type(make()) for make in MAKERS.values()} == {*DECODERS.values(), FixedContextDecoder}
 
 
 @every_decoder
