@@ -37,7 +37,7 @@ from kseq.layers import (
     Recurrent,
     RNNCell,
 )
-from kseq.models import ImageEncoder, Seq2Seq
+from kseq.models import ImageEncoder, Seq2Seq, TextEncoder
 
 UNITS = 4
 
@@ -188,8 +188,11 @@ def _decoder_inputs(n):
 
 
 def _seq2seq_inputs(batch, time):
-    tokens = np.random.default_rng(0).integers(1, 11, (batch, time)).astype("int32")
-    return {"inputs": {"source": normal(batch, 8, 8, 3), "tokens": tokens}}
+    return {"inputs": {"source": normal(batch, 8, 8, 3), "tokens": _tokens(batch, time)}}
+
+
+def _tokens(batch, time):
+    return np.random.default_rng(0).integers(1, 11, (batch, time)).astype("int32")
 
 
 _INITIALIZERS = {"kernel_initializer": "he_normal", "recurrent_initializer": "glorot_normal"}
@@ -237,6 +240,12 @@ CONTRACTS = {
     "LuongDecoder-past": Contract(lambda: LuongDecoder(GRUCell(UNITS), CoverageAttention(3)), _decoder_inputs(1)),
     "ImageEncoder": Contract(
         lambda: ImageEncoder(tiny_backbone(), 5, dropout=0.1), lambda batch, time: {"source": normal(batch, 8, 8, 3)}
+    ),
+    "TextEncoder": Contract(
+        lambda: TextEncoder(
+            11, Bidirectional(Recurrent(LSTMCell(UNITS), return_state=True)), embedding_size=3, dropout=0.1
+        ),
+        lambda batch, time: {"source": _tokens(batch, time)},
     ),
     "Seq2Seq": Contract(
         lambda: tiny_seq2seq("luong", dropout=0.1, alignment_penalty=0.2), _seq2seq_inputs, float32_output=True

@@ -9,10 +9,11 @@ from kseq.layers.attention import (
     Memory,
     NormalizedBahdanauAttention,
 )
+from kseq.layers.attention_decoder import DECODERS, AttentionDecoder, BahdanauDecoder, LuongDecoder
 from kseq.layers.bridge import DenseBridge
 from kseq.layers.cells import GRUCell, KerasCell, LSTMCell, RecurrentCell, RNNCell
 from kseq.layers.convert import from_keras, to_keras
-from kseq.layers.decoder import DECODERS, AttentionDecoder, BahdanauDecoder, Decoder, FixedContextDecoder, LuongDecoder
+from kseq.layers.decoder import Decoder, FixedContextDecoder
 from kseq.layers.location import (
     CoverageAttention,
     LocalAttention,

@@ -5,6 +5,7 @@ import inspect
 from typing import NamedTuple
 
 import keras
+import tensorflow as tf
 from keras import layers, ops
 
 
@@ -72,6 +73,61 @@ class ImageEncoder(keras.layers.Layer):
     @classmethod
     def from_config(cls, config):
         return cls(keras.saving.deserialize_keras_object(config.pop("backbone")), **config)
+
+
+@keras.saving.register_keras_serializable("kseq")
+class TextEncoder(keras.layers.Layer):
+    """Words to one memory row a word: embedded, then through any layer from a sequence to a sequence.
+
+    Args:
+        vocabulary_size: number of words; id 0 is padding.
+        layer: a `Recurrent`, a `Bidirectional`, or a layer of Keras: recurrent with `return_sequences`, or a
+            convolution with `padding="same"`.
+        embedding_size: size of a word's vector.
+        dropout: share of the embedded words dropped in training.
+
+    Call arguments:
+        source: int `[batch, source]`.
+
+    Returns:
+        `Encoded`; the state is the layer's last states where it returns them, else the mean of the memory's real rows.
+    """
+
+    def __init__(self, vocabulary_size, layer, *, embedding_size, dropout=0.0, **kwargs):
+        super().__init__(**kwargs)
+        self.vocabulary_size = vocabulary_size
+        self.layer = layer
+        self.embedding_size = embedding_size
+        self.embedding = layers.Embedding(vocabulary_size, embedding_size, dtype=self.dtype_policy)
+        self.dropout = layers.Dropout(dropout, dtype=self.dtype_policy)
+
+    def build(self, source_shape):
+        self.embedding.build(source_shape)
+        if not self.layer.built:
+            self.layer.build((*source_shape, self.embedding_size))
+
+    def call(self, source, training=None):
+        real = source != 0
+        kept = ops.cast(real, self.compute_dtype)[:, :, None]
+        embedded = self.dropout(self.embedding(source), training=training) * kept
+        # A convolution takes no mask: it sees zeros for padding, and what it makes of them is not read.
+        masked = "mask" in inspect.signature(self.layer.call).parameters
+        memory, *state = tf.nest.flatten(self.layer(embedded, **({"mask": real} if masked else {})))
+        memory *= kept
+        mean = ops.sum(memory, axis=1) / ops.maximum(ops.sum(kept, axis=1), 1)
+        return Encoded(memory, real, state or [mean])
+
+    def get_config(self):
+        return super().get_config() | {
+            "vocabulary_size": self.vocabulary_size,
+            "layer": keras.saving.serialize_keras_object(self.layer),
+            "embedding_size": self.embedding_size,
+            "dropout": self.dropout.rate,
+        }
+
+    @classmethod
+    def from_config(cls, config):
+        return cls(config.pop("vocabulary_size"), keras.saving.deserialize_keras_object(config.pop("layer")), **config)
 
 
 @keras.saving.register_keras_serializable("kseq")

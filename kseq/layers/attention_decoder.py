@@ -1,0 +1,159 @@
+"""Decoders that read the memory through an attention mechanism."""
+
+import keras
+from keras import ops
+
+from kseq.layers.decoder import Decoder, cut
+from kseq.layers.functional import linear
+
+
+class AttentionDecoder(Decoder):
+    """A cell that reads a memory through an attention mechanism.
+
+    Args:
+        cell: a cell of `kseq.layers`.
+        attention: an attention mechanism of `kseq.layers`.
+
+    Call arguments and result: as of `Decoder`.
+    """
+
+    def __init__(self, cell, attention, **kwargs):
+        super().__init__(cell, **kwargs)
+        self.attention = attention
+
+    def build(self, inputs_shape, memory_shape):
+        super().build(inputs_shape, memory_shape)
+        if not self.attention.built:
+            self.attention.build((inputs_shape[0], self.cell.output_size), memory_shape)
+
+    def keys(self, memory):
+        return self.attention.project(memory)
+
+    def own_states(self, states, memory):
+        return [self.attention.first_past(memory.mask)] if self.attention.remembers else []
+
+    def attend(self, query, memory, past):
+        """Context, alignment and the next past; the past is a list of one or none."""
+        context, alignment = self.attention(query, memory.values, memory.keys, memory.mask, *past)
+        return context, alignment, [self.attention.next_past(p, alignment) for p in past]
+
+    def get_config(self):
+        return super().get_config() | {"attention": keras.saving.serialize_keras_object(self.attention)}
+
+    @classmethod
+    def from_config(cls, config):
+        cell = keras.saving.deserialize_keras_object(config.pop("cell"))
+        attention = keras.saving.deserialize_keras_object(config.pop("attention"))
+        return cls(cell, attention, **config)
+
+
+@keras.saving.register_keras_serializable("kseq")
+class BahdanauDecoder(AttentionDecoder):
+    """Attends with the previous state, then feeds the context to the cell (Bahdanau et al., 2015,
+    https://arxiv.org/abs/1409.0473, appendix A.2.2), with what image captioning adds to it (Xu et al., 2015,
+    https://arxiv.org/abs/1502.03044, equations 7 and 14).
+
+        z_t, α_t = attention(h_{t−1}, memory)
+        z_t = β_t z_t,  β_t = σ(w_β h_{t−1} + b_β)              with `gate`
+        h_t = cell([y_{t−1}; z_t], h_{t−1})
+        output_t = h_t
+        output_t = tanh(L_y y_{t−1} + L_h h_t + L_z z_t + b_L)   with `deep_output`
+
+    States: those of the cell, then the attention's past, where it has one.
+
+    Args:
+        cell: a cell of `kseq.layers`.
+        attention: an attention mechanism of `kseq.layers`.
+        gate: whether a scalar β weighs the context against the language.
+        deep_output: whether the output reads the previous word and the context beside the state.
+    """
+
+    def __init__(self, cell, attention, *, gate=False, deep_output=False, **kwargs):
+        super().__init__(cell, attention, **kwargs)
+        self.gate = bool(gate)
+        self.deep_output = bool(deep_output)
+
+    def build(self, inputs_shape, memory_shape):
+        super().build(inputs_shape, memory_shape)
+        units, depth = self.cell.output_size, memory_shape[-1]
+        # The cell's kernel has the rows for y, this one those for z: the product with y needs no loop.
+        self.context_kernel = self.add_weight((depth, self.cell.projected_size), name="context_kernel")
+        if self.gate:
+            self.gate_kernel = self.add_weight((units, 1), name="gate_kernel")
+            self.gate_bias = self.add_weight((1,), "zeros", name="gate_bias")
+        if self.deep_output:
+            self.word_readout = self.add_weight((inputs_shape[-1], units), name="word_readout")
+            self.hidden_readout = self.add_weight((units, units), name="hidden_readout")
+            self.context_readout = self.add_weight((depth, units), name="context_readout")
+            self.readout_bias = self.add_weight((units,), "zeros", name="readout_bias")
+
+    def advance(self, projected, states, memory):
+        states, past = cut(states, self.cell)
+        context, alignment, past = self.attend(states[0], memory, past)
+        if self.gate:
+            context *= ops.sigmoid(linear(states[0], self.gate_kernel, self.gate_bias))
+        hidden, states = self.cell.step(projected + linear(context, self.context_kernel), states)
+        return (hidden, context, alignment), [*states, *past]
+
+    def readout(self, inputs, hidden, context):
+        if not self.deep_output:
+            return hidden
+        return ops.tanh(
+            linear(inputs, self.word_readout)
+            + linear(hidden, self.hidden_readout)
+            + linear(context, self.context_readout, self.readout_bias)
+        )
+
+    def get_config(self):
+        return super().get_config() | {"gate": self.gate, "deep_output": self.deep_output}
+
+
+@keras.saving.register_keras_serializable("kseq")
+class LuongDecoder(AttentionDecoder):
+    """Attends with the new state, after the cell (Luong et al., 2015, https://arxiv.org/abs/1508.04025, equation 5 and
+    section 3.3).
+
+        h_t = cell([y_{t−1}; h̃_{t−1}], h_{t−1})      without `input_feeding`: cell(y_{t−1}, h_{t−1})
+        z_t, α_t = attention(h_t, memory)
+        h̃_t = tanh(W [z_t; h_t])
+        output_t = h̃_t
+
+    States: those of the cell, then h̃, zero before the first step, then the attention's past, where it has one.
+
+    Args:
+        cell: a cell of `kseq.layers`.
+        attention: an attention mechanism of `kseq.layers`.
+        input_feeding: whether the cell reads the attentional state h̃ of the step before.
+    """
+
+    def __init__(self, cell, attention, *, input_feeding=True, **kwargs):
+        super().__init__(cell, attention, **kwargs)
+        self.input_feeding = bool(input_feeding)
+
+    def build(self, inputs_shape, memory_shape):
+        super().build(inputs_shape, memory_shape)
+        units = self.cell.output_size
+        self.attentional_kernel = self.add_weight((memory_shape[-1] + units, units), name="attentional_kernel")
+        if self.input_feeding:
+            self.feed_kernel = self.add_weight((units, self.cell.projected_size), name="feed_kernel")
+
+    def own_states(self, states, memory):
+        return [ops.zeros_like(states[0]), *super().own_states(states, memory)]
+
+    def advance(self, projected, states, memory):
+        states, (attentional, *past) = cut(states, self.cell)
+        if self.input_feeding:
+            projected += linear(attentional, self.feed_kernel)
+        hidden, states = self.cell.step(projected, states)
+        context, alignment, past = self.attend(hidden, memory, past)
+        attentional = ops.tanh(linear(ops.concatenate([context, hidden], -1), self.attentional_kernel))
+        return (attentional, context, alignment), [*states, attentional, *past]
+
+    def readout(self, inputs, hidden, context):
+        return hidden
+
+    def get_config(self):
+        return super().get_config() | {"input_feeding": self.input_feeding}
+
+
+DECODERS = {"bahdanau": BahdanauDecoder, "luong": LuongDecoder}  # with attention

@@ -1,0 +1,84 @@
+"""Any encoder with any decoder: each pair trains a step, samples, and reads no padding."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from kseq.layers import (
+    BahdanauAttention,
+    BahdanauDecoder,
+    Bidirectional,
+    CoverageAttention,
+    DenseBridge,
+    FixedContextDecoder,
+    GRUCell,
+    LSTMCell,
+    LuongAttention,
+    LuongDecoder,
+    Recurrent,
+    RNNCell,
+)
+from kseq.losses import TokenCrossentropy
+from kseq.models import Seq2Seq, TextEncoder
+from kseq.samplers import Greedy
+
+UNITS, WORDS = 4, 9
+
+ENCODERS = {
+    "cnn": lambda: keras.layers.Conv1D(UNITS, 3, padding="same"),
+    "rnn": lambda: Recurrent(RNNCell(UNITS), return_state=True),
+    "lstm": lambda: Recurrent(LSTMCell(UNITS), return_state=True),
+    "gru": lambda: Recurrent(GRUCell(UNITS), return_state=True),
+    "birnn": lambda: Bidirectional(Recurrent(GRUCell(UNITS), return_state=True)),
+    "sequence": lambda: Recurrent(GRUCell(UNITS)),
+    "keras": lambda: keras.layers.LSTM(UNITS, return_sequences=True, return_state=True),
+}
+DECODERS = {
+    "fixed": FixedContextDecoder,
+    "bahdanau": lambda cell: BahdanauDecoder(cell, BahdanauAttention(3)),
+    "luong": lambda cell: LuongDecoder(cell, LuongAttention()),
+    "coverage": lambda cell: BahdanauDecoder(cell, CoverageAttention(3)),
+}
+CELLS = {"rnn": RNNCell, "lstm": LSTMCell, "gru": GRUCell}
+
+SOURCE = np.array([[4, 5, 6, 7], [8, 3, 0, 0]], "int32")
+TOKENS = np.array([[1, 4, 5], [1, 6, 0]], "int32")
+TARGETS = np.array([[4, 5, 2], [6, 2, 0]], "int32")
+
+
+def made(encoder, decoder, cell):
+    keras.utils.set_random_seed(0)
+    cell = CELLS[cell](UNITS)
+    encoder = TextEncoder(WORDS, ENCODERS[encoder](), embedding_size=3)
+    return Seq2Seq(encoder, DenseBridge(cell.state_size), DECODERS[decoder](cell), WORDS, embedding_size=3)
+
+
+@pytest.mark.parametrize("cell", ["gru", *(pytest.param(name, marks=pytest.mark.slow) for name in ("rnn", "lstm"))])
+@pytest.mark.parametrize("decoder", DECODERS)
+@pytest.mark.parametrize("encoder", ENCODERS)
+def test_every_pair_learns_and_samples(encoder, decoder, cell):
+    """A step of plain gradient descent lowers the loss and moves every weight; a sampler runs from the same source."""
+    model, loss = made(encoder, decoder, cell), TokenCrossentropy()
+    inputs, real = {"source": SOURCE, "tokens": TOKENS}, (TARGETS != 0).astype("float32")
+    model(inputs)
+    weights = [weight.value for weight in model.trainable_variables]
+    with tf.GradientTape() as tape:
+        before = loss(TARGETS, model(inputs), sample_weight=real)
+    for weight, gradient in zip(weights, tape.gradient(before, weights), strict=True):
+        gradient = tf.convert_to_tensor(gradient)
+        assert np.any(gradient)
+        weight.assign_sub(0.05 * gradient)
+    assert loss(TARGETS, model(inputs), sample_weight=real) < before
+    states, memory = model.encode(SOURCE)
+    found = Greedy()(model.step, states, memory, start=1, end=2, max_length=3)
+    assert found.ids.shape == (2, 1, 3) and np.all(np.isfinite(found.scores))
+
+
+@pytest.mark.parametrize("decoder", DECODERS)
+@pytest.mark.parametrize("encoder", ENCODERS)
+def test_padding_of_the_source_changes_nothing(encoder, decoder):
+    model = made(encoder, decoder, "gru")
+    short = model({"source": SOURCE[1:, :2], "tokens": TOKENS[1:]})
+    longer = np.pad(SOURCE[1:], [(0, 0), (0, 3)])
+    np.testing.assert_allclose(model({"source": longer, "tokens": TOKENS[1:]}), short, atol=1e-6)
