@@ -3,10 +3,10 @@
 import tensorflow as tf
 
 from kseq.samplers.beam import Beam
-from kseq.samplers.greedy import Greedy
+from kseq.samplers.greedy import Greedy, Random
 from kseq.samplers.hypotheses import Hypotheses
 
-__all__ = ["Beam", "Greedy", "Hypotheses", "compiled"]
+__all__ = ["Beam", "Greedy", "Hypotheses", "Random", "compiled"]
 
 
 def compiled(sampler, encode, step, *, start, end, max_length, forbidden=()):
