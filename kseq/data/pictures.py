@@ -1,6 +1,7 @@
 """Pictures with their captions, from any source: generated, a table of files, or TensorFlow Datasets."""
 
 import contextlib
+import dataclasses
 import hashlib
 import itertools
 import os
@@ -32,6 +33,7 @@ class Picture:
         fingerprint: changes when the picture does.
         boxes: float32 `[objects, 4]`, (top, left, bottom, right) as shares of the picture, in the order of the first
             caption; empty where the source knows none.
+        mirrored: whether it is seen with left and right exchanged.
     """
 
     id: str
@@ -40,6 +42,14 @@ class Picture:
     where: str
     fingerprint: str
     boxes: np.ndarray = field(default_factory=lambda: np.zeros((0, 4), np.float32))
+    mirrored: bool = False
+
+    def mirror(self):
+        """The same picture with left and right exchanged."""
+        top, left, bottom, right = self.boxes.T
+        boxes = np.stack([top, 1 - right, bottom, 1 - left], axis=-1)
+        changes = {"mirrored": not self.mirrored, "fingerprint": f"{self.fingerprint} mirrored", "boxes": boxes}
+        return dataclasses.replace(self, **changes)
 
 
 def read_pictures(source, split, *, fields, count=0, size=64, seed=0):

@@ -42,17 +42,20 @@ class ImagePreprocessor(tf.Module):
         return tf.round(tf.clip_by_value(resized, 0.0, 255.0))  # whole numbers, so that uint8 keeps them as they are
 
     def decode(self, pictures):
-        """Pictures with `id`, `where` and `read()` → uint8 `[n, size, size, 3]`.
+        """Pictures with `id`, `where`, `mirrored` and `read()` → uint8 `[n, size, size, 3]`.
 
         Raises:
             UserError: a file cannot be read or decoded; where there is one picture, the message names it.
         """
         encoded = [picture.read() for picture in pictures]
         try:
-            return tf.cast(self._compiled(tf.constant(encoded)), tf.uint8).numpy()
+            pixels = tf.cast(self._compiled(tf.constant(encoded)), tf.uint8).numpy()
         except tf.errors.InvalidArgumentError as error:
             reason = error.message.partition("\n\t [[")[0].splitlines()[-1][:200]  # around it: where in the graph
             raise UserError(
                 f"{pictures[0].where}: picture {pictures[0].id} cannot be decoded as JPEG, PNG, GIF or BMP ({reason}); "
                 "mend or remove it, or leave such pictures out with --set data.on_error=skip"
             ) from None
+        mirrored = [picture.mirrored for picture in pictures]
+        pixels[mirrored] = pixels[mirrored, :, ::-1]
+        return pixels

@@ -33,6 +33,7 @@ class DataConfig(Config):
     fields: dict[str, str] = Field({"image": "image", "caption": "caption"})
     train_count: int = Field(0, ge=0, description="at most so many pictures; 0 is all")
     dev_count: int = Field(0, ge=0)
+    mirror: bool = Field(False, description="train also on the pictures with left and right exchanged")
     on_error: Literal["stop", "skip"] = "stop"
     image_size: int = Field(64, ge=32, le=1024)
     max_length: int = Field(20, ge=1, le=200, description="words of a caption; the rest is cut off")
@@ -161,8 +162,10 @@ class Caption(Task):
         return grid.reshape(len(grid), -1, grid.shape[-1]).astype("float16")
 
     def batches(self, clock):
-        training = self.config.training
-        sources, pictures = self.sources(self.train_pictures, self.config.data.train)
+        training, pictures = self.config.training, self.train_pictures
+        if self.config.data.mirror:
+            pictures = [*pictures, *(picture.mirror() for picture in pictures)]
+        sources, pictures = self.sources(pictures, self.config.data.train)
         pairs = [(row, caption) for row, picture in enumerate(pictures) for caption in picture.captions]
         rows, captions = zip(*pairs, strict=True)
         batches = kseq.data.shuffled_batches(
@@ -186,15 +189,11 @@ class Caption(Task):
         return self.sources(self.pictures(data.dev, data.dev_count), data.dev)
 
     @functools.cached_property
-    def greedy(self):
-        return self.generator(kseq.samplers.Greedy())
-
-    @functools.cached_property
     def best(self):
         """The sampler of the config."""
         config = self.config.sampler
         if config.width == 1:
-            return self.greedy
+            return self.generator(kseq.samplers.Greedy())
         return self.generator(kseq.samplers.Beam(config.width, length_penalty=config.length_penalty))
 
     def generator(self, sampler):
@@ -228,7 +227,7 @@ class Caption(Task):
         return [[" ".join(words) for words in kseq.preprocessors.tokenize(p.captions)] for p in pictures]
 
     def validate(self):
-        words, _, _ = self.generate(self.greedy, "captions of dev")
+        words, _, _ = self.generate(self.best, "captions of dev")
         return {"bleu_4": kseq.metrics.bleu([" ".join(text) for text in words], self.references)["bleu_4"]}
 
     def evaluate(self):
