@@ -1,5 +1,6 @@
 """Tests of picture files to pixels, against Pillow."""
 
+import dataclasses
 import functools
 import io
 import re
@@ -286,3 +287,17 @@ def test_an_error_of_reading_comes_out_as_it_is():
 def test_features_of_what_is_no_picture_are_an_error_of_tensorflow(data):
     with pytest.raises(tf.errors.InvalidArgumentError):
         preprocessor().features(tf.constant([data]))
+
+
+def test_a_mirrored_picture_has_left_and_right_exchanged():
+    """Oracle: the pixels of the picture itself, in the order from right to left; the other picture stays."""
+    one = dataclasses.replace(picture(saved(RGB, "PNG")), boxes=np.array([[0.1, 0.2, 0.5, 0.6]], "float32"))
+    other = one.mirror()
+    plain, mirrored, again = preprocessor().decode([one, other, one])
+    np.testing.assert_array_equal(plain, RGB)
+    np.testing.assert_array_equal(again, plain)
+    np.testing.assert_array_equal(mirrored, plain[:, ::-1])
+    np.testing.assert_allclose(other.boxes, [[0.1, 0.4, 0.5, 0.8]], rtol=1e-6)
+    assert other.fingerprint != one.fingerprint and (other.id, other.captions) == (one.id, one.captions)
+    np.testing.assert_allclose(other.mirror().boxes, one.boxes, rtol=1e-6)
+    assert not other.mirror().mirrored

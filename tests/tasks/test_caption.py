@@ -14,6 +14,7 @@ from tensorflow.python.framework.config import disable_op_determinism
 
 from kseq import ask, export
 from kseq.config import load
+from kseq.data import Clock
 from kseq.errors import UserError
 from kseq.tasks import modes, record
 from kseq.tasks.caption import Caption
@@ -182,6 +183,16 @@ def test_unreadable_pictures_can_be_left_out(tmp_path, cache, capsys):
     (tmp_path / "mine/images/bad.png").write_bytes(b"no picture")
     train(tmp_path / "run", [*TINY, cache, *data, "data.on_error=skip"])
     assert "1 of 3 pictures cannot be read and are left out" in capsys.readouterr().out
+
+
+def test_mirrored_pictures_are_trained_on_too(tmp_path, cache):
+    """Twice the batches of the source alone, of the same words."""
+    sizes = []
+    for mirror in ("false", "true"):
+        run = Caption(load(Caption.Config, overrides=[*TINY, cache, f"data.mirror={mirror}"]), tmp_path)
+        run.prepare()
+        sizes.append((int(run.batches(Clock()).cardinality()), run.text.vocabulary))
+    assert sizes[0][0] * 2 == sizes[1][0] and sizes[0][1] == sizes[1][1]
 
 
 def test_the_record_is_appended_by_the_program(trained, tmp_path, monkeypatch):
