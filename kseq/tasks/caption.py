@@ -56,9 +56,9 @@ class EncoderConfig(Config):
 class ModelConfig(Config):
     """What reads the memory and writes the words."""
 
-    cell: Literal["rnn", "lstm", "gru"] = "lstm"
-    decoder: Literal["bahdanau", "luong"] = "bahdanau"
-    attention: Literal["bahdanau", "luong", "dot"] = "bahdanau"
+    cell: Literal["rnn", "lstm", "gru", "peephole", "layer_norm_lstm", "layer_norm_gru"] = "lstm"
+    decoder: Literal["bahdanau", "luong", "fixed"] = "bahdanau"
+    attention: Literal["bahdanau", "normalized", "concat", "coverage", "luong", "dot"] = "bahdanau"
     units: int = Field(128, ge=1)
     attention_units: int = Field(128, ge=1)
     embedding_size: int = Field(64, ge=1)
@@ -117,13 +117,11 @@ class Caption(Task):
             )
         except ValueError as error:
             raise UserError(f"model.encoder: {error}") from None
-        cell = kseq.layers.CELLS[config.cell](config.units)
-        sized = [config.attention_units] if config.attention == "bahdanau" else []
-        extras = {"gate": config.gate, "deep_output": config.deep_output} if config.decoder == "bahdanau" else {}
+        decoder = self.decoder()
         model = kseq.models.Seq2Seq(
             kseq.models.ImageEncoder(backbone, encoder.units, dropout=encoder.dropout),
-            kseq.layers.DenseBridge(cell.state_size),
-            kseq.layers.DECODERS[config.decoder](cell, kseq.layers.ATTENTIONS[config.attention](*sized), **extras),
+            kseq.layers.DenseBridge(decoder.cell.state_size),
+            decoder,
             len(self.text.vocabulary),
             embedding_size=config.embedding_size,
             dropout=config.dropout,
@@ -131,6 +129,17 @@ class Caption(Task):
         )
         model({"source": np.zeros((1, size, size, 3), "float32"), "tokens": np.zeros((1, 1), "int32")})
         return model
+
+    def decoder(self):
+        """The decoder of the config, with new weights."""
+        config = self.config.model
+        cell = kseq.layers.CELLS[config.cell](config.units)
+        if config.decoder == "fixed":
+            return kseq.layers.FixedContextDecoder(cell)
+        sized = [] if config.attention in ("luong", "dot") else [config.attention_units]
+        attention = kseq.layers.ATTENTIONS[config.attention](*sized)
+        extras = {"gate": config.gate, "deep_output": config.deep_output} if config.decoder == "bahdanau" else {}
+        return kseq.layers.DECODERS[config.decoder](cell, attention, **extras)
 
     def pictures(self, split, count):
         """The pictures of a split, not yet read."""

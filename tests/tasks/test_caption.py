@@ -16,6 +16,7 @@ from kseq import ask, export
 from kseq.config import load
 from kseq.data import Clock
 from kseq.errors import UserError
+from kseq.layers import CELLS
 from kseq.tasks import modes, record
 from kseq.tasks.caption import Caption
 
@@ -183,6 +184,27 @@ def test_unreadable_pictures_can_be_left_out(tmp_path, cache, capsys):
     (tmp_path / "mine/images/bad.png").write_bytes(b"no picture")
     train(tmp_path / "run", [*TINY, cache, *data, "data.on_error=skip"])
     assert "1 of 3 pictures cannot be read and are left out" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("cell", "decoder", "attention"),
+    [
+        ("rnn", "luong", "luong"),
+        ("gru", "luong", "dot"),
+        ("peephole", "bahdanau", "normalized"),
+        ("layer_norm_lstm", "bahdanau", "concat"),
+        ("layer_norm_gru", "bahdanau", "coverage"),
+        ("lstm", "fixed", "bahdanau"),
+    ],
+)
+def test_one_line_of_the_config_changes_the_model(tmp_path, cache, cell, decoder, attention):
+    """Each part that the config can name writes a caption for every picture of dev."""
+    changes = [f"model.cell={cell}", f"model.decoder={decoder}", f"model.attention={attention}"]
+    run = Caption(load(Caption.Config, overrides=[*TINY, cache, *changes]), tmp_path)
+    run.prepare()
+    assert type(run.model.decoder.cell) is CELLS[cell]
+    words, scores, alignments = run.generate(run.best, "captions")
+    assert len(words) == 12 and np.all(np.isfinite(scores)) and np.any(alignments) == (decoder != "fixed")
 
 
 def test_mirrored_pictures_are_trained_on_too(tmp_path, cache):
