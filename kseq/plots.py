@@ -36,6 +36,49 @@ def picture_alignment(picture, words, alignments, title=""):
     return figure
 
 
+def gradients(norms, title=""):
+    """The gradient that reaches each step, on a logarithmic scale, one line a cell.
+
+    Args:
+        norms: {name: list of numbers, the first step's first}, as `kseq.layers.state_gradients` gives them.
+        title: above all.
+
+    Returns:
+        `matplotlib.figure.Figure`.
+    """
+    figure = Figure(figsize=(6.4, 3.6), layout="constrained")
+    axis = figure.subplots()
+    for name, values in norms.items():
+        steps = np.arange(1, len(values) + 1)
+        axis.semilogy(steps, np.where(np.asarray(values) > 0, values, np.nan), label=name)
+    axis.set(xlabel="step t", ylabel="‖∂ loss / ∂ h_t‖", title=title)
+    axis.grid(alpha=0.3)
+    axis.legend()
+    return figure
+
+
+def gates(activations, title=""):
+    """What each gate does over a sequence: a row a unit, a column a step, −1 blue, 0 white, 1 red.
+
+    Args:
+        activations: {letter: `[time, units]`}, as `kseq.layers.gate_activations` gives them for one sequence.
+        title: above all.
+
+    Returns:
+        `matplotlib.figure.Figure`.
+    """
+    figure = Figure(figsize=(6.4, 0.5 + 1.3 * len(activations)), layout="constrained")
+    axes = np.ravel(figure.subplots(len(activations), 1, sharex=True, squeeze=False))
+    for axis, (letter, values) in zip(axes, activations.items(), strict=True):
+        picture = axis.imshow(np.transpose(values), cmap="RdBu_r", vmin=-1, vmax=1, aspect="auto", interpolation="none")
+        axis.set_ylabel(letter, rotation=0, labelpad=12)
+        axis.set_yticks([])
+    axes[-1].set_xlabel("step t")
+    figure.colorbar(picture, ax=axes.tolist(), shrink=0.8)
+    figure.suptitle(title, fontsize=11)
+    return figure
+
+
 def save(figure, path):
     """Writes a figure as a PNG file, whole or not at all."""
     with replacing(path) as draft:

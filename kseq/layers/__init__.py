@@ -21,6 +21,7 @@ from kseq.layers.location import (
     MonotonicAttention,
     coverage_loss,
 )
+from kseq.layers.probe import gate_activations, state_gradients
 from kseq.layers.recurrent import Bidirectional, Recurrent
 from kseq.layers.unroll import unroll
 from kseq.layers.variants import LayerNormGRUCell, LayerNormLSTMCell, PeepholeLSTMCell
@@ -79,6 +80,8 @@ __all__ = [
     "RecurrentCell",
     "coverage_loss",
     "from_keras",
+    "gate_activations",
+    "state_gradients",
     "to_keras",
     "unroll",
 ]

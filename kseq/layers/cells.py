@@ -93,9 +93,13 @@ class RNNCell(GatedCell):
     State: [h].
     """
 
-    def step(self, projected, states):
+    def activations(self, projected, states):
+        """{letter: `[batch, units]`} of the equations."""
         [h] = states
-        h = ops.tanh(projected + linear(h, self.recurrent_kernel))
+        return {"h": ops.tanh(projected + linear(h, self.recurrent_kernel))}
+
+    def step(self, projected, states):
+        h = self.activations(projected, states)["h"]
         return h, [h]
 
 
@@ -130,11 +134,16 @@ class LSTMCell(GatedCell):
         forget = ops.full((self.units,), self.forget_bias, dtype)
         return ops.concatenate([forget, ops.zeros((shape[0] - self.units,), dtype)])
 
-    def step(self, projected, states):
-        h, c = states
+    def activations(self, projected, states):
+        """{letter: `[batch, units]`} of the equations."""
+        h, _ = states
         f, i, c̃, o = ops.split(projected + linear(h, self.recurrent_kernel), 4, axis=-1)
-        c = ops.sigmoid(f) * c + ops.sigmoid(i) * ops.tanh(c̃)
-        h = ops.sigmoid(o) * ops.tanh(c)
+        return {"f": ops.sigmoid(f), "i": ops.sigmoid(i), "c̃": ops.tanh(c̃), "o": ops.sigmoid(o)}
+
+    def step(self, projected, states):
+        f, i, c̃, o = self.activations(projected, states).values()
+        c = f * states[1] + i * c̃
+        h = o * ops.tanh(c)
         return h, [h, c]
 
     def get_config(self):
@@ -173,7 +182,8 @@ class GRUCell(GatedCell):
         if self.reset_after:
             self.recurrent_bias = self.add_weight((self.units,), "zeros", name="recurrent_bias")
 
-    def step(self, projected, states):
+    def activations(self, projected, states):
+        """{letter: `[batch, units]`} of the equations."""
         [h] = states
         x_zr, x_n = ops.split(projected, [2 * self.units], axis=-1)
         U_zr, U_n = ops.split(self.recurrent_kernel, [2 * self.units], axis=-1)
@@ -182,7 +192,11 @@ class GRUCell(GatedCell):
             n = ops.tanh(x_n + r * linear(h, U_n, self.recurrent_bias))
         else:
             n = ops.tanh(x_n + linear(r * h, U_n))
-        h = z * n + (1 - z) * h
+        return {"z": z, "r": r, "n": n}
+
+    def step(self, projected, states):
+        z, _, n = self.activations(projected, states).values()
+        h = z * n + (1 - z) * states[0]
         return h, [h]
 
     def get_config(self):
