@@ -3,13 +3,14 @@
 import tensorflow as tf
 
 from kseq.samplers.beam import Beam
+from kseq.samplers.constraints import constrained, ensemble
 from kseq.samplers.greedy import Greedy, Random
 from kseq.samplers.hypotheses import Hypotheses
 
-__all__ = ["Beam", "Greedy", "Hypotheses", "Random", "compiled"]
+__all__ = ["Beam", "Greedy", "Hypotheses", "Random", "compiled", "constrained", "ensemble"]
 
 
-def compiled(sampler, encode, step, *, start, end, max_length, forbidden=()):
+def compiled(sampler, encode, step, *, start, end, max_length, **rules):
     """A `tf.function` from a source to `Hypotheses`, in one graph.
 
     Args:
@@ -19,17 +20,13 @@ def compiled(sampler, encode, step, *, start, end, max_length, forbidden=()):
         start: as the samplers take it.
         end: as the samplers take it.
         max_length: as the samplers take it.
-        forbidden: ids that are never generated.
+        rules: as `constrained` takes them.
     """
-
-    def allowed(tokens, states, memory):
-        logits, states, alignment = step(tokens, states, memory)
-        banned = tf.reduce_sum(tf.one_hot(list(forbidden), logits.shape[-1]), axis=0)
-        return logits - 1e9 * banned, states, alignment
 
     @tf.function
     def sample(source):
         states, memory = encode(source)
-        return sampler(allowed, states, memory, start=start, end=end, max_length=max_length)
+        obedient, states = constrained(step, states, end=end, max_length=max_length, **rules)
+        return sampler(obedient, states, memory, start=start, end=end, max_length=max_length)
 
     return sample
