@@ -27,8 +27,8 @@ class ClippedAdam(keras.optimizers.Adam):
 
     The variable `gradient_norm` holds ‖g‖ of the last step, before clipping, for whoever watches the run.
 
-    With `average` it also keeps a moving average of the weights, which as a rule generate better than the weights
-    that are trained (Polyak and Juditsky, 1992, https://doi.org/10.1137/0330046). At step t = 0, 1, …
+    With `average` it also keeps a moving average of the weights that are trained (after Polyak and Juditsky, 1992,
+    https://doi.org/10.1137/0330046, who take the mean of all). At step t = 0, 1, …
 
         θ̄ ← d θ̄ + (1 − d) θ,  d = min(average, t / (t + 9))
 
@@ -46,7 +46,12 @@ class ClippedAdam(keras.optimizers.Adam):
     def build(self, variables):
         super().build(variables)
         self.gradient_norm = self.add_variable(shape=(), initializer="zeros", name="gradient_norm")
-        self.averages = [self.add_variable_from_reference(v, name="average") for v in variables if self.average]
+        # They start as the weights: a step that float16 throws away must not leave zeros to validate.
+        self.averages = [
+            self.add_variable_from_reference(v, name="average", initializer=lambda *_, v=v, **__: ops.copy(v))
+            for v in variables
+            if self.average
+        ]
 
     def apply(self, grads, trainable_variables=None):
         grads = [tf.convert_to_tensor(g) for g in grads]  # the gradient of an embedding comes as slices

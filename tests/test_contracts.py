@@ -94,8 +94,10 @@ def test_mixed_precision(name, policy, atol):
         layer.set_weights(functional_model(name).get_weights())
         outputs = layer(**inputs)
     assert {weight.dtype for weight in layer.weights} <= {"float32"}
-    dtype = "float32" if contract.float32_output else policy.removeprefix("mixed_")
-    assert {y.dtype.name for y in tf.nest.flatten(outputs)} - {"bool"} == {dtype}
+    expected = {"float32" if contract.float32_output else policy.removeprefix("mixed_")}
+    if name.partition("-")[0].endswith(("Attention", "Decoder")):
+        expected.add("float32")  # the alignment
+    assert {y.dtype.name for y in tf.nest.flatten(outputs)} - {"bool"} == expected
     assert_close(
         [tf.cast(y, "float32") for y in tf.nest.flatten(outputs)],
         functional_model(name)(flat_inputs(name, 3, 3)),

@@ -554,6 +554,23 @@ def test_the_average_is_validated_and_kept_and_the_weights_are_trained_on(tmp_pa
     assert not any(np.array_equal(a, b) for a, b in zip(averaged[2], averaged[3], strict=True))
 
 
+@pytest.mark.usefixtures("mixed_float16")
+def test_the_average_of_an_epoch_without_a_finite_step_is_the_first_weights(tmp_path):
+    """A target beyond float16: every gradient overflows, and the optimizer throws every step away."""
+    model, seen = regression(), []
+    before = model.get_weights()
+    batches = points().map(lambda x, y: (x, 3e6 * y))
+    train_points(
+        tmp_path,
+        model,
+        lambda: seen.append(model.get_weights()) or {"score": 1.0},
+        batches=batches,
+        epochs=1,
+        average=0.9,
+    )
+    assert_same_values(seen[0], before)
+
+
 def test_an_optimizer_comes_back_from_its_config():
     optimizer = training.ClippedAdam(0.02, 0.7, average=0.5, beta_1=0.8)
     again = training.ClippedAdam.from_config(optimizer.get_config())

@@ -18,6 +18,7 @@ from kseq.data.tables import read_tsv
 from kseq.errors import UserError
 
 FORMS = "toy:shapes, tsv:<file> or tfds:<name>"
+SIDES = {"left", "right"}  # what a caption says that is not true of the mirrored picture
 TOY_COUNT = {"train": 20_000, "dev": 1_000}
 
 
@@ -45,10 +46,16 @@ class Picture:
     mirrored: bool = False
 
     def mirror(self):
-        """The same picture with left and right exchanged."""
+        """The same picture with left and right exchanged, and those of its captions that name neither."""
         top, left, bottom, right = self.boxes.T
         boxes = np.stack([top, 1 - right, bottom, 1 - left], axis=-1)
-        changes = {"mirrored": not self.mirrored, "fingerprint": f"{self.fingerprint} mirrored", "boxes": boxes}
+        captions = tuple(text for text in self.captions if not SIDES & set(text.lower().split()))
+        changes = {
+            "captions": captions,
+            "mirrored": not self.mirrored,
+            "fingerprint": f"{self.fingerprint} mirrored",
+            "boxes": boxes,
+        }
         return dataclasses.replace(self, **changes)
 
 

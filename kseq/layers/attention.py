@@ -41,19 +41,23 @@ class AttentionMechanism(keras.layers.Layer, abc.ABC):
         past: float32 `[batch, source]`, what `next_past` returned; `first_past` when not given.
 
     Returns:
-        context `[batch, d]` and alignment `[batch, source]`.
+        context `[batch, d]` and alignment, float32 `[batch, source]`.
     """
 
     remembers = False
 
+    def __init__(self, **kwargs):
+        super().__init__(autocast=False, **kwargs)  # the past keeps its precision
+
     def call(self, query, memory, keys=None, memory_mask=None, past=None, training=None):
+        query, memory = ops.cast(query, self.compute_dtype), ops.cast(memory, self.compute_dtype)
         keys = self.project(memory) if keys is None else keys
         if memory_mask is None:
             memory_mask = ops.ones(ops.shape(memory)[:2], "bool")
         if past is None and self.remembers:
             past = self.first_past(memory_mask)
-        alignment = ops.cast(self.weigh(query, keys, memory_mask, past, training), memory.dtype)
-        return ops.einsum("bs,bsd->bd", alignment, memory), alignment
+        alignment = self.weigh(query, keys, memory_mask, past, training)
+        return ops.einsum("bs,bsd->bd", ops.cast(alignment, memory.dtype), memory), alignment
 
     @abc.abstractmethod
     def project(self, memory):
@@ -73,7 +77,7 @@ class AttentionMechanism(keras.layers.Layer, abc.ABC):
 
     def next_past(self, past, alignment):
         """What `past` is after a step: here the step's alignment."""
-        return ops.cast(alignment, "float32")
+        return alignment
 
     def compute_output_shape(self, query_shape, memory_shape):
         return (query_shape[0], memory_shape[-1]), (query_shape[0], memory_shape[1])

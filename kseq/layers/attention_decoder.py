@@ -51,7 +51,7 @@ class AttentionDecoder(Decoder):
 class BahdanauDecoder(AttentionDecoder):
     """Attends with the previous state, then feeds the context to the cell (Bahdanau et al., 2015,
     https://arxiv.org/abs/1409.0473, appendix A.2.2), with what image captioning adds to it (Xu et al., 2015,
-    https://arxiv.org/abs/1502.03044, equations 7 and 14).
+    https://arxiv.org/abs/1502.03044, section 4.2.1 and equation 7; the tanh and the bias are ours).
 
         z_t, α_t = attention(h_{t−1}, memory)
         z_t = β_t z_t,  β_t = σ(w_β h_{t−1} + b_β)              with `gate`

@@ -30,8 +30,12 @@ class RecurrentCell(keras.layers.Layer, abc.ABC):
         """What needs no state: `[..., d]` → `[..., projected_size]`."""
 
     @abc.abstractmethod
-    def step(self, projected, states):
-        """The other half: `[batch, projected_size]`, states → output `[batch, units]`, new states."""
+    def step(self, projected, states, heard=None):
+        """The other half: `[batch, projected_size]`, states → output `[batch, units]`, new states.
+
+        The products read `heard` in place of the states, where it is given: the states with some of h dropped. What a
+        gate carries on is not dropped.
+        """
 
     def get_initial_state(self, batch_size=None):
         return [ops.zeros((batch_size, size), self.compute_dtype) for size in self.state_size]
@@ -98,8 +102,8 @@ class RNNCell(GatedCell):
         [h] = states
         return {"h": ops.tanh(projected + linear(h, self.recurrent_kernel))}
 
-    def step(self, projected, states):
-        h = self.activations(projected, states)["h"]
+    def step(self, projected, states, heard=None):
+        h = self.activations(projected, heard or states)["h"]
         return h, [h]
 
 
@@ -140,8 +144,8 @@ class LSTMCell(GatedCell):
         f, i, c̃, o = ops.split(projected + linear(h, self.recurrent_kernel), 4, axis=-1)
         return {"f": ops.sigmoid(f), "i": ops.sigmoid(i), "c̃": ops.tanh(c̃), "o": ops.sigmoid(o)}
 
-    def step(self, projected, states):
-        f, i, c̃, o = self.activations(projected, states).values()
+    def step(self, projected, states, heard=None):
+        f, i, c̃, o = self.activations(projected, heard or states).values()
         c = f * states[1] + i * c̃
         h = o * ops.tanh(c)
         return h, [h, c]
@@ -194,8 +198,8 @@ class GRUCell(GatedCell):
             n = ops.tanh(x_n + linear(r * h, U_n))
         return {"z": z, "r": r, "n": n}
 
-    def step(self, projected, states):
-        z, _, n = self.activations(projected, states).values()
+    def step(self, projected, states, heard=None):
+        z, _, n = self.activations(projected, heard or states).values()
         h = z * n + (1 - z) * states[0]
         return h, [h]
 
@@ -205,17 +209,24 @@ class GRUCell(GatedCell):
 
 @keras.saving.register_keras_serializable("kseq")
 class KerasCell(RecurrentCell):
-    """A cell of Keras, or any layer that is called like one, as a cell of kseq. Nothing of it is projected ahead.
+    """A cell of Keras, or any layer that is called like one, as a cell of kseq. Nothing of it is projected ahead, so a
+    decoder has nothing to add a context to.
 
     Args:
-        cell: layer with `state_size`, `output_size` and `call(inputs, states)`, as `keras.layers.LSTMCell`. Its own
-            dropout is not applied.
+        cell: layer with `state_size`, `output_size` and `call(inputs, states)`, as `keras.layers.LSTMCell`.
+
+    Raises:
+        ValueError: the cell has dropout of its own, or its states are nested.
     """
 
     def __init__(self, cell, **kwargs):
         super().__init__(**kwargs)
+        if getattr(cell, "dropout", 0) or getattr(cell, "recurrent_dropout", 0):
+            raise ValueError(f"cell {cell.name} has dropout, which is not applied here; give dropout to Recurrent")
         self.cell = cell
         self.state_size = list(cell.state_size) if isinstance(cell.state_size, list | tuple) else [cell.state_size]
+        if not all(isinstance(size, int) for size in self.state_size):
+            raise ValueError(f"cell {cell.name} has nested states {cell.state_size!r}; stack Recurrent layers instead")
         self.output_size = cell.output_size
 
     def build(self, input_shape):
@@ -226,7 +237,7 @@ class KerasCell(RecurrentCell):
     def project(self, inputs):
         return inputs
 
-    def step(self, projected, states):
+    def step(self, projected, states, heard=None):
         output, states = self.cell(projected, list(states), training=False)
         return output, list(states)
 

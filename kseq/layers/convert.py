@@ -7,6 +7,7 @@ from kseq.layers.cells import GRUCell, LSTMCell, RNNCell
 from kseq.layers.recurrent import Recurrent
 
 # What the function of a layer of Keras depends on beside its weights, and the only values that kseq's cells have.
+KINDS = (keras.layers.SimpleRNN, keras.layers.LSTM, keras.layers.GRU)
 SETTINGS = {
     "activation": "tanh",
     "recurrent_activation": "sigmoid",
@@ -18,6 +19,8 @@ SETTINGS = {
 def from_keras(layer):
     """A built layer of Keras as a layer of kseq with the same weights and the same outputs.
 
+    Where a mask is false our outputs are zero; those of Keras are with `zero_output_for_mask`.
+
     Args:
         layer: built `keras.layers.SimpleRNN`, `LSTM` or `GRU`, with the default activations.
 
@@ -28,7 +31,7 @@ def from_keras(layer):
         ValueError: the layer is of another kind, is not built, or has a setting that kseq's cells have not.
     """
     kind = type(layer).__name__
-    if kind not in ("SimpleRNN", "LSTM", "GRU"):
+    if type(layer) not in KINDS:
         raise ValueError(f"layer must be a keras.layers.SimpleRNN, LSTM or GRU, got {kind}")
     if not layer.built:
         raise ValueError(f"layer {layer.name} has no weights yet; call or build it first")
@@ -36,20 +39,21 @@ def from_keras(layer):
     for name, value in SETTINGS.items():
         if config.get(name, value) != value:
             raise ValueError(f"layer {layer.name} has {name}={config[name]!r}; kseq's cells have {value!r}")
-    units, weights = layer.units, layer.get_weights()
+    units, weights, same = layer.units, layer.get_weights(), {"dtype": layer.dtype_policy}
     if kind == "GRU":
         cell, weights = (
-            GRUCell(units, reset_after=layer.reset_after),
+            GRUCell(units, reset_after=layer.reset_after, **same),
             _gru_from_keras(units, layer.reset_after, *weights),
         )
     elif kind == "LSTM":
-        cell, weights = LSTMCell(units), [_swapped(w, units) for w in _with_bias(weights, 4 * units)]
+        cell, weights = LSTMCell(units, **same), [_swapped(w, units) for w in _with_bias(weights, 4 * units)]
     else:
-        cell, weights = RNNCell(units), _with_bias(weights, units)
+        cell, weights = RNNCell(units, **same), _with_bias(weights, units)
     dropouts = {name: config[name] for name in ("dropout", "recurrent_dropout")}
-    ours = Recurrent(cell, return_state=layer.return_state, **dropouts)
+    ours = Recurrent(cell, return_state=layer.return_state, **dropouts, **same)
     ours.build((None, None, weights[0].shape[0]))
     ours.set_weights(weights)
+    ours.trainable = layer.trainable
     return ours
 
 
@@ -60,11 +64,13 @@ def to_keras(layer):
         layer: built `Recurrent` of an `RNNCell`, `LSTMCell` or `GRUCell` that runs forward, without zoneout.
 
     Returns:
-        built `keras.layers.SimpleRNN`, `LSTM` or `GRU` that returns sequences.
+        built `keras.layers.SimpleRNN`, `LSTM` or `GRU` that returns sequences, zero where a mask is false.
 
     Raises:
         ValueError: the cell is of another kind, the layer is not built, or it does what Keras' layers do not.
     """
+    if type(layer) is not Recurrent:
+        raise ValueError(f"layer must be a Recurrent, got {type(layer).__name__}")
     cell = layer.cell
     kind = type(cell)
     if kind not in (RNNCell, LSTMCell, GRUCell):
@@ -83,14 +89,15 @@ def to_keras(layer):
     else:
         maker = keras.layers.SimpleRNN
     more |= {name: getattr(layer, name) for name in ("return_state", "dropout", "recurrent_dropout")}
-    theirs = maker(units, return_sequences=True, **more)
+    theirs = maker(units, return_sequences=True, zero_output_for_mask=True, dtype=layer.dtype_policy, **more)
     theirs.build((None, None, weights[0].shape[0]))
     theirs.set_weights(weights)
+    theirs.trainable = layer.trainable
     return theirs
 
 
 def _with_bias(weights, size):
-    return weights if len(weights) == 3 else [*weights, np.zeros(size, "float32")]
+    return weights if len(weights) == 3 else [*weights, np.zeros(size, weights[0].dtype)]
 
 
 def _swapped(weight, units):
@@ -105,17 +112,19 @@ def _negated(weight, units):
 
 
 def _gru_from_keras(units, reset_after, kernel, recurrent_kernel, bias=None):
-    bias = np.zeros((1 + reset_after, 3 * units), "float32") if bias is None else np.reshape(bias, (-1, 3 * units))
+    if bias is None:
+        bias = np.zeros((1 + reset_after, 3 * units), kernel.dtype)
+    bias = np.reshape(bias, (-1, 3 * units))
     outer, *inner = bias  # with reset_after there is a bias in each product
     more = [inner[0][2 * units :]] if inner else []
     if inner:
-        outer = outer + np.concatenate([inner[0][: 2 * units], np.zeros(units, "float32")])
+        outer = outer + np.concatenate([inner[0][: 2 * units], np.zeros(units, kernel.dtype)])
     return [_negated(w, units) for w in (kernel, recurrent_kernel, outer)] + more
 
 
 def _gru_to_keras(units, kernel, recurrent_kernel, bias, recurrent_bias=None):
     weights = [_negated(w, units) for w in (kernel, recurrent_kernel, bias)]
     if recurrent_bias is not None:
-        inner = np.concatenate([np.zeros(2 * units, "float32"), recurrent_bias])
+        inner = np.concatenate([np.zeros(2 * units, kernel.dtype), recurrent_bias])
         weights[2] = np.stack([weights[2], inner])
     return weights

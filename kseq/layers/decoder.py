@@ -6,6 +6,7 @@ import keras
 from keras import ops
 
 from kseq.layers.attention import Memory
+from kseq.layers.cells import KerasCell, RecurrentCell
 from kseq.layers.functional import linear
 from kseq.layers.unroll import unroll
 
@@ -15,6 +16,9 @@ class Decoder(keras.layers.Layer, abc.ABC):
 
     `call` is `step` unrolled: what `project` can do for all steps at once is done before the loop, what `readout` can
     is done after it, and only `advance` runs step by step. A sampler asks `memorize` once and `step` for each word.
+
+    What a step adds to the word, a context or a fed-back state, it adds to what the cell's `project` made of the word:
+    the product with both side by side. A cell that normalizes that product normalizes the word's part alone.
 
     Args:
         cell: a cell of `kseq.layers`.
@@ -29,11 +33,14 @@ class Decoder(keras.layers.Layer, abc.ABC):
         outputs `[batch, time, output_size]` and alignments `[batch, time, source]`.
 
     Raises:
-        ValueError: at build, a part was built for other sizes (from Keras).
+        ValueError: the cell is one of Keras, which projects nothing; at build, a part was built for other sizes (from
+            Keras).
     """
 
     def __init__(self, cell, **kwargs):
         super().__init__(**kwargs)
+        if isinstance(cell, KerasCell) or not isinstance(cell, RecurrentCell):
+            raise ValueError(f"cell must be one of kseq.layers, to which a context can be added, got {cell!r}")
         self.cell = cell
         self.output_size = cell.output_size
 
@@ -149,7 +156,7 @@ class FixedContextDecoder(Decoder):
     def advance(self, projected, states, memory):
         states, context = cut(states, self.cell)
         hidden, states = self.cell.step(sum(context, projected), states)
-        return (hidden, hidden, ops.zeros_like(memory.values[:, :, 0])), [*states, *context]
+        return (hidden, hidden, ops.zeros(ops.shape(memory.mask), "float32")), [*states, *context]
 
     def readout(self, inputs, hidden, context):
         return hidden

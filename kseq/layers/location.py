@@ -64,8 +64,8 @@ class LocationAttention(AttentionMechanism):
         α = softmax(β e)                                         β is `sharpening`
         α_s = σ(e_s) / Σ_j σ(e_j)                                with `smoothing`
 
-    α₋ is the alignment of the step before. With `window` w only the rows within w of the median of α₋ are weighed, at
-    the first step those within w of the first row.
+    α₋ is the alignment of the step before. With `window` w only the rows up to w before and w after the median of α₋
+    are weighed, at the first step those up to w after the first row.
 
     Args:
         units: size of v.
@@ -76,8 +76,8 @@ class LocationAttention(AttentionMechanism):
         window: w, in rows; 0 is no window.
 
     Raises:
-        ValueError: units, filters or kernel_size is not a positive whole number; sharpening is not positive, window is
-            negative.
+        ValueError: units, filters, kernel_size, or a window other than 0, is not a positive whole number; sharpening is
+            not positive, or given together with smoothing.
     """
 
     remembers = True
@@ -89,11 +89,11 @@ class LocationAttention(AttentionMechanism):
         self.kernel_size = positive("kernel_size", kernel_size)
         if not sharpening > 0:
             raise ValueError(f"sharpening must be positive, got {sharpening!r}")
-        if window < 0:
-            raise ValueError(f"window must not be negative, got {window!r}")
+        if smoothing and sharpening != 1:
+            raise ValueError(f"smoothing has no sharpening, got {sharpening!r}; take one of the two")
         self.sharpening = float(sharpening)
         self.smoothing = bool(smoothing)
-        self.window = window
+        self.window = positive("window", window) if window else 0
 
     def build(self, query_shape, memory_shape):
         self.query_kernel = self.add_weight((query_shape[-1], self.units), name="query_kernel")
@@ -116,14 +116,12 @@ class LocationAttention(AttentionMechanism):
         if self.window:
             memory_mask = ops.logical_and(memory_mask, self._near(memory_mask, past))
         scores = self.score(query, keys, past)
-        if not self.smoothing:
-            return masked_softmax(self.sharpening * scores, memory_mask)
-        weights = ops.sigmoid(scores) * ops.cast(memory_mask, "float32")
-        return weights / ops.maximum(ops.sum(weights, axis=-1, keepdims=True), 1e-9)
+        # The softmax of log σ(e) is σ(e) / Σ σ(e), and stays so where every σ(e) is next to nothing.
+        scores = ops.log_sigmoid(scores) if self.smoothing else self.sharpening * scores
+        return masked_softmax(scores, memory_mask)
 
     def _near(self, memory_mask, past):
         """Rows within the window around the median of the last alignment: bool `[batch, source]`."""
-        past = ops.cast(past, "float32")
         half = ops.sum(past, axis=-1, keepdims=True) / 2
         reached = ops.logical_and(memory_mask, ops.cumsum(past, axis=-1) >= half)
         positions = _positions(ops.cast(memory_mask, "float32"))
@@ -173,7 +171,7 @@ class CoverageAttention(AttentionMechanism):
         return additive_score(keys + linear(query, self.query_kernel)[:, None, :] + c, self.scale)
 
     def next_past(self, past, alignment):
-        return past + ops.cast(alignment, "float32")
+        return past + alignment
 
     def get_config(self):
         return super().get_config() | {"units": self.units}
@@ -182,7 +180,7 @@ class CoverageAttention(AttentionMechanism):
 @keras.saving.register_keras_serializable("kseq")
 class MonotonicAttention(AttentionMechanism):
     """Monotonic attention: soft in training, one row at a time otherwise (Raffel et al., 2017,
-    https://arxiv.org/abs/1704.00784, equations 8 to 11, 16 and 17).
+    https://arxiv.org/abs/1704.00784, sections 2.2 to 2.5).
 
         e_s = g vᵀ/‖v‖ tanh(W query + V memory_s + b) + r
         p_s = σ(e_s + noise · ε),  ε normal, in training
@@ -206,7 +204,7 @@ class MonotonicAttention(AttentionMechanism):
     def __init__(self, units, *, score_bias=-1.0, noise=1.0, hard=True, **kwargs):
         super().__init__(**kwargs)
         self.units = positive("units", units)
-        if noise < 0:
+        if not noise >= 0:
             raise ValueError(f"noise must not be negative, got {noise!r}")
         self.score_bias = float(score_bias)
         self.noise = float(noise)
@@ -229,7 +227,7 @@ class MonotonicAttention(AttentionMechanism):
         return additive_score(summed, normalized(self.scale, self.gain)) + ops.cast(self.offset, "float32")
 
     def weigh(self, query, keys, memory_mask, past, training):
-        e, past = self.score(query, keys, past), ops.cast(past, "float32")
+        e = self.score(query, keys, past)
         if self.hard and not training:
             stops = ops.logical_and(ops.logical_and(memory_mask, e > 0), ops.cumsum(past, axis=-1) > 0)
             first = ops.logical_and(stops, ops.cumsum(ops.cast(stops, "int32"), axis=-1) == 1)

@@ -25,7 +25,7 @@ class Recurrent(keras.layers.Layer):
         reverse: whether to run from the last step to the first. The outputs stay in the order of the inputs.
         return_state: whether `call` also returns the list of last states.
         dropout: share of the inputs dropped.
-        recurrent_dropout: share of the first state, h, dropped where it enters a step.
+        recurrent_dropout: share of the first state, h, dropped where the products of a step read it.
         zoneout: share of each state that stays as it was.
         seed: of the masks.
 
@@ -38,7 +38,8 @@ class Recurrent(keras.layers.Layer):
         `[batch, time, units]`, and the states when `return_state`.
 
     Raises:
-        ValueError: a share is not at least 0 and less than 1.
+        ValueError: a share is not at least 0 and less than 1, or a cell of Keras is to have recurrent dropout or
+            zoneout.
 
     >>> layer = Recurrent(GRUCell(8))
     >>> layer(keras.ops.ones((2, 5, 3))).shape
@@ -64,6 +65,8 @@ class Recurrent(keras.layers.Layer):
         self.dropout = share("dropout", dropout)
         self.recurrent_dropout = share("recurrent_dropout", recurrent_dropout)
         self.zoneout = share("zoneout", zoneout)
+        if isinstance(self.cell, KerasCell) and (self.recurrent_dropout or self.zoneout):
+            raise ValueError("recurrent_dropout and zoneout are for cells of kseq, whose steps they reach into")
         self.seed = seed
         self.seed_generator = keras.random.SeedGenerator(seed)
         self.supports_masking = True
@@ -89,7 +92,7 @@ class Recurrent(keras.layers.Layer):
         def step(inputs, states):
             projected, *drawn = inputs
             h, *others = states
-            output, after = self.cell.step(projected, [h if dropped is None else h * dropped, *others])
+            output, after = self.cell.step(projected, states, None if dropped is None else [h * dropped, *others])
             if self.zoneout:
                 after = self._zoned(drawn, states, after)
                 output = after[0]
@@ -167,7 +170,9 @@ class Bidirectional(keras.layers.Layer):
         self.supports_masking = True
         config = layer.get_config()
         self.backward = type(layer).from_config(
-            config | {"reverse": not layer.reverse, "name": f"{layer.name}_backward"}
+            config
+            | {"reverse": not layer.reverse, "name": f"{layer.name}_backward"}
+            | {"seed": None if layer.seed is None else layer.seed + 1}
         )
 
     def build(self, inputs_shape):

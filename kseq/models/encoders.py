@@ -77,7 +77,7 @@ class ImageEncoder(keras.layers.Layer):
 
 @keras.saving.register_keras_serializable("kseq")
 class TextEncoder(keras.layers.Layer):
-    """Words to one memory row a word: embedded, then through any layer from a sequence to a sequence.
+    """Words to one memory row a word: embedded, then through one layer from a sequence to a sequence.
 
     Args:
         vocabulary_size: number of words; id 0 is padding.
@@ -91,10 +91,17 @@ class TextEncoder(keras.layers.Layer):
 
     Returns:
         `Encoded`; the state is the layer's last states where it returns them, else the mean of the memory's real rows.
+
+    Raises:
+        ValueError: the layer is a model, between whose layers padding would be read, or gives more than one sequence.
     """
 
     def __init__(self, vocabulary_size, layer, *, embedding_size, dropout=0.0, **kwargs):
         super().__init__(**kwargs)
+        if isinstance(layer, keras.Model):
+            raise ValueError(f"layer must be one layer, got the model {layer.name}, which would read padding inside")
+        if getattr(layer, "merge", None) == "none":
+            raise ValueError(f"layer must give one sequence, got {layer.name} with merge='none'")
         self.vocabulary_size = vocabulary_size
         self.layer = layer
         self.embedding_size = embedding_size

@@ -11,6 +11,7 @@ NEVER = -1e9  # added to the logit of a token that is not allowed; finite, so th
 
 def constrained(step, states, *, end, max_length, forbidden=(), min_length=0, no_repeat=0, prefix=None):
     """A step that obeys rules, and the states that it starts from. A score is then of the distribution that they leave.
+    Where they leave nothing to say, the sequence ends, whatever its length.
 
     Args:
         step: `logits [n, vocabulary], states, alignment = step(tokens [n], states, memory)`.
@@ -51,8 +52,9 @@ def constrained(step, states, *, end, max_length, forbidden=(), min_length=0, no
         for words in forced:
             word = _at(words, count)
             banned = tf.where((word > 0)[:, None], tf.range(size) != word[:, None], banned)
-        logits = tf.where(banned, tf.cast(NEVER, logits.dtype), logits)
-        return logits, [*states, *forced, said, count + 1], alignment
+        dead = tf.reduce_all(banned, axis=-1, keepdims=True)
+        banned &= ~(dead & (tf.range(size) == end))
+        return tf.where(banned, NEVER, tf.cast(logits, tf.float32)), [*states, *forced, said, count + 1], alignment
 
     has_prefix = len(forced)
     return obedient, [*states, *forced, said, count]

@@ -71,7 +71,7 @@ class Random:
         seed = tf.constant([0, self.seed], tf.int32) if seed is None else tf.cast(seed, tf.int32)
 
         def choose(logits, t):
-            now = seed + tf.stack([t, 0])
+            now = tf.random.experimental.stateless_fold_in(seed, t)
             uniform = tf.random.stateless_uniform(tf.shape(logits), now, minval=1e-9)
             return tf.argmax(self._kept(logits) - tf.math.log(-tf.math.log(uniform)), -1, output_type=tf.int32)
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
-from pydantic import Field
+from pydantic import Field, model_validator
 from tqdm import tqdm
 
 import kseq
@@ -33,7 +33,7 @@ class DataConfig(Config):
     fields: dict[str, str] = Field({"image": "image", "caption": "caption"})
     train_count: int = Field(0, ge=0, description="at most so many pictures; 0 is all")
     dev_count: int = Field(0, ge=0)
-    mirror: bool = Field(False, description="train also on the pictures with left and right exchanged")
+    mirror: bool = Field(False, description="train also on mirrored pictures, without captions that say left or right")
     on_error: Literal["stop", "skip"] = "stop"
     image_size: int = Field(64, ge=32, le=1024)
     max_length: int = Field(20, ge=1, le=200, description="words of a caption; the rest is cut off")
@@ -67,6 +67,12 @@ class ModelConfig(Config):
     dropout: float = Field(0.0, ge=0, lt=1)
     alignment_penalty: float = Field(0.0, ge=0)
     encoder: EncoderConfig = EncoderConfig()
+
+    @model_validator(mode="after")
+    def _penalty_needs_attention(self):
+        if self.decoder == "fixed" and self.alignment_penalty:
+            raise ValueError("alignment_penalty asks attention to look everywhere; the fixed decoder has none")
+        return self
 
 
 class CaptionConfig(Config):
@@ -173,7 +179,7 @@ class Caption(Task):
     def batches(self, clock):
         training, pictures = self.config.training, self.train_pictures
         if self.config.data.mirror:
-            pictures = [*pictures, *(picture.mirror() for picture in pictures)]
+            pictures = [*pictures, *(mirrored for p in pictures if (mirrored := p.mirror()).captions)]
         sources, pictures = self.sources(pictures, self.config.data.train)
         pairs = [(row, caption) for row, picture in enumerate(pictures) for caption in picture.captions]
         rows, captions = zip(*pairs, strict=True)
@@ -246,7 +252,7 @@ class Caption(Task):
         metrics = kseq.metrics.bleu(texts, self.references)
         metrics["exact_match"] = kseq.metrics.exact_match(texts, self.references)
         boxes = [picture.boxes for picture in pictures]
-        if any(map(len, boxes)):
+        if any(map(len, boxes)) and np.any(alignments):
             metrics["pointing"] = kseq.metrics.pointing(words, alignments, boxes, kseq.data.toy.OBJECT_WORDS)
         rows = [
             {

@@ -43,7 +43,7 @@ def gradients(layer, query, memory, mask):
     with tf.GradientTape() as tape:
         tape.watch([query, memory])
         context, alignment = layer(query, memory, memory_mask=mask)
-        loss = tf.reduce_sum(tf.square(context)) + tf.reduce_sum(tf.square(alignment))
+        loss = tf.reduce_sum(tf.square(tf.cast(context, tf.float32))) + tf.reduce_sum(tf.square(alignment))
     sources = [query, memory, *layer.trainable_variables]
     return [np.asarray(gradient) for gradient in tape.gradient(loss, sources)]
 

@@ -43,9 +43,9 @@ def test_a_layer_of_keras_is_one_of_ours(name, use_bias):
     assert again.dropout == 0.2
     want, *states = theirs(X, mask=MASK)
     got, after = ours(X, mask=MASK)
-    np.testing.assert_allclose(np.where(MASK[:, :, None], got, 0), np.where(MASK[:, :, None], want, 0), atol=1e-6)
+    np.testing.assert_allclose(got, np.where(MASK[:, :, None], want, 0), atol=1e-6)
     assert_close(after, states)
-    assert_close(again(X, mask=MASK), [want, *states])
+    assert_close(again(X, mask=MASK), [got, *after])
 
 
 @pytest.mark.parametrize("name", CELLS)
@@ -54,9 +54,20 @@ def test_a_layer_of_ours_is_one_of_keras(name):
     ours = Recurrent(CELLS[name](UNITS), return_state=True)
     ours.build((None, None, DEPTH))
     randomise(ours)
-    want, states = ours(X)
-    assert_close(to_keras(ours)(X), [want, *states])
+    for mask in (None, MASK):
+        want, states = ours(X, mask=mask)
+        assert_close(to_keras(ours)(X, mask=mask), [want, *states])
     assert_close(from_keras(to_keras(ours)).get_weights(), ours.get_weights())
+
+
+@pytest.mark.parametrize("policy", ["float64", "mixed_float16"])
+def test_precision_and_frozenness_go_along(policy):
+    theirs = built(keras.layers.GRU(UNITS, return_sequences=True, use_bias=False, dtype=policy))
+    theirs.trainable = False
+    ours = from_keras(theirs)
+    for layer in (ours, ours.cell, to_keras(ours)):
+        assert layer.dtype_policy.name == policy and not layer.trainable_weights
+    np.testing.assert_allclose(ours(X), theirs(X), atol=1e-12 if policy == "float64" else 2e-3)
 
 
 def built(layer):
@@ -79,6 +90,7 @@ def built(layer):
             lambda: built(keras.layers.LSTM(2, go_backwards=True, name="a")),
             "layer a has go_backwards=True; kseq's cells have False",
         ),
+        (to_keras, lambda: built(keras.layers.LSTM(2)), "layer must be a Recurrent, got LSTM"),
         (
             to_keras,
             lambda: built(Recurrent(PeepholeLSTMCell(2))),

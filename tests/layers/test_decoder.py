@@ -16,6 +16,7 @@ from kseq.layers import (
     DotAttention,
     FixedContextDecoder,
     GRUCell,
+    KerasCell,
     LSTMCell,
     LuongAttention,
     LuongDecoder,
@@ -207,6 +208,12 @@ def test_shapes_are_foretold(name):
     shapes = tuple(tuple(y.shape) for y in decoder(inputs, memory, *rest))
     assert decoder.compute_output_shape(inputs.shape, memory.shape) == shapes
     assert shapes == ((BATCH, TIME, decoder.output_size), (BATCH, TIME, SOURCE))
+
+
+@pytest.mark.parametrize("cell", [keras.layers.GRUCell(2), KerasCell(keras.layers.GRUCell(2))])
+def test_a_cell_of_keras_has_nothing_to_add_a_context_to(cell):
+    with pytest.raises(ValueError, match=r"^cell must be one of kseq.layers, to which a context can be added, got <"):
+        FixedContextDecoder(cell)
 
 
 @pytest.mark.parametrize("make", DECODERS.values(), ids=DECODERS)

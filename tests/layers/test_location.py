@@ -5,7 +5,7 @@ import pytest
 import tensorflow as tf
 
 import reference
-from contracts import lengths_mask, normal, randomise
+from contracts import dtype_policy, lengths_mask, normal, randomise
 from kseq.layers import (
     BahdanauDecoder,
     CoverageAttention,
@@ -183,6 +183,33 @@ def test_soft_monotonic_attention_does_not_vanish_behind_rows_that_stop_all():
     np.testing.assert_allclose(alignment, past * reference.sigmoid(-1), atol=1e-6)
 
 
+@pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16"])
+@pytest.mark.parametrize("name", ["coverage", "monotonic"])
+def test_the_past_keeps_its_precision(name, policy):
+    """Thirty steps in half precision follow those in float32; a past of half precision would lose its small parts."""
+    layer, _, memory = made(name)
+    with dtype_policy(policy):
+        half, _, _ = made(name)
+    queries = normal(30, BATCH, QUERY, seed=5)
+    mask = MASKS["holes"]
+    (_, want), (_, got) = (steps(one, queries, memory, mask) for one in (layer, half))
+    assert got.dtype == "float32"
+    np.testing.assert_allclose(got, want, atol=0.01 if policy == "mixed_float16" else 0.06)
+    past = np.full((BATCH, SOURCE), 1e-8, "float32")
+    seen = []
+    half.score = lambda query, keys, past: seen.append(past) or tf.zeros((BATCH, SOURCE))
+    half(queries[0], memory, past=past)
+    np.testing.assert_array_equal(seen[0], past)
+
+
+def test_smoothing_divides_by_the_sum_however_small():
+    layer, _, memory = made("smooth")
+    layer.score = lambda query, keys, past: tf.constant([[-60.0, -60, -61, -62, -63, -64]])
+    _, alignment = layer(normal(1, QUERY), memory[:1])
+    want = np.exp([0.0, 0, -1, -2, -3, -4])
+    np.testing.assert_allclose(alignment[0], want / want.sum(), rtol=1e-4)
+
+
 def test_noise_and_softness_are_for_training_alone():
     layer, queries, memory = made("hard")
     soft = made("monotonic")[0]
@@ -233,7 +260,13 @@ def test_a_decoder_hands_the_past_on(make, name):
         (lambda: LocationAttention(3, 0, 3), "filters must be a positive whole number, got 0"),
         (lambda: LocationAttention(3, 2, 0), "kernel_size must be a positive whole number, got 0"),
         (lambda: LocationAttention(3, 2, 3, sharpening=0), "sharpening must be positive, got 0"),
-        (lambda: LocationAttention(3, 2, 3, window=-1), "window must not be negative, got -1"),
+        (lambda: LocationAttention(3, 2, 3, window=-1), "window must be a positive whole number, got -1"),
+        (lambda: LocationAttention(3, 2, 3, window=1.5), "window must be a positive whole number, got 1.5"),
+        (
+            lambda: LocationAttention(3, 2, 3, smoothing=True, sharpening=2),
+            "smoothing has no sharpening, got 2; take one of the two",
+        ),
+        (lambda: MonotonicAttention(3, noise=float("nan")), "noise must not be negative, got nan"),
         (lambda: CoverageAttention(0), "units must be a positive whole number, got 0"),
         (lambda: MonotonicAttention(0), "units must be a positive whole number, got 0"),
         (lambda: MonotonicAttention(3, noise=-1), "noise must not be negative, got -1"),

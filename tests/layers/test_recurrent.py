@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from contracts import UNITS, cell_oracle, lengths_mask, normal, randomise
-from kseq.layers import Bidirectional, GRUCell, LSTMCell, Recurrent, RNNCell
+from kseq.layers import CELLS, Bidirectional, GRUCell, LSTMCell, Recurrent, RNNCell
 
 BATCH, TIME, DEPTH = 3, 4, 2
 
@@ -254,6 +254,42 @@ def test_recurrent_dropout_has_one_mask_for_all_steps():
     assert 0.3 < kept.mean() < 0.7
     want = np.where(kept[:, None], 2.0 ** np.arange(1, TIME + 1)[:, None], 0)
     np.testing.assert_allclose(outputs, want, rtol=1e-2)
+
+
+@pytest.mark.parametrize("make", CELLS.values(), ids=CELLS)
+def test_recurrent_dropout_is_of_what_the_products_read(make):
+    """What a gate carries on is neither dropped nor scaled: h stays within 1 however long the sequence."""
+    layer = made(Recurrent(make(UNITS), recurrent_dropout=0.5, seed=4))
+    outputs = layer(np.zeros((8, 60, DEPTH), "float32"), training=True)
+    assert np.max(np.abs(outputs)) <= 1
+    assert np.std(np.asarray(outputs)[:, -1], axis=0).max() > 1e-3  # the masks of the rows differ
+
+
+def test_the_two_directions_drop_other_units():
+    layer = made(Bidirectional(Recurrent(RNNCell(DEPTH), dropout=0.5, seed=1), merge="none"))
+    for one in (layer.layer, layer.backward):
+        one.set_weights([np.eye(DEPTH), np.zeros((DEPTH, DEPTH)), np.zeros(DEPTH)])
+    forward, backward = layer(np.ones((40, TIME, DEPTH), "float32"), training=True)
+    assert not np.array_equal(forward, backward)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: Recurrent(keras.layers.GRUCell(2, dropout=0.1, name="a")), "cell a has dropout, which is not applied"),
+        (
+            lambda: Recurrent(keras.layers.StackedRNNCells([keras.layers.LSTMCell(2)] * 2, name="a")),
+            "cell a has nested states .*; stack Recurrent layers instead$",
+        ),
+        (
+            lambda: Recurrent(keras.layers.GRUCell(2), zoneout=0.1),
+            "recurrent_dropout and zoneout are for cells of kseq",
+        ),
+    ],
+)
+def test_what_a_cell_of_keras_cannot_have_is_named(make, message):
+    with pytest.raises(ValueError, match=f"^{message}"):
+        make()
 
 
 @pytest.mark.parametrize("name", ["dropout", "recurrent_dropout", "zoneout"])

@@ -75,6 +75,15 @@ def test_every_pair_learns_and_samples(encoder, decoder, cell):
     assert found.ids.shape == (2, 1, 3) and np.all(np.isfinite(found.scores))
 
 
+def test_what_would_read_padding_is_refused():
+    stack = keras.Sequential([keras.layers.Conv1D(2, 3, padding="same")], name="stack")
+    with pytest.raises(ValueError, match=r"^layer must be one layer, got the model stack, which would read padding"):
+        TextEncoder(WORDS, stack, embedding_size=3)
+    both = Bidirectional(Recurrent(GRUCell(2)), merge="none", name="both")
+    with pytest.raises(ValueError, match=r"^layer must give one sequence, got both with merge='none'$"):
+        TextEncoder(WORDS, both, embedding_size=3)
+
+
 @pytest.mark.parametrize("decoder", DECODERS)
 @pytest.mark.parametrize("encoder", ENCODERS)
 def test_padding_of_the_source_changes_nothing(encoder, decoder):

@@ -16,6 +16,7 @@ RULES = {
     "min_length": {"min_length": 3},
     "no_repeat_1": {"no_repeat": 1},
     "no_repeat_2": {"no_repeat": 2},
+    "dead_end": {"forbidden": (0,), "no_repeat": 1, "min_length": 4},
     "prefix": {"prefix": np.array([[3, 3], [0, 0], [1, 0]])},
     "all": {"forbidden": (0,), "min_length": 4, "no_repeat": 2, "prefix": np.array([[1, 3], [3, 0], [3, 3]])},
 }
@@ -55,8 +56,8 @@ def all_sequences(language, row, **rules):
         after = []
         for total, ids, *state in open_:
             log_probs, h, count, _ = oracle_step(language, row, *state)
-            left = allowed(ids, len(log_probs), row, **rules)
-            log_probs = log_probs - np.log(np.exp(log_probs[left]).sum()) if left else log_probs
+            left = allowed(ids, len(log_probs), row, **rules) or [END]
+            log_probs = log_probs - np.log(np.exp(log_probs[left]).sum())
             for v in left:
                 longer = (total + log_probs[v], (*ids, v), v, h, count)
                 (ended if v == END else after).append(longer)
@@ -86,7 +87,18 @@ def test_every_sampler_obeys(sampler):
     for row, k in np.ndindex(found.lengths.shape):
         ids = tuple(int(v) for v in found.ids[row, k, : found.lengths[row, k]])
         for n, v in enumerate(ids):
-            assert v in allowed(ids[:n], 4, row, **rules)
+            assert v in (allowed(ids[:n], 4, row, **rules) or [END])
+
+
+def test_float16_logits_bear_the_rules():
+    """All but one are forbidden; in float16 −1e9 would be −∞."""
+
+    def step(tokens, states, memory):
+        return tf.zeros((2, 4), tf.float16), states, tf.zeros((2, 3), tf.float16)
+
+    step, states = constrained(step, [tf.zeros((2, 1))], end=END, max_length=3, forbidden=(0, 1, 2, 3))
+    found = Greedy()(step, states, [], start=START, end=END, max_length=3)
+    assert found.ids.numpy().tolist() == [[[END, 0, 0]]] * 2 and not np.any(found.scores)
 
 
 @pytest.mark.parametrize("jit_compile", [False, True], ids=["graph", "xla"])

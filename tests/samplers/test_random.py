@@ -86,6 +86,13 @@ def test_one_seed_is_one_draw():
     assert not np.array_equal(given[1], one)
 
 
+def test_the_draws_of_successive_seeds_are_not_shifted_against_each_other():
+    language = make_language(6, end_bias=-20)._replace(looks=np.zeros((5, 3), "float32"))
+    still = language._replace(recurrent=np.zeros((5, 5), "float32"), words=np.zeros((4, 5), "float32"))
+    one, other = (draw(Random(n=20), still, 8, seed=tf.constant([k, 1])).ids for k in (0, 1))
+    assert not np.array_equal(one[:, :, 1:], other[:, :, :-1])
+
+
 @pytest.mark.parametrize("jit_compile", [False, True], ids=["graph", "xla"])
 def test_it_runs_compiled(jit_compile):
     """A graph draws what is drawn eagerly; XLA draws with a generator of its own, with the same probabilities."""

@@ -13,7 +13,7 @@ from PIL import Image
 from tensorflow.python.framework.config import disable_op_determinism
 
 from kseq import ask, export
-from kseq.config import load
+from kseq.config import ConfigError, load
 from kseq.data import Clock
 from kseq.errors import UserError
 from kseq.layers import CELLS
@@ -186,6 +186,11 @@ def test_unreadable_pictures_can_be_left_out(tmp_path, cache, capsys):
     assert "1 of 3 pictures cannot be read and are left out" in capsys.readouterr().out
 
 
+def test_without_attention_there_is_no_penalty_of_it():
+    with pytest.raises(ConfigError, match="alignment_penalty asks attention to look everywhere; the fixed decoder has"):
+        load(Caption.Config, overrides=["model.decoder=fixed", "model.alignment_penalty=1.0"])
+
+
 @pytest.mark.parametrize(
     ("cell", "decoder", "attention"),
     [
@@ -208,13 +213,21 @@ def test_one_line_of_the_config_changes_the_model(tmp_path, cache, cell, decoder
 
 
 def test_mirrored_pictures_are_trained_on_too(tmp_path, cache):
-    """Twice the batches of the source alone, of the same words."""
-    sizes = []
-    for mirror in ("false", "true"):
-        run = Caption(load(Caption.Config, overrides=[*TINY, cache, f"data.mirror={mirror}"]), tmp_path)
-        run.prepare()
-        sizes.append((int(run.batches(Clock()).cardinality()), run.text.vocabulary))
-    assert sizes[0][0] * 2 == sizes[1][0] and sizes[0][1] == sizes[1][1]
+    """Their pixels from right to left, under the captions that stay true of them."""
+    rows = ["a.png\ta red square", "a.png\ta square on the LEFT", "b.jpg\tright of nothing"]
+    source = table(tmp_path, rows)
+    gradient = np.arange(32 * 32 * 3, dtype="uint8").reshape(32, 32, 3)
+    Image.fromarray(gradient).save(tmp_path / "images/a.png")
+    changes = [*TINY, *source, cache, "data.mirror=true", "data.train_count=0", "training.batch_size=1"]
+    run = Caption(load(Caption.Config, overrides=changes), tmp_path)
+    run.prepare()
+    batches = list(run.batches(Clock()))
+    words = sorted(" ".join(run.text.words(y.numpy()[0])) for _, y, _ in batches)
+    assert words == ["a red square", "a red square", "a square on the left", "right of nothing"]
+    squares = [
+        inputs["source"][0] for inputs, y, _ in batches if run.text.words(y.numpy()[0]) == ["a", "red", "square"]
+    ]
+    np.testing.assert_array_equal(squares[0], squares[1][:, ::-1])
 
 
 def test_the_record_is_appended_by_the_program(trained, tmp_path, monkeypatch):
