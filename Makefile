@@ -14,7 +14,7 @@ caption: .venv/.stamp ## train a captioning model, measure it, draw its attentio
 	$(RUN) -m kseq.tasks.caption --resume $(ARGS)
 
 test: .venv/.stamp ## run the quick tests
-	$(RUN) -m pytest -q $(ARGS)
+	$(RUN) -m pytest -q -n 2 --dist loadfile $(ARGS)
 
 test-slow: .venv/.stamp ## run the tests that train models
 	$(RUN) -m pytest -q -m slow $(ARGS)
