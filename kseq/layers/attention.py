@@ -83,11 +83,8 @@ class AttentionMechanism(keras.layers.Layer, abc.ABC):
         return (query_shape[0], memory_shape[-1]), (query_shape[0], memory_shape[1])
 
 
-@keras.saving.register_keras_serializable("kseq")
-class BahdanauAttention(AttentionMechanism):
-    """Additive attention (Bahdanau et al., 2015, https://arxiv.org/abs/1409.0473, appendix A.1.2).
-
-        e_s = vᵀ tanh(W query + U memory_s)
+class AdditiveMechanism(AttentionMechanism):
+    """What the additive mechanisms share: the size of the layer between query, memory and score.
 
     Args:
         units: size of v.
@@ -100,6 +97,23 @@ class BahdanauAttention(AttentionMechanism):
         super().__init__(**kwargs)
         self.units = positive("units", units)
 
+    def get_config(self):
+        return super().get_config() | {"units": self.units}
+
+
+@keras.saving.register_keras_serializable("kseq")
+class BahdanauAttention(AdditiveMechanism):
+    """Additive attention (Bahdanau et al., 2015, https://arxiv.org/abs/1409.0473, appendix A.1.2).
+
+        e_s = vᵀ tanh(W query + U memory_s)
+
+    Args:
+        units: size of v.
+
+    Raises:
+        ValueError: units is not a positive whole number.
+    """
+
     def build(self, query_shape, memory_shape):
         self.query_kernel = self.add_weight((query_shape[-1], self.units), name="query_kernel")
         self.memory_kernel = self.add_weight((memory_shape[-1], self.units), name="memory_kernel")
@@ -111,12 +125,9 @@ class BahdanauAttention(AttentionMechanism):
     def score(self, query, keys, past):
         return additive_score(linear(query, self.query_kernel)[:, None, :] + keys, self.scale)
 
-    def get_config(self):
-        return super().get_config() | {"units": self.units}
-
 
 @keras.saving.register_keras_serializable("kseq")
-class NormalizedBahdanauAttention(AttentionMechanism):
+class NormalizedBahdanauAttention(AdditiveMechanism):
     """Additive attention with a normalized v and a bias (Salimans and Kingma, 2016, https://arxiv.org/abs/1602.07868,
     equation 2).
 
@@ -128,10 +139,6 @@ class NormalizedBahdanauAttention(AttentionMechanism):
     Raises:
         ValueError: units is not a positive whole number.
     """
-
-    def __init__(self, units, **kwargs):
-        super().__init__(**kwargs)
-        self.units = positive("units", units)
 
     def build(self, query_shape, memory_shape):
         self.query_kernel = self.add_weight((query_shape[-1], self.units), name="query_kernel")
@@ -146,9 +153,6 @@ class NormalizedBahdanauAttention(AttentionMechanism):
     def score(self, query, keys, past):
         summed = linear(query, self.query_kernel)[:, None, :] + keys
         return additive_score(summed, normalized(self.scale, self.gain))
-
-    def get_config(self):
-        return super().get_config() | {"units": self.units}
 
 
 @keras.saving.register_keras_serializable("kseq")
@@ -169,7 +173,7 @@ class LuongAttention(AttentionMechanism):
 
 
 @keras.saving.register_keras_serializable("kseq")
-class ConcatAttention(AttentionMechanism):
+class ConcatAttention(AdditiveMechanism):
     """Additive attention, "concat" (Luong et al., 2015, https://arxiv.org/abs/1508.04025, equation 8).
 
         e_s = vᵀ tanh(W [query; memory_s])
@@ -184,10 +188,6 @@ class ConcatAttention(AttentionMechanism):
         ValueError: units is not a positive whole number.
     """
 
-    def __init__(self, units, **kwargs):
-        super().__init__(**kwargs)
-        self.units = positive("units", units)
-
     def build(self, query_shape, memory_shape):
         self.query_size = query_shape[-1]
         self.kernel = self.add_weight((query_shape[-1] + memory_shape[-1], self.units), name="kernel")
@@ -198,9 +198,6 @@ class ConcatAttention(AttentionMechanism):
 
     def score(self, query, keys, past):
         return additive_score(linear(query, self.kernel[: self.query_size])[:, None, :] + keys, self.scale)
-
-    def get_config(self):
-        return super().get_config() | {"units": self.units}
 
 
 @keras.saving.register_keras_serializable("kseq")

@@ -3,7 +3,7 @@
 import keras
 from keras import ops
 
-from kseq.layers.attention import AttentionMechanism, additive_score, masked_softmax, normalized
+from kseq.layers.attention import AdditiveMechanism, AttentionMechanism, additive_score, masked_softmax, normalized
 from kseq.layers.functional import linear, positive
 
 
@@ -56,7 +56,7 @@ class LocalAttention(AttentionMechanism):
 
 
 @keras.saving.register_keras_serializable("kseq")
-class LocationAttention(AttentionMechanism):
+class LocationAttention(AdditiveMechanism):
     """Location-aware attention (Chorowski et al., 2015, https://arxiv.org/abs/1506.07503, sections 2.1 to 2.3).
 
         f = F * α₋                                               (a convolution over the source)
@@ -83,8 +83,7 @@ class LocationAttention(AttentionMechanism):
     remembers = True
 
     def __init__(self, units, filters, kernel_size, *, sharpening=1.0, smoothing=False, window=0, **kwargs):
-        super().__init__(**kwargs)
-        self.units = positive("units", units)
+        super().__init__(units, **kwargs)
         self.filters = positive("filters", filters)
         self.kernel_size = positive("kernel_size", kernel_size)
         if not sharpening > 0:
@@ -129,12 +128,12 @@ class LocationAttention(AttentionMechanism):
         return ops.abs(positions - median) <= self.window
 
     def get_config(self):
-        names = ("units", "filters", "kernel_size", "sharpening", "smoothing", "window")
+        names = ("filters", "kernel_size", "sharpening", "smoothing", "window")
         return super().get_config() | {name: getattr(self, name) for name in names}
 
 
 @keras.saving.register_keras_serializable("kseq")
-class CoverageAttention(AttentionMechanism):
+class CoverageAttention(AdditiveMechanism):
     """Additive attention that knows what it has read (See et al., 2017, https://arxiv.org/abs/1704.04368, equations 10
     and 11).
 
@@ -151,10 +150,6 @@ class CoverageAttention(AttentionMechanism):
     """
 
     remembers = True
-
-    def __init__(self, units, **kwargs):
-        super().__init__(**kwargs)
-        self.units = positive("units", units)
 
     def build(self, query_shape, memory_shape):
         self.memory_kernel = self.add_weight((memory_shape[-1], self.units), name="memory_kernel")
@@ -173,12 +168,9 @@ class CoverageAttention(AttentionMechanism):
     def next_past(self, past, alignment):
         return past + alignment
 
-    def get_config(self):
-        return super().get_config() | {"units": self.units}
-
 
 @keras.saving.register_keras_serializable("kseq")
-class MonotonicAttention(AttentionMechanism):
+class MonotonicAttention(AdditiveMechanism):
     """Monotonic attention: soft in training, one row at a time otherwise (Raffel et al., 2017,
     https://arxiv.org/abs/1704.00784, sections 2.2 to 2.5).
 
@@ -202,8 +194,7 @@ class MonotonicAttention(AttentionMechanism):
     remembers = True
 
     def __init__(self, units, *, score_bias=-1.0, noise=1.0, hard=True, **kwargs):
-        super().__init__(**kwargs)
-        self.units = positive("units", units)
+        super().__init__(units, **kwargs)
         if not noise >= 0:
             raise ValueError(f"noise must not be negative, got {noise!r}")
         self.score_bias = float(score_bias)
@@ -248,7 +239,7 @@ class MonotonicAttention(AttentionMechanism):
         return real * ops.cast(ops.cumsum(real, axis=-1) == 1, "float32")
 
     def get_config(self):
-        names = ("units", "score_bias", "noise", "hard")
+        names = ("score_bias", "noise", "hard")
         return super().get_config() | {name: getattr(self, name) for name in names}
 
 

@@ -2,9 +2,7 @@
 
 import tensorflow as tf
 
-from kseq.samplers.hypotheses import Hypotheses
-
-NEVER = -1e9  # a log-probability that no sequence has; finite, so that sums and differences of it stay finite
+from kseq.samplers.hypotheses import NEVER, Hypotheses
 
 
 class Beam:

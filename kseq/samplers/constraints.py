@@ -6,7 +6,7 @@ step to step and a beam moves with its prefixes.
 
 import tensorflow as tf
 
-NEVER = -1e9  # added to the logit of a token that is not allowed; finite, so that no difference of it is NaN
+from kseq.samplers.hypotheses import NEVER
 
 
 def constrained(step, states, *, end, max_length, forbidden=(), min_length=0, no_repeat=0, prefix=None):

@@ -3,9 +3,7 @@
 import tensorflow as tf
 
 from kseq.layers import unroll
-from kseq.samplers.hypotheses import Hypotheses
-
-NEVER = -1e9  # what is added to the logit of a token that is not to be drawn
+from kseq.samplers.hypotheses import NEVER, Hypotheses
 
 
 class Greedy:

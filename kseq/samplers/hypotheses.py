@@ -2,6 +2,8 @@
 
 from typing import NamedTuple
 
+NEVER = -1e9  # a log-probability, or a logit, that nothing has; finite, so that sums and differences of it stay finite
+
 
 class Hypotheses(NamedTuple):
     """Sequences that a sampler found, best first.
