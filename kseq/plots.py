@@ -1,9 +1,25 @@
 """Pictures of what a model looked at."""
 
+import warnings
+
+import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.font_manager import get_font_names
+from matplotlib.text import Text
 
 from kseq.files import replacing
+
+CJK_FONTS = (
+    "Noto Sans CJK JP",
+    "Noto Sans CJK SC",
+    "Hiragino Sans",
+    "PingFang SC",
+    "Yu Gothic",
+    "Microsoft YaHei",
+    "WenQuanYi Zen Hei",
+    "IPAGothic",
+)
 
 
 def picture_alignment(picture, words, alignments, title=""):
@@ -80,8 +96,18 @@ def gates(activations, title=""):
 
 
 def save(figure, path):
-    """Writes a figure as a PNG file, whole or not at all."""
-    with replacing(path) as draft:
+    """Writes a figure as a PNG file, whole or not at all.
+
+    Chinese and Japanese need one of `CJK_FONTS` on the machine; words that no font has become boxes.
+    """
+    installed = set(get_font_names())
+    more = [name for name in CJK_FONTS if name in installed]
+    for text in figure.findobj(Text):
+        text.set_fontfamily([*matplotlib.rcParams["font.family"], *more])
+    with (
+        replacing(path) as draft,
+        warnings.catch_warnings(action="ignore", category=UserWarning),  # one a missing letter
+    ):
         figure.savefig(draft, dpi=100, format="png")
 
 

@@ -1,5 +1,7 @@
 """Samplers: sequences from a function `step(tokens, states, memory)`. They know no model."""
 
+import functools
+
 import tensorflow as tf
 
 from kseq.samplers.beam import Beam
@@ -11,7 +13,7 @@ __all__ = ["Beam", "Greedy", "Hypotheses", "Random", "compiled", "constrained", 
 
 
 def compiled(sampler, encode, step, *, start, end, max_length, **rules):
-    """A `tf.function` from a source to `Hypotheses`, in one graph.
+    """A function from a source to `Hypotheses`, in one graph for any batch of sources of one rank.
 
     Args:
         sampler: one of this package.
@@ -23,10 +25,13 @@ def compiled(sampler, encode, step, *, start, end, max_length, **rules):
         rules: as `constrained` takes them.
     """
 
-    @tf.function
     def sample(source):
         states, memory = encode(source)
         obedient, states = constrained(step, states, end=end, max_length=max_length, **rules)
         return sampler(obedient, states, memory, start=start, end=end, max_length=max_length)
 
-    return sample
+    @functools.cache
+    def graph(rank):  # of their own, for an encoder may do another thing for another rank
+        return tf.function(sample, reduce_retracing=True)
+
+    return lambda source: graph(len(source.shape))(source)
