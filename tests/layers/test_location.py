@@ -1,5 +1,6 @@
 """The mechanisms that know where they are, against their papers in NumPy, over steps that hand the past on."""
 
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -250,6 +251,28 @@ def test_a_decoder_hands_the_past_on(make, name):
         np.testing.assert_allclose(alignment, alignments[:, t], atol=1e-5)
         covered = covered + alignment if name == "coverage" else alignment
         np.testing.assert_allclose(states[-1], covered, atol=1e-6)
+
+
+@pytest.mark.parametrize("make", [BahdanauDecoder, LuongDecoder])
+def test_inside_a_decoder_training_is_soft_and_reaches_the_weights(make):
+    """The decoder has no `training` of its own: Keras hands the model's on, into the loop too."""
+    words, memory = keras.Input((None, 2)), keras.Input((None, DEPTH))
+    decoder = make(GRUCell(QUERY), MonotonicAttention(3))
+    model = keras.Model([words, memory], decoder(words, memory))
+    inputs = [tf.constant(normal(BATCH, STEPS, 2)), tf.constant(normal(BATCH, SOURCE, DEPTH, seed=1))]
+
+    @tf.function
+    def alignments_and_gradient(training):
+        with tf.GradientTape() as tape:
+            outputs, alignments = model(inputs, training=training)
+            loss = tf.reduce_sum(tf.square(outputs))
+        zero = tf.UnconnectedGradients.ZERO  # a hard alignment has none
+        return alignments, tape.gradient(loss, decoder.attention.offset.value, unconnected_gradients=zero)
+
+    alignments, gradient = alignments_and_gradient(True)
+    assert np.any((alignments > 0.01) & (alignments < 0.99)) and abs(float(gradient)) > 0
+    alignments, _ = alignments_and_gradient(False)
+    assert set(np.unique(alignments)) <= {0, 1}
 
 
 @pytest.mark.parametrize(
