@@ -118,11 +118,11 @@ class FixedContextDecoder(Decoder):
     2.2, which also reads it at every step). It is what attention replaced.
 
         v = the first of the initial states
-        h_0 = v                          with `initial`, else 0
+        h_0 = v                              with `initial`, else 0
         h_t = cell([y_{t−1}; v], h_{t−1})    with `repeated`, else cell(y_{t−1}, h_{t−1})
         output_t = h_t
 
-    The alignments are zero. States: those of the cell, then v with `repeated`.
+    The alignments are zero. States: those of the cell, then with `repeated` the product of v with the cell's kernel.
 
     Args:
         cell: a cell of `kseq.layers`.
@@ -154,9 +154,11 @@ class FixedContextDecoder(Decoder):
         return [linear(states[0], self.context_kernel)] if self.repeated else []
 
     def advance(self, projected, states, memory):
-        states, context = cut(states, self.cell)
-        hidden, states = self.cell.step(sum(context, projected), states)
-        return (hidden, hidden, ops.zeros(ops.shape(memory.mask), "float32")), [*states, *context]
+        states, product = cut(states, self.cell)
+        if self.repeated:
+            projected += product[0]
+        hidden, states = self.cell.step(projected, states)
+        return (hidden, hidden, ops.zeros(ops.shape(memory.mask), "float32")), [*states, *product]
 
     def readout(self, inputs, hidden, context):
         return hidden
