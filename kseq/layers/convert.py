@@ -6,8 +6,9 @@ import numpy as np
 from kseq.layers.cells import GRUCell, LSTMCell, RNNCell
 from kseq.layers.recurrent import Recurrent
 
-# What the function of a layer of Keras depends on beside its weights, and the only values that kseq's cells have.
 KINDS = (keras.layers.SimpleRNN, keras.layers.LSTM, keras.layers.GRU)
+
+# What the function of a layer of Keras depends on beside its weights, and the only values that kseq's cells have.
 SETTINGS = {
     "activation": "tanh",
     "recurrent_activation": "sigmoid",
@@ -41,10 +42,8 @@ def from_keras(layer):
             raise ValueError(f"layer {layer.name} has {name}={config[name]!r}; kseq's cells have {value!r}")
     units, weights, same = layer.units, layer.get_weights(), {"dtype": layer.dtype_policy}
     if kind == "GRU":
-        cell, weights = (
-            GRUCell(units, reset_after=layer.reset_after, **same),
-            _gru_from_keras(units, layer.reset_after, *weights),
-        )
+        cell = GRUCell(units, reset_after=layer.reset_after, **same)
+        weights = _gru_from_keras(units, layer.reset_after, *weights)
     elif kind == "LSTM":
         cell, weights = LSTMCell(units, **same), [_swapped(w, units) for w in _with_bias(weights, 4 * units)]
     else:

@@ -75,7 +75,7 @@ class Recurrent(keras.layers.Layer):
         if not self.cell.built:
             self.cell.build((inputs_shape[0], inputs_shape[-1]))
 
-    def call(self, inputs, mask=None, initial_state=None, training=False):
+    def call(self, inputs, mask=None, initial_state=None, training=None):
         states = self.cell.get_initial_state(ops.shape(inputs)[0]) if initial_state is None else initial_state
         if training and self.dropout:
             inputs *= self._mask(inputs[:, :1], self.dropout)

@@ -256,6 +256,16 @@ def test_recurrent_dropout_has_one_mask_for_all_steps():
     np.testing.assert_allclose(outputs, want, rtol=1e-2)
 
 
+@pytest.mark.parametrize("share", [{"dropout": 0.5}, {"recurrent_dropout": 0.5}, {"zoneout": 0.5}])
+def test_a_model_that_trains_drops_and_one_that_does_not_does_not(share):
+    x = keras.Input((None, DEPTH))
+    model = keras.Model(x, Bidirectional(Recurrent(GRUCell(UNITS), **share))(x))
+    inputs = normal(BATCH, TIME, DEPTH)
+    one, other, still, again = (np.asarray(model(inputs, training=t)) for t in (True, True, False, False))
+    assert not np.array_equal(one, other)
+    np.testing.assert_array_equal(still, again)
+
+
 @pytest.mark.parametrize("make", CELLS.values(), ids=CELLS)
 def test_recurrent_dropout_is_of_what_the_products_read(make):
     """What a gate carries on is neither dropped nor scaled: h stays within 1 however long the sequence."""
