@@ -6,7 +6,7 @@ from typing import NamedTuple
 import keras
 from keras import ops
 
-from kseq.layers.functional import linear, positive
+from kseq.layers.functional import linear, positive, product
 
 
 class Memory(NamedTuple):
@@ -57,7 +57,7 @@ class AttentionMechanism(keras.layers.Layer, abc.ABC):
         if past is None and self.remembers:
             past = self.first_past(memory_mask)
         alignment = self.weigh(query, keys, memory_mask, past, training)
-        return ops.einsum("bs,bsd->bd", ops.cast(alignment, memory.dtype), memory), alignment
+        return product(ops.cast(alignment, memory.dtype), memory), alignment
 
     @abc.abstractmethod
     def project(self, memory):
@@ -254,7 +254,7 @@ def masked_softmax(scores, memory_mask):
 
 
 def _dot(query, keys):
-    return ops.einsum("bu,bsu->bs", ops.cast(query, "float32"), ops.cast(keys, "float32"))
+    return product(ops.cast(query, "float32"), ops.cast(keys, "float32"), transposed=True)
 
 
 def _softmax(scores):

@@ -48,7 +48,7 @@ class Decoder(keras.layers.Layer, abc.ABC):
         if not self.cell.built:
             self.cell.build((inputs_shape[0], inputs_shape[-1]))
 
-    def call(self, inputs, memory, memory_mask=None, initial_state=None):
+    def call(self, inputs, memory, memory_mask=None, initial_state=None, training=None):
         if initial_state is None:
             initial_state = self.cell.get_initial_state(ops.shape(inputs)[0])
         read = self.memorize(memory, memory_mask)
@@ -56,8 +56,8 @@ class Decoder(keras.layers.Layer, abc.ABC):
         def advance(projected, states):
             return self.advance(projected, states, read)
 
-        projected = self.cell.project(inputs)
-        (hidden, context, alignments), _ = unroll(advance, projected, self.first_states(initial_state, read))
+        states = self.first_states(initial_state, read)
+        (hidden, context, alignments), _ = unroll(advance, inputs, states, project=self.cell.project, training=training)
         return self.readout(inputs, hidden, context), alignments
 
     def step(self, inputs, states, memory):

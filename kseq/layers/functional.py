@@ -1,6 +1,12 @@
 """What every layer here needs: products in the input's precision, and checks of constructor arguments."""
 
+import contextlib
+import contextvars
+
+import tensorflow as tf
 from keras import ops
+
+_handler = contextvars.ContextVar("what computes the products of a step, where a loop is being built", default=None)
 
 
 def linear(x, kernel, bias=None):
@@ -8,8 +14,34 @@ def linear(x, kernel, bias=None):
 
     Keras casts weights by itself only inside `Layer.__call__`; the halves of a step are also called directly.
     """
-    y = ops.matmul(x, ops.cast(kernel, x.dtype))
+    kernel = ops.cast(kernel, x.dtype)
+    y = product(x, kernel) if len(x.shape) == 2 else ops.matmul(x, kernel)
     return y if bias is None else y + ops.cast(bias, x.dtype)
+
+
+def product(x, kernel, *, transposed=False):
+    """x K, of one K or of one for each row: `[batch, k]`, `[k, n]` or `[batch, k, n]` → `[batch, n]`.
+
+    With `transposed` the kernel is `[n, k]` or `[batch, n, k]`. Inside `unroll` the loop computes it.
+    """
+    return (_handler.get() or multiply)(x, kernel, transposed)
+
+
+def multiply(x, kernel, transposed):
+    """`product` by itself."""
+    if len(kernel.shape) == 2:
+        return tf.matmul(x, kernel, transpose_b=transposed)
+    return tf.linalg.matvec(kernel, x, transpose_a=not transposed)
+
+
+@contextlib.contextmanager
+def products_by(handler):
+    """Hands every `product` inside to `handler(x, kernel, transposed)`."""
+    token = _handler.set(handler)
+    try:
+        yield
+    finally:
+        _handler.reset(token)
 
 
 def share(name, value):

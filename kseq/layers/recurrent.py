@@ -79,9 +79,15 @@ class Recurrent(keras.layers.Layer):
         states = self.cell.get_initial_state(ops.shape(inputs)[0]) if initial_state is None else initial_state
         if training and self.dropout:
             inputs *= self._mask(inputs[:, :1], self.dropout)
-        projected = self._ordered(self.cell.project(inputs))
         step, draws = self._step(states, training)
-        outputs, states = unroll(step, [projected, *draws(projected)], states, self._ordered(mask))
+        outputs, states = unroll(
+            step,
+            [self._ordered(inputs), *draws(inputs)],
+            states,
+            self._ordered(mask),
+            project=lambda x: [self.cell.project(x[0]), *x[1:]],
+            training=training,
+        )
         outputs = self._ordered(outputs)
         return (outputs, states) if self.return_state else outputs
 
@@ -98,10 +104,10 @@ class Recurrent(keras.layers.Layer):
                 output = after[0]
             return output, after
 
-        def draws(projected):
+        def draws(inputs):
             if not (training and self.zoneout):
                 return []
-            batch, time = ops.shape(projected)[:2]
+            batch, time = ops.shape(inputs)[:2]
             sizes = self.cell.state_size
             return [keras.random.uniform((batch, time, n), dtype="float32", seed=self.seed_generator) for n in sizes]
 

@@ -6,6 +6,7 @@ import tensorflow as tf
 
 from contracts import lengths_mask, normal
 from kseq.layers import unroll
+from kseq.layers.functional import product
 
 BATCH, TIME = 3, 4
 
@@ -130,3 +131,44 @@ def test_integers_and_static_shapes_come_out():
         return outputs
 
     np.testing.assert_array_equal(count(normal(2, 3, 2)), [[0, 1, 2]] * 2)
+
+
+def _products_step(kernel, memory):
+    """Products with one kernel and with one for each row, as they are and transposed; a kernel read twice."""
+
+    def step(x, states):
+        [h] = states
+        scores = product(h, memory, transposed=True)
+        h = tf.tanh(
+            x + product(tf.nn.softmax(scores), memory) + product(h, kernel) + product(h, kernel, transposed=True)
+        )
+        return h, [h]
+
+    return step
+
+
+@pytest.mark.parametrize("way", ["eager", "graph", "xla", "tape outside"])
+@pytest.mark.parametrize("name", MASKS)
+def test_gradients_that_are_gathered_are_those_of_the_loop_as_it_stands(name, way):
+    inputs, h = (tf.constant(normal(*shape, seed=2), tf.float64) for shape in ((BATCH, TIME, 2), (BATCH, 2)))
+    kernel, memory = (tf.Variable(normal(*shape), dtype=tf.float64) for shape in ((2, 2), (BATCH, 5, 2)))
+
+    def loss(training):
+        outputs, lasts = unroll(_products_step(kernel, memory), inputs, [h], MASKS[name], training=training)
+        return tf.reduce_sum(outputs**3) + tf.reduce_sum(lasts[0] ** 2)
+
+    def gradients(loss, training):
+        with tf.GradientTape() as tape:
+            value = loss(training)
+        return tape.gradient(value, [kernel, memory])
+
+    want = gradients(loss, training=False)
+    if way == "tape outside":
+        loss = tf.function(loss)
+    got = {
+        "eager": gradients,
+        "graph": tf.function(gradients),
+        "xla": tf.function(gradients, jit_compile=True),
+        "tape outside": gradients,
+    }[way](loss, training=True)
+    assert_close(got, want)
