@@ -68,22 +68,27 @@ class _Gathered:
     """
 
     def __init__(self):
-        self.kernels = []  # (kernel, transposed, the width of y)
-        self.widths = []  # of x
-        self.factors = None  # [time, batch, k] each, once the loop has run
+        self.kernels, self.flipped = [], []  # each K as `multiply` takes it, and as it takes its transpose
+        self.xs, self.ys = [], []  # of the step that is tried
+        self.factors = None  # x of all steps, [time, batch, k] each, once the loop has run
 
     def meet(self, x, kernel, transposed):
         """A product of the step that is tried before the loop."""
-        y = multiply(x, kernel, transposed)
-        self.kernels.append((tf.convert_to_tensor(kernel), transposed, y))
-        self.widths.append(x)
+        fixed = tf.stop_gradient(kernel)
+        # A product with a transposed matrix takes twice as long in a loop; turned once, it is turned for all steps.
+        turned = (tf.transpose(fixed), transposed) if kernel.shape.rank == 2 else (fixed, not transposed)
+        y = multiply(x, fixed, transposed)
+        self.kernels.append((tf.convert_to_tensor(kernel), transposed))
+        self.flipped.append(turned)
+        self.xs.append(x)
+        self.ys.append(y)
         return y
 
     def taps(self, time):
         return [_reader_array(self._tap(j, time), time) for j in range(len(self.kernels))]
 
     def arrays(self, time):
-        return [tf.TensorArray(x.dtype, time, element_shape=x.shape) for x in self.widths]
+        return [tf.TensorArray(x.dtype, time, element_shape=x.shape) for x in self.xs]
 
     def step(self, factors, taps):
         """What computes the products of one step, one after the other as they were met; `factors` gets each x."""
@@ -95,14 +100,14 @@ class _Gathered:
 
             @tf.custom_gradient
             def y(x, tap):
-                return multiply(x, fixed, transposed), lambda dy: (multiply(dy, fixed, not transposed), dy)
+                return multiply(x, fixed, transposed), lambda dy: (multiply(dy, *self.flipped[j]), dy)
 
             return y(x, taps[j])
 
         return compute
 
     def _tap(self, j, time):
-        kernel, transposed, like = self.kernels[j]
+        (kernel, transposed), like = self.kernels[j], self.ys[j]
 
         @tf.custom_gradient
         def tap(kernel):
