@@ -22,7 +22,8 @@ def linear(x, kernel, bias=None):
 def product(x, kernel, *, transposed=False):
     """x K, of one K or of one for each row: `[batch, k]`, `[k, n]` or `[batch, k, n]` → `[batch, n]`.
 
-    With `transposed` the kernel is `[n, k]` or `[batch, n, k]`. Inside `unroll` the loop computes it.
+    With `transposed` the kernel is `[n, k]` or `[batch, n, k]`. Inside `unroll` the loop computes it, with the kernel of
+    its first step: the kernel is to be the same at every step.
     """
     return (_handler.get() or multiply)(x, kernel, transposed)
 

@@ -30,16 +30,15 @@ def unroll(step, inputs, states, mask=None, *, project=None, training=False):
     keep = None if mask is None else _reader(_swap(mask), time)
 
     # One step on zeros tells the structure, types and shapes of the outputs; in a graph it is pruned.
-    gathered = _Gathered() if training else None
-    with products_by(gathered and gathered.meet):
+    products = _Products()
+    with products_by(products.meet):
         like, _ = step(tf.nest.map_structure(_zeros_of_a_step, inputs), states)
-    taps = gathered.taps(time) if training else []
+    taps = products.taps(time) if training else []
     arrays = [tf.TensorArray(y.dtype, time, element_shape=y.shape) for y in tf.nest.flatten(like)]
-    heard = gathered.arrays(time) if training else []
+    factors = products.arrays(time) if training else []
 
-    def body(t, states, arrays, heard):
-        factors = []
-        with products_by(gathered and gathered.step(factors, [tap.read(t) for tap in taps])):
+    def body(t, states, arrays, factors):
+        with products_by(products.step([tap.read(t) for tap in taps])):
             outputs, after = step(read(t), states)
         outputs = tf.nest.flatten(outputs)
         if keep is not None:
@@ -48,63 +47,66 @@ def unroll(step, inputs, states, mask=None, *, project=None, training=False):
             after = [_where(on, new, old) for new, old in zip(after, states, strict=True)]
         for new, old in zip(after, states, strict=True):
             new.set_shape(old.shape)
-        return t + 1, list(after), _write(arrays, t, outputs), _write(heard, t, factors)
+        factors = _write(factors, t, products.xs) if training else []
+        return t + 1, list(after), _write(arrays, t, outputs), factors
 
     # The bound is what lets XLA size the stacks of the gradient.
-    loop = (tf.constant(0), list(states), arrays, heard)
-    _, states, arrays, heard = tf.while_loop(lambda t, *_: t < time, body, loop, maximum_iterations=time)
-    if training:
-        gathered.factors = [a.stack() for a in heard]
+    loop = (tf.constant(0), list(states), arrays, factors)
+    _, states, arrays, factors = tf.while_loop(lambda t, *_: t < time, body, loop, maximum_iterations=time)
+    products.factors = [a.stack() for a in factors]
     outputs = [_swap(a.stack()) for a in arrays]
     return tf.nest.pack_sequence_as(like, outputs), states
 
 
-class _Gathered:
-    """The products y_t = x_t K of a loop's step, whose gradients ∂K = Σ_t x_tᵀ ∂y_t are taken after the loop.
+class _Products:
+    """The products y_t = x_t K of a loop's step. K is what it was before the loop: cast, cut and turned once.
 
-    Differentiated as it stands, a loop adds x_tᵀ ∂y_t to a whole K at every step. Here K is held constant inside, and
-    each product reads a tap, zeros that it does not use, to leave ∂y_t as the tap's gradient. All of them together
-    meet all x_t where the taps are made, which backwards is after the loop.
+    With taps the gradients ∂K = Σ_t x_tᵀ ∂y_t are taken after the loop. Differentiated as it stands, a loop adds
+    x_tᵀ ∂y_t to a whole K at every step. Here K is held constant inside, and each product reads a tap, zeros that it
+    does not use, to leave ∂y_t as the tap's gradient. All of them together meet all x_t where the taps are made, which
+    backwards is after the loop.
     """
 
     def __init__(self):
-        self.kernels, self.flipped = [], []  # each K as `multiply` takes it, and as it takes its transpose
-        self.xs, self.ys = [], []  # of the step that is tried
+        self.kernels, self.turned = [], []  # each K and its transpose, as `multiply` takes them
+        self.xs, self.ys = [], []  # of the step that was built last
         self.factors = None  # x of all steps, [time, batch, k] each, once the loop has run
 
     def meet(self, x, kernel, transposed):
         """A product of the step that is tried before the loop."""
-        fixed = tf.stop_gradient(kernel)
-        # A product with a transposed matrix takes twice as long in a loop; turned once, it is turned for all steps.
-        turned = (tf.transpose(fixed), transposed) if kernel.shape.rank == 2 else (fixed, not transposed)
-        y = multiply(x, fixed, transposed)
         self.kernels.append((tf.convert_to_tensor(kernel), transposed))
-        self.flipped.append(turned)
+        # A product with a transposed matrix takes up to twice as long, and a loop would take it at every step.
+        flat = kernel.shape.rank == 2
+        self.turned.append((tf.transpose(kernel), transposed) if flat else (kernel, not transposed))
         self.xs.append(x)
-        self.ys.append(y)
-        return y
+        self.ys.append(multiply(x, kernel, transposed))
+        return self.ys[-1]
 
     def taps(self, time):
-        return [_reader_array(self._tap(j, time), time) for j in range(len(self.kernels))]
+        return [_array(self._tap(j, time), time) for j in range(len(self.kernels))]
 
     def arrays(self, time):
         return [tf.TensorArray(x.dtype, time, element_shape=x.shape) for x in self.xs]
 
-    def step(self, factors, taps):
-        """What computes the products of one step, one after the other as they were met; `factors` gets each x."""
+    def step(self, taps):
+        """What computes the products of one step, one after the other as they were met."""
+        self.xs = []
 
         def compute(x, kernel, transposed):
-            j = len(factors)
-            factors.append(tf.stop_gradient(x))
-            fixed = tf.stop_gradient(self.kernels[j][0])
-
-            @tf.custom_gradient
-            def y(x, tap):
-                return multiply(x, fixed, transposed), lambda dy: (multiply(dy, *self.flipped[j]), dy)
-
-            return y(x, taps[j])
+            j = len(self.xs)
+            self.xs.append(tf.stop_gradient(x))
+            return self._tapped(j, x, taps[j]) if taps else multiply(x, *self.kernels[j])
 
         return compute
+
+    def _tapped(self, j, x, tap):
+        kernel, turned = ([tf.stop_gradient(k), transposed] for k, transposed in (self.kernels[j], self.turned[j]))
+
+        @tf.custom_gradient
+        def y(x, tap):
+            return multiply(x, *kernel), lambda dy: (multiply(dy, *turned), dy)
+
+        return y(x, tap)
 
     def _tap(self, j, time):
         (kernel, transposed), like = self.kernels[j], self.ys[j]
@@ -126,7 +128,7 @@ class _Gathered:
 
 def _reader(nest, time):
     """A function from t to what the tensors `[time, batch, ...]` of `nest` hold at step t."""
-    arrays = [_reader_array(x, time) for x in tf.nest.flatten(nest)]
+    arrays = [_array(x, time) for x in tf.nest.flatten(nest)]
     return lambda t: tf.nest.pack_sequence_as(nest, [a.read(t) for a in arrays])
 
 
@@ -134,7 +136,7 @@ def _zeros_of_a_step(x):
     return tf.ensure_shape(tf.zeros(tf.shape(x)[1:], x.dtype), x.shape[1:])
 
 
-def _reader_array(x, time):
+def _array(x, time):
     return tf.TensorArray(x.dtype, time).unstack(x)
 
 
