@@ -95,6 +95,28 @@ def gates(activations, title=""):
     return figure
 
 
+def by_length(panels, label):
+    """A score by the length of the source, a panel each, one line a model.
+
+    Args:
+        panels: {title: {name: {length: score}}}.
+        label: what the score is.
+
+    Returns:
+        `matplotlib.figure.Figure`.
+    """
+    figure = Figure(figsize=(3.6 * len(panels) + 0.6, 3.2), layout="constrained")
+    axes = np.ravel(figure.subplots(1, len(panels), sharey=True, squeeze=False))
+    for axis, (title, lines) in zip(axes, panels.items(), strict=True):
+        for name, scores in lines.items():
+            axis.plot(list(scores), list(scores.values()), marker=".", label=name)
+        axis.set(xlabel="length of the source", title=title)
+        axis.grid(alpha=0.3)
+    axes[0].set_ylabel(label)
+    axes[0].legend()
+    return figure
+
+
 def save(figure, path):
     """Writes a figure as a PNG file, whole or not at all.
 

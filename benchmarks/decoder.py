@@ -1,0 +1,193 @@
+"""An encoder-decoder with attention, kseq and a twin in PyTorch side by side: training, decoding, memory, growth.
+
+    python benchmarks/decoder.py
+
+needs `pip install -e '.[bench]'`. An LSTM encoder and a Bahdanau decoder of an LSTM, 256 units everywhere, 8,000 words on both
+sides, 64 pairs of 20 and 20 words, float32, Adam. A training step is `train_on_batch`, with all that `fit` does for a
+batch. Decoding makes 20 words for each of 64 sources, with random weights and no end, so that all make the same number.
+"""
+
+import argparse
+import multiprocessing
+import resource
+import statistics
+
+import numpy as np
+from timing import in_turns, machine, milliseconds, peak, ratio
+
+BATCH, LENGTH, UNITS, VOCABULARY = 64, 20, 256, 8_000
+
+
+def batch(length, vocabulary):
+    """Random source, previous words and next words, int `[batch, length]` each; none is padding."""
+    return np.random.default_rng(0).integers(4, vocabulary, (3, BATCH, length)).astype("int32")
+
+
+def operations(length, vocabulary):
+    """Floating-point operations of the products of a training step: each forward, and twice as many backward."""
+    n, rows = UNITS, BATCH * length
+    encoder = 2 * n * 4 * n
+    attention = n * n + n * n + 2 * length * n  # keys, query, scores and context
+    cell = 3 * n * 4 * n
+    return 3 * 2 * rows * (encoder + attention + cell + n * vocabulary)
+
+
+def ours(length, vocabulary, xla):
+    """(model, its training step) of kseq."""
+    import keras
+
+    from kseq.layers import BahdanauAttention, BahdanauDecoder, DenseBridge, LSTMCell, Recurrent
+    from kseq.losses import TokenCrossentropy
+    from kseq.models import Seq2Seq, TextEncoder
+
+    keras.utils.set_random_seed(0)
+    cell = LSTMCell(UNITS)
+    encoder = TextEncoder(vocabulary, Recurrent(LSTMCell(UNITS), return_state=True), embedding_size=UNITS)
+    decoder = BahdanauDecoder(cell, BahdanauAttention(UNITS))
+    model = Seq2Seq(encoder, DenseBridge(cell.state_size), decoder, vocabulary, embedding_size=UNITS)
+    model.compile("adam", TokenCrossentropy(), jit_compile=xla)
+    source, tokens, targets = batch(length, vocabulary)
+    weights = np.ones(targets.shape, "float32")
+    inputs = {"source": source, "tokens": tokens}
+    return model, lambda: model.train_on_batch(inputs, targets, sample_weight=weights)
+
+
+def theirs(length, vocabulary):
+    """(model, its training step) of PyTorch."""
+    import torch
+    from twin import Twin
+
+    torch.manual_seed(0)
+    model = Twin(vocabulary, UNITS)
+    optimizer = torch.optim.Adam(model.parameters())
+    source, tokens, targets = (torch.tensor(x).long() for x in batch(length, vocabulary))
+
+    def step():
+        optimizer.zero_grad()
+        loss = torch.nn.functional.cross_entropy(model(source, tokens).flatten(0, 1), targets.flatten())
+        loss.backward()
+        optimizer.step()
+        return loss.item()
+
+    return model, step
+
+
+CONTESTANTS = {
+    "kseq": lambda length, vocabulary: ours(length, vocabulary, xla=False),
+    "kseq XLA": lambda length, vocabulary: ours(length, vocabulary, xla=True),
+    "PyTorch": theirs,
+}
+
+
+def training(rounds):
+    """The training step, beside what its products alone would take at the speed measured here."""
+    import tensorflow as tf
+
+    runs = {name: make(LENGTH, VOCABULARY)[1] for name, make in CONTESTANTS.items()}
+    speed = peak(lambda a, b: tf.matmul(a, b).numpy())
+    seconds = in_turns(runs, rounds)
+    products = operations(LENGTH, VOCABULARY) / speed
+    print(f"\nProducts of a training step: {operations(LENGTH, VOCABULARY) / 1e9:.1f} billion operations, ", end="")
+    print(f"{1e3 * products:.0f} ms at the {speed / 1e9:.0f} billion a second of a product of 2048 × 2048.\n")
+    print(
+        "| | training step, ms | words a second | of the step, products | as fast as PyTorch |\n|---|---|---|---|---|"
+    )
+    for name, own in seconds.items():
+        median = statistics.median(own)
+        print(f"| {name} | {milliseconds(own)} | {BATCH * LENGTH / median:,.0f} | {products / median:.0%} ", end="")
+        print(f"| {ratio(seconds['PyTorch'], own)} |", flush=True)
+
+
+def decoding(rounds):
+    """Greedy and beam search, in words of the result a second."""
+    import tensorflow as tf
+    import torch
+
+    from kseq.samplers import Beam, Greedy
+
+    source, _, _ = batch(LENGTH, VOCABULARY)
+    model, step = CONTESTANTS["kseq"](LENGTH, VOCABULARY)
+    step()
+    twin, _ = theirs(LENGTH, VOCABULARY)
+    torch_source = torch.tensor(source).long()
+
+    def searched(sampler, xla):
+        @tf.function(jit_compile=xla)
+        def search():
+            # Id 0 is padding, which no word is: as the end it is never said, for nothing has that logit.
+            states, memory = model.encode(tf.constant(source))
+            return sampler(endless, states, memory, start=1, end=0, max_length=LENGTH).ids
+
+        def endless(tokens, states, memory):
+            logits, states, alignment = model.step(tokens, states, memory)
+            return logits + tf.one_hot(0, VOCABULARY, on_value=-1e9), states, alignment
+
+        return lambda: search().numpy()
+
+    print("\n| | search | 64 × 20 words, ms | words a second | as fast as PyTorch |\n|---|---|---|---|---|")
+    for title, sampler, width in (("greedy", Greedy(), 1), ("beam 5", Beam(5), 5)):
+        runs = {
+            "kseq": searched(sampler, xla=False),
+            "kseq XLA": searched(sampler, xla=True),
+            "PyTorch": lambda width=width: twin.beam(torch_source, 1, LENGTH, width),
+        }
+        seconds = in_turns(runs, rounds)
+        for name, own in seconds.items():
+            speed = BATCH * LENGTH / statistics.median(own)
+            print(
+                f"| {name} | {title} | {milliseconds(own)} | {speed:,.0f} | {ratio(seconds['PyTorch'], own)} |",
+                flush=True,
+            )
+
+
+def growth(rounds):
+    """The training step of ours at other lengths and vocabularies."""
+    print("\n| length | vocabulary | kseq XLA, ms | products alone at 2048 × 2048, ms |\n|---|---|---|---|")
+    import tensorflow as tf
+
+    speed = peak(lambda a, b: tf.matmul(a, b).numpy())
+    for length, vocabulary in ((10, 8_000), (20, 8_000), (40, 8_000), (80, 8_000), (20, 2_000), (20, 32_000)):
+        _, step = CONTESTANTS["kseq XLA"](length, vocabulary)
+        [own] = in_turns({"kseq XLA": step}, rounds).values()
+        alone = 1e3 * operations(length, vocabulary) / speed
+        print(f"| {length} | {vocabulary:,} | {milliseconds(own)} | {alone:.0f} |", flush=True)
+
+
+def _peak_memory(name, steps, pipe):
+    _, step = CONTESTANTS[name](LENGTH, VOCABULARY)
+    for _ in range(steps):
+        step()
+    pipe.send(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+
+
+def memory():
+    """The most memory that a process held: with the model made, and after five training steps."""
+    print("\n| | model made, MiB | after five steps, MiB |\n|---|---|---|")
+    spawn = multiprocessing.get_context("spawn")
+    for name in CONTESTANTS:
+        sizes = []
+        for steps in (0, 5):
+            receive, send = spawn.Pipe(duplex=False)
+            process = spawn.Process(target=_peak_memory, args=(name, steps, send))
+            process.start()
+            sizes.append(receive.recv())
+            process.join()
+        print(f"| {name} | " + " | ".join(f"{size:,.0f}" for size in sizes) + " |", flush=True)
+
+
+PARTS = {"training": training, "decoding": decoding, "growth": growth, "memory": lambda rounds: memory()}
+
+
+def main():
+    """Parses the flags and prints tables in Markdown."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS))
+    parser.add_argument("--rounds", type=int, default=15)
+    flags = parser.parse_args()
+    print(f"{machine()}; median (least to most) of {flags.rounds} rounds")
+    for part in flags.parts:
+        PARTS[part](flags.rounds)
+
+
+if __name__ == "__main__":
+    main()
