@@ -18,6 +18,7 @@ from kseq.layers import (
     BahdanauDecoder,
     Bidirectional,
     ConcatAttention,
+    CopyBridge,
     CoverageAttention,
     DenseBridge,
     DotAttention,
@@ -36,6 +37,9 @@ from kseq.layers import (
     PeepholeLSTMCell,
     Recurrent,
     RNNCell,
+    Stack,
+    StackedCell,
+    ZeroBridge,
 )
 from kseq.models import ImageEncoder, Seq2Seq, TextEncoder
 
@@ -82,6 +86,9 @@ def cell_oracle(cell, *more_rows):
 
     `more_rows` are kernels of a decoder that stand below the cell's: x is then [y; what the decoder feeds].
     """
+    if isinstance(cell, StackedCell):
+        step = stack_oracle(cell, *more_rows)
+        return lambda x, states: step(x, states)[1]
     W = np.concatenate([cell.kernel, *more_rows])
     U, b = cell.recurrent_kernel, cell.bias
     if isinstance(cell, RNNCell):
@@ -105,6 +112,24 @@ def cell_oracle(cell, *more_rows):
             step, more = reference.gru_reset_after_step, {"b_u": np.asarray(cell.recurrent_bias)}
     W, U, b = (reference.cut(weight, letters) for weight in (W, U, b))
     return functools.partial(step, W=W, U=U, b=b, **more)
+
+
+def stack_oracle(cell, *more_rows):
+    """`reference`'s step (x, states) → output, states with the weights of a built `StackedCell`."""
+    lowest, *others = cell.cells
+    steps = [cell_oracle(lowest, *more_rows), *map(cell_oracle, others)]
+    return functools.partial(reference.stacked_step, steps=steps, numbers=_numbers(cell), residual=cell.residual)
+
+
+def hidden_oracle(cell):
+    """(states) → the h that attention asks with."""
+    if isinstance(cell, StackedCell):
+        return functools.partial(reference.stacked_output, numbers=_numbers(cell), residual=cell.residual)
+    return reference.first
+
+
+def _numbers(cell):
+    return [len(one.state_size) for one in cell.cells]
 
 
 def attention_oracle(attention):
@@ -206,6 +231,7 @@ CONTRACTS = {
     "LayerNormLSTMCell": Contract(lambda: LayerNormLSTMCell(UNITS, **_INITIALIZERS), _cell_inputs(2)),
     "LayerNormGRUCell": Contract(lambda: LayerNormGRUCell(UNITS, **_INITIALIZERS), _cell_inputs(1)),
     "KerasCell": Contract(lambda: KerasCell(keras.layers.LSTMCell(UNITS)), _cell_inputs(2)),
+    "StackedCell": Contract(lambda: StackedCell([LSTMCell(UNITS), GRUCell(UNITS)], residual=True), _cell_inputs(3)),
     "BahdanauAttention": Contract(lambda: BahdanauAttention(3), _attention_inputs),
     "LuongAttention": Contract(LuongAttention, _attention_inputs),
     "DotAttention": Contract(lambda: DotAttention(scaled=True), _attention_inputs),
@@ -219,6 +245,11 @@ CONTRACTS = {
     "DenseBridge": Contract(
         lambda: DenseBridge([2, 3]), lambda batch, time: {"states": [normal(batch, 4), normal(batch, 5, seed=1)]}
     ),
+    "ZeroBridge": Contract(lambda: ZeroBridge([2, 3]), lambda batch, time: {"states": [normal(batch, 4)]}),
+    "CopyBridge": Contract(
+        lambda: CopyBridge([2 * UNITS] * 4, reads=1, makes=2, directions=2),
+        lambda batch, time: {"states": _states(4)(batch)},
+    ),
     "Recurrent": Contract(lambda: Recurrent(LSTMCell(UNITS), reverse=True, return_state=True), _sequence_inputs),
     "Recurrent-dropped": Contract(
         lambda: Recurrent(GRUCell(UNITS), dropout=0.1, recurrent_dropout=0.2, zoneout=0.3, seed=1), _sequence_inputs
@@ -226,9 +257,25 @@ CONTRACTS = {
     "Bidirectional": Contract(
         lambda: Bidirectional(Recurrent(GRUCell(UNITS), return_state=True), merge="mean"), _sequence_inputs
     ),
+    "Stack": Contract(
+        lambda: Stack(
+            [
+                Bidirectional(Recurrent(GRUCell(2), return_state=True)),
+                Recurrent(LSTMCell(UNITS), reverse=True, return_state=True),
+            ],
+            residual=True,
+        ),
+        _sequence_inputs,
+    ),
     "BahdanauDecoder": Contract(
         lambda: BahdanauDecoder(LSTMCell(UNITS), BahdanauAttention(3), gate=True, deep_output=True),
         _decoder_inputs(2),
+    ),
+    "BahdanauDecoder-stack": Contract(
+        lambda: BahdanauDecoder(
+            StackedCell([LSTMCell(UNITS), GRUCell(UNITS)], residual=True), LuongAttention(), gate=True
+        ),
+        _decoder_inputs(3),
     ),
     "BahdanauDecoder-past": Contract(
         lambda: BahdanauDecoder(GRUCell(UNITS), LocationAttention(3, 2, 3)), _decoder_inputs(1)

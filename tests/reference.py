@@ -90,6 +90,25 @@ def layer_norm_gru_step(x, states, W, U, b, alpha_W, alpha_U):
     return [update * new + (1 - update) * h]
 
 
+def stacked_step(x, states, steps, numbers, residual=False):
+    """Wu et al. (2016), equations 5 and 6, residual from the second layer on: x of the top layer, all new states.
+
+    `steps` are the layers' functions (x, states) → states, `numbers` says how many states each has.
+    """
+    after = []
+    for k, (step, number) in enumerate(zip(steps, numbers, strict=True)):
+        m, *others = step(x, states[len(after) : len(after) + number])
+        x = m + x if residual and k > 0 else m
+        after += [m, *others]
+    return x, after
+
+
+def stacked_output(states, numbers, residual=False):
+    """The x of the top layer that came with the states: the residual one is the sum of the h of all layers."""
+    first = [sum(numbers[:k]) for k in range(len(numbers))]
+    return sum(states[place] for place in first) if residual else states[first[-1]]
+
+
 def additive_score(query, row, W, U, v):
     """Bahdanau et al. (2015), appendix A.1.2: a number from one query and one row of memory."""
     return v @ np.tanh(query @ W + row @ U)
@@ -194,32 +213,37 @@ def attend(score, query, memory, mask=None):
     return context, alignment
 
 
-def bahdanau_decoder_step(y, states, cell, attention, gate=None, deep_output=None):
+def first(states):
+    """The h of a cell that is one layer."""
+    return states[0]
+
+
+def bahdanau_decoder_step(y, states, cell, attention, gate=None, deep_output=None, h=first):
     """Bahdanau et al. (2015), appendix A.2.2; Xu et al. (2015), section 4.2.1 and equation 7 for the options.
 
-    `cell(x, states)` gives the new states, `attention(query)` the context and the alignment; gate is (w_β, b_β),
-    deep_output is (L_y, L_h, L_z, b_L). Returns output, alignment, the new states.
+    `cell(x, states)` gives the new states, `h(states)` the h among them, `attention(query)` the context and the
+    alignment; gate is (w_β, b_β), deep_output is (L_y, L_h, L_z, b_L). Returns output, alignment, the new states.
     """
-    z, alignment = attention(states[0])
+    z, alignment = attention(h(states))
     if gate is not None:
         w_beta, b_beta = gate
-        z = sigmoid(states[0] @ w_beta + b_beta) * z
+        z = sigmoid(h(states) @ w_beta + b_beta) * z
     states = cell(np.concatenate([y, z], axis=-1), states)
-    output = states[0]
+    output = h(states)
     if deep_output is not None:
         L_y, L_h, L_z, b_L = deep_output
-        output = np.tanh(y @ L_y + states[0] @ L_h + z @ L_z + b_L)
+        output = np.tanh(y @ L_y + h(states) @ L_h + z @ L_z + b_L)
     return output, alignment, states
 
 
-def luong_decoder_step(y, states, attentional, cell, attention, W, input_feeding):
+def luong_decoder_step(y, states, attentional, cell, attention, W, input_feeding, h=first):
     """Luong et al. (2015), equation 5 and section 3.3; W stands before [z; h].
 
     Returns output, alignment, the new states; the output is the next step's `attentional`.
     """
     states = cell(np.concatenate([y, attentional], axis=-1) if input_feeding else y, states)
-    z, alignment = attention(states[0])
-    return np.tanh(np.concatenate([z, states[0]], axis=-1) @ W), alignment, states
+    z, alignment = attention(h(states))
+    return np.tanh(np.concatenate([z, h(states)], axis=-1) @ W), alignment, states
 
 
 def doubly_stochastic_penalty(alignments, real):

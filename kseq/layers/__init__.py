@@ -10,7 +10,7 @@ from kseq.layers.attention import (
     NormalizedBahdanauAttention,
 )
 from kseq.layers.attention_decoder import DECODERS, AttentionDecoder, BahdanauDecoder, LuongDecoder
-from kseq.layers.bridge import DenseBridge
+from kseq.layers.bridge import CopyBridge, DenseBridge, ZeroBridge
 from kseq.layers.cells import GRUCell, KerasCell, LSTMCell, RecurrentCell, RNNCell
 from kseq.layers.convert import from_keras, to_keras
 from kseq.layers.decoder import Decoder, FixedContextDecoder
@@ -23,6 +23,7 @@ from kseq.layers.location import (
 )
 from kseq.layers.probe import gate_activations, state_gradients
 from kseq.layers.recurrent import Bidirectional, Recurrent
+from kseq.layers.stack import Stack, StackedCell
 from kseq.layers.unroll import unroll
 from kseq.layers.variants import LayerNormGRUCell, LayerNormLSTMCell, PeepholeLSTMCell
 
@@ -57,6 +58,7 @@ __all__ = [
     "BahdanauDecoder",
     "Bidirectional",
     "ConcatAttention",
+    "CopyBridge",
     "CoverageAttention",
     "Decoder",
     "DenseBridge",
@@ -78,6 +80,9 @@ __all__ = [
     "RNNCell",
     "Recurrent",
     "RecurrentCell",
+    "Stack",
+    "StackedCell",
+    "ZeroBridge",
     "coverage_loss",
     "from_keras",
     "gate_activations",

@@ -89,9 +89,10 @@ class BahdanauDecoder(AttentionDecoder):
 
     def advance(self, projected, states, memory):
         states, past = cut(states, self.cell)
-        context, alignment, past = self.attend(states[0], memory, past)
+        h = self.cell.hidden(states)
+        context, alignment, past = self.attend(h, memory, past)
         if self.gate:
-            context *= ops.sigmoid(linear(states[0], self.gate_kernel, self.gate_bias))
+            context *= ops.sigmoid(linear(h, self.gate_kernel, self.gate_bias))
         hidden, states = self.cell.step(projected + linear(context, self.context_kernel), states)
         return (hidden, context, alignment), [*states, *past]
 
@@ -138,7 +139,7 @@ class LuongDecoder(AttentionDecoder):
             self.feed_kernel = self.add_weight((units, self.cell.projected_size), name="feed_kernel")
 
     def own_states(self, states, memory):
-        return [ops.zeros_like(states[0]), *super().own_states(states, memory)]
+        return [ops.zeros_like(self.cell.hidden(states)), *super().own_states(states, memory)]
 
     def advance(self, projected, states, memory):
         states, (attentional, *past) = cut(states, self.cell)

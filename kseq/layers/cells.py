@@ -19,7 +19,11 @@ class RecurrentCell(keras.layers.Layer, abc.ABC):
         state_size: list of the sizes of the states.
         output_size: size of the output.
         projected_size: size of what `project` returns.
+        reachable: whether recurrent dropout and zoneout can reach into a step: it is that of one layer of kseq, whose
+            output is its first state.
     """
+
+    reachable = True
 
     def call(self, inputs, states):
         """One step: `[batch, d]`, list of `[batch, units]` → output `[batch, units]`, new states."""
@@ -36,6 +40,10 @@ class RecurrentCell(keras.layers.Layer, abc.ABC):
         The products read `heard` in place of the states, where it is given: the states with some of h dropped. What a
         gate carries on is not dropped.
         """
+
+    def hidden(self, states):
+        """The h that attention asks with, `[batch, output_size]`: the output of the step that made the states."""
+        return states[0]
 
     def get_initial_state(self, batch_size=None):
         return [ops.zeros((batch_size, size), self.compute_dtype) for size in self.state_size]
@@ -218,6 +226,8 @@ class KerasCell(RecurrentCell):
     Raises:
         ValueError: the cell has dropout of its own, or its states are nested.
     """
+
+    reachable = False
 
     def __init__(self, cell, **kwargs):
         super().__init__(**kwargs)

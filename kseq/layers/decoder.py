@@ -18,7 +18,8 @@ class Decoder(keras.layers.Layer, abc.ABC):
     is done after it, and only `advance` runs step by step. A sampler asks `memorize` once and `step` for each word.
 
     What a step adds to the word, a context or a fed-back state, it adds to what the cell's `project` made of the word:
-    the product with both side by side. A cell that normalizes that product normalizes the word's part alone.
+    the product with both side by side. A cell that normalizes that product normalizes the word's part alone. In the
+    equations h is the cell's output, that of a `StackedCell` its top layer's.
 
     Args:
         cell: a cell of `kseq.layers`.
@@ -117,7 +118,7 @@ class FixedContextDecoder(Decoder):
     https://arxiv.org/abs/1409.3215, which starts from it; Cho et al., 2014, https://arxiv.org/abs/1406.1078, section
     2.2, which also reads it at every step). It is what attention replaced.
 
-        v = the first of the initial states
+        v = the h of the initial states
         h_0 = v                              with `initial`, else 0
         h_t = cell([y_{t−1}; v], h_{t−1})    with `repeated`, else cell(y_{t−1}, h_{t−1})
         output_t = h_t
@@ -143,7 +144,7 @@ class FixedContextDecoder(Decoder):
     def build(self, inputs_shape, memory_shape):
         super().build(inputs_shape, memory_shape)
         if self.repeated:
-            shape = (self.cell.state_size[0], self.cell.projected_size)
+            shape = (self.cell.output_size, self.cell.projected_size)
             self.context_kernel = self.add_weight(shape, name="context_kernel")
 
     def first_states(self, states, memory):
@@ -151,7 +152,7 @@ class FixedContextDecoder(Decoder):
         return [*starts, *self.own_states(states, memory)]
 
     def own_states(self, states, memory):
-        return [linear(states[0], self.context_kernel)] if self.repeated else []
+        return [linear(self.cell.hidden(states), self.context_kernel)] if self.repeated else []
 
     def advance(self, projected, states, memory):
         states, product = cut(states, self.cell)

@@ -38,8 +38,8 @@ class Recurrent(keras.layers.Layer):
         `[batch, time, units]`, and the states when `return_state`.
 
     Raises:
-        ValueError: a share is not at least 0 and less than 1, or a cell of Keras is to have recurrent dropout or
-            zoneout.
+        ValueError: a share is not at least 0 and less than 1, or a cell of Keras or a `StackedCell` is to have
+            recurrent dropout or zoneout.
 
     >>> layer = Recurrent(GRUCell(8))
     >>> layer(keras.ops.ones((2, 5, 3))).shape
@@ -60,13 +60,18 @@ class Recurrent(keras.layers.Layer):
     ):
         super().__init__(**kwargs)
         self.cell = cell if isinstance(cell, RecurrentCell) else KerasCell(cell)
+        self.state_size = self.cell.state_size
+        self.output_size = self.cell.output_size
         self.reverse = reverse
         self.return_state = return_state
         self.dropout = share("dropout", dropout)
         self.recurrent_dropout = share("recurrent_dropout", recurrent_dropout)
         self.zoneout = share("zoneout", zoneout)
-        if isinstance(self.cell, KerasCell) and (self.recurrent_dropout or self.zoneout):
-            raise ValueError("recurrent_dropout and zoneout are for cells of kseq, whose steps they reach into")
+        if not self.cell.reachable and (self.recurrent_dropout or self.zoneout):
+            raise ValueError(
+                "recurrent_dropout and zoneout are for cells of kseq, whose steps they reach into, and for one layer; "
+                "give those of a StackedCell to the layers of a Stack"
+            )
         self.seed = seed
         self.seed_generator = keras.random.SeedGenerator(seed)
         self.supports_masking = True
@@ -108,7 +113,7 @@ class Recurrent(keras.layers.Layer):
             if not (training and self.zoneout):
                 return []
             batch, time = ops.shape(inputs)[:2]
-            sizes = self.cell.state_size
+            sizes = self.state_size
             return [keras.random.uniform((batch, time, n), dtype="float32", seed=self.seed_generator) for n in sizes]
 
         return step, draws
@@ -123,7 +128,7 @@ class Recurrent(keras.layers.Layer):
         return keras.random.dropout(ops.ones_like(like), rate, seed=self.seed_generator)
 
     def compute_mask(self, inputs, mask=None):
-        return (mask, [None] * len(self.cell.state_size)) if self.return_state else mask
+        return (mask, [None] * len(self.state_size)) if self.return_state else mask
 
     def _ordered(self, x):
         return tf.reverse(x, [1]) if self.reverse and x is not None else x
@@ -173,6 +178,9 @@ class Bidirectional(keras.layers.Layer):
             raise ValueError(f"merge must be one of {', '.join(self.MERGES)}, got {merge!r}")
         self.layer = layer
         self.merge = merge
+        self.return_state = layer.return_state
+        self.state_size = 2 * layer.state_size
+        self.output_size = (2 if merge == "concat" else 1) * layer.output_size
         self.supports_masking = True
         config = layer.get_config()
         self.backward = type(layer).from_config(
@@ -195,7 +203,7 @@ class Bidirectional(keras.layers.Layer):
             layer(inputs, mask=mask, initial_state=half)
             for layer, half in zip((self.layer, self.backward), halves, strict=True)
         ]
-        if not self.layer.return_state:
+        if not self.return_state:
             return self._merged(results)
         (forward, left), (backward, right) = results
         return self._merged([forward, backward]), [*left, *right]
@@ -212,7 +220,7 @@ class Bidirectional(keras.layers.Layer):
 
     def compute_mask(self, inputs, mask=None):
         merged = [mask, mask] if self.merge == "none" else mask
-        return (merged, [None] * 2 * len(self.layer.cell.state_size)) if self.layer.return_state else merged
+        return (merged, [None] * len(self.state_size)) if self.return_state else merged
 
     def get_config(self):
         return super().get_config() | {

@@ -8,8 +8,9 @@ import pytest
 import tensorflow as tf
 
 import reference
-from contracts import UNITS, attention_oracle, cell_oracle, lengths_mask, normal, randomise
+from contracts import UNITS, attention_oracle, cell_oracle, hidden_oracle, lengths_mask, normal, randomise
 from kseq.layers import (
+    CELLS,
     DECODERS,
     BahdanauAttention,
     BahdanauDecoder,
@@ -21,6 +22,7 @@ from kseq.layers import (
     LuongAttention,
     LuongDecoder,
     RNNCell,
+    StackedCell,
 )
 
 BATCH, TIME, DEPTH, SOURCE, MEMORY_DEPTH = 3, 3, 2, 4, 5
@@ -37,29 +39,39 @@ MAKERS = {
     "luong": lambda: LuongDecoder(LSTMCell(UNITS), LuongAttention()),
     "luong-gru": lambda: LuongDecoder(GRUCell(UNITS), BahdanauAttention(3)),
     "luong-not_fed": lambda: LuongDecoder(LSTMCell(UNITS), LuongAttention(), input_feeding=False),
+    "bahdanau-stack": lambda: BahdanauDecoder(
+        StackedCell([GRUCell(UNITS), LSTMCell(UNITS)], residual=True), BahdanauAttention(3), gate=True, deep_output=True
+    ),
+    "fixed-stack": lambda: FixedContextDecoder(StackedCell([LSTMCell(UNITS), GRUCell(UNITS)], residual=True)),
+    "luong-stack": lambda: LuongDecoder(
+        StackedCell([GRUCell(UNITS), LSTMCell(UNITS)], residual=True), LuongAttention()
+    ),
 }
 
 every_decoder = pytest.mark.parametrize("name", MAKERS)
 
 
 def made(name):
-    """A built decoder with random weights, and the arguments of a call."""
-    decoder = MAKERS[name]()
+    return made_of(MAKERS[name]())
+
+
+def made_of(decoder):
+    """The decoder, built, with random weights, and the arguments of a call."""
     decoder.build((None, None, DEPTH), (None, None, MEMORY_DEPTH))
-    states = [normal(BATCH, UNITS, seed=k + 2) for k in range(len(decoder.cell.state_size))]
+    states = [normal(BATCH, size, seed=k + 2) for k, size in enumerate(decoder.cell.state_size)]
     inputs, memory = normal(BATCH, TIME, DEPTH), normal(BATCH, SOURCE, MEMORY_DEPTH, seed=1)
     return randomise(decoder), [inputs, memory, MASK, states]
 
 
 def oracle(decoder, inputs, memory, mask, states):
     """Outputs and alignments of `reference`'s steps over all time."""
-    outputs, alignments = [], []
+    outputs, alignments, h = [], [], hidden_oracle(decoder.cell)
     if isinstance(decoder, FixedContextDecoder):
         cell = cell_oracle(decoder.cell, *([decoder.context_kernel] if decoder.repeated else []))
-        v, states = states[0], states if decoder.initial else [np.zeros_like(s) for s in states]
+        v, states = h(states), states if decoder.initial else [np.zeros_like(s) for s in states]
         for t in range(inputs.shape[1]):
             states = cell(np.concatenate([inputs[:, t], v], -1) if decoder.repeated else inputs[:, t], states)
-            outputs.append(states[0])
+            outputs.append(h(states))
         return np.stack(outputs, axis=1), np.zeros((BATCH, TIME, SOURCE))
     attend = attention_oracle(decoder.attention)
     if isinstance(decoder, BahdanauDecoder):
@@ -75,13 +87,14 @@ def oracle(decoder, inputs, memory, mask, states):
             attention=lambda query: attend(query, memory, mask),
             gate=gate,
             deep_output=deep_output,
+            h=h,
         )
         for t in range(inputs.shape[1]):
             output, alignment, states = step(inputs[:, t], states)
             outputs.append(output)
             alignments.append(alignment)
     else:
-        attentional = np.zeros((BATCH, UNITS))
+        attentional = np.zeros((BATCH, decoder.output_size))
         feed = [decoder.feed_kernel] if decoder.input_feeding else []
         step = functools.partial(
             reference.luong_decoder_step,
@@ -89,6 +102,7 @@ def oracle(decoder, inputs, memory, mask, states):
             attention=lambda query: attend(query, memory, mask),
             W=np.asarray(decoder.attentional_kernel),
             input_feeding=decoder.input_feeding,
+            h=h,
         )
         for t in range(inputs.shape[1]):
             attentional, alignment, states = step(inputs[:, t], states, attentional)
@@ -122,9 +136,31 @@ def test_three_steps_are_the_papers(name):
     assert_close(decoder(*arguments), oracle(decoder, *arguments))
 
 
+@pytest.mark.parametrize("cell", CELLS)
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda cell: BahdanauDecoder(cell, BahdanauAttention(3), gate=True, deep_output=True),
+        lambda cell: LuongDecoder(cell, LuongAttention()),
+        FixedContextDecoder,
+    ],
+    ids=["bahdanau", "luong", "fixed"],
+)
+def test_a_decoder_three_layers_deep_is_the_papers(make, cell):
+    """Oracles: as above, the cells chained; each layer has a size of its own."""
+    lowest = GRUCell if cell.startswith("layer_norm") else CELLS[cell]  # those normalize the word's part alone
+    decoder, arguments = made_of(make(StackedCell([lowest(2), CELLS[cell](5), GRUCell(3)])))
+    assert_close(decoder(*arguments), oracle(decoder, *arguments))
+    assert_step_by_step_is_the_whole(decoder, arguments)
+
+
 @every_decoder
 def test_step_by_step_is_the_whole(name):
-    decoder, (inputs, memory, mask, states) = made(name)
+    assert_step_by_step_is_the_whole(*made(name))
+
+
+def assert_step_by_step_is_the_whole(decoder, arguments):
+    inputs, memory, mask, states = arguments
     outputs, alignments = decoder(inputs, memory, mask, states)
     read = decoder.memorize(tf.constant(memory), tf.constant(mask))
     states = decoder.first_states([tf.constant(state) for state in states], read)

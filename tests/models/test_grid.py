@@ -1,5 +1,7 @@
 """Any encoder with any decoder: each pair trains a step, samples, and reads no padding."""
 
+import itertools
+
 import keras
 import numpy as np
 import pytest
@@ -9,6 +11,7 @@ from kseq.layers import (
     BahdanauAttention,
     BahdanauDecoder,
     Bidirectional,
+    CopyBridge,
     CoverageAttention,
     DenseBridge,
     FixedContextDecoder,
@@ -18,6 +21,9 @@ from kseq.layers import (
     LuongDecoder,
     Recurrent,
     RNNCell,
+    Stack,
+    StackedCell,
+    ZeroBridge,
 )
 from kseq.losses import TokenCrossentropy
 from kseq.models import Seq2Seq, TextEncoder
@@ -31,6 +37,9 @@ ENCODERS = {
     "lstm": lambda: Recurrent(LSTMCell(UNITS), return_state=True),
     "gru": lambda: Recurrent(GRUCell(UNITS), return_state=True),
     "birnn": lambda: Bidirectional(Recurrent(GRUCell(UNITS), return_state=True)),
+    "stack": lambda: Stack(
+        [Bidirectional(Recurrent(GRUCell(UNITS // 2), return_state=True)) for _ in range(2)], residual=True
+    ),
     "sequence": lambda: Recurrent(GRUCell(UNITS)),
     "keras": lambda: keras.layers.LSTM(UNITS, return_sequences=True, return_state=True),
 }
@@ -40,26 +49,49 @@ DECODERS = {
     "luong": lambda cell: LuongDecoder(cell, LuongAttention()),
     "coverage": lambda cell: BahdanauDecoder(cell, CoverageAttention(3)),
 }
-CELLS = {"rnn": RNNCell, "lstm": LSTMCell, "gru": GRUCell}
+CELLS = {
+    "rnn": RNNCell,
+    "lstm": LSTMCell,
+    "gru": GRUCell,
+    "deep": lambda units: StackedCell([LSTMCell(units), LSTMCell(units)], residual=True),
+}
+# What the bridge that copies must know of the two sides: states a layer and directions, states a layer.
+READS = {"lstm": (2, 1), "birnn": (1, 2), "stack": (1, 2)}
+MAKES = {"gru": 1, "deep": 2}
 
 SOURCE = np.array([[4, 5, 6, 7], [8, 3, 0, 0]], "int32")
 TOKENS = np.array([[1, 4, 5], [1, 6, 0]], "int32")
 TARGETS = np.array([[4, 5, 2], [6, 2, 0]], "int32")
 
 
-def made(encoder, decoder, cell):
+def made(encoder, decoder, cell, bridge="dense"):
     keras.utils.set_random_seed(0)
-    cell = CELLS[cell](UNITS)
+    one = CELLS[cell](2 * UNITS if encoder == "birnn" else UNITS)
+    if bridge == "copy":
+        reads, directions = READS[encoder]
+        bridge = CopyBridge(one.state_size, reads=reads, makes=MAKES[cell], directions=directions)
+    else:
+        bridge = {"dense": DenseBridge, "zero": ZeroBridge}[bridge](one.state_size)
     encoder = TextEncoder(WORDS, ENCODERS[encoder](), embedding_size=3)
-    return Seq2Seq(encoder, DenseBridge(cell.state_size), DECODERS[decoder](cell), WORDS, embedding_size=3)
+    return Seq2Seq(encoder, bridge, DECODERS[decoder](one), WORDS, embedding_size=3)
 
 
-@pytest.mark.parametrize("cell", ["gru", *(pytest.param(name, marks=pytest.mark.slow) for name in ("rnn", "lstm"))])
-@pytest.mark.parametrize("decoder", DECODERS)
-@pytest.mark.parametrize("encoder", ENCODERS)
-def test_every_pair_learns_and_samples(encoder, decoder, cell):
+def grid():
+    """Every encoder, decoder and cell with the bridge that joins any two, and some with the others."""
+    some = itertools.product(READS, DECODERS, MAKES, ("copy", "zero"))
+    for encoder, decoder, cell, bridge in [*itertools.product(ENCODERS, DECODERS, CELLS, ["dense"]), *some]:
+        if (decoder, bridge) == ("fixed", "zero"):
+            continue  # nothing of the source would be known
+        quick = cell == ("deep" if encoder == "stack" else "gru")
+        if bridge != "dense":
+            quick = quick and encoder == "stack" and decoder in ("fixed", "bahdanau")
+        yield pytest.param(encoder, decoder, cell, bridge, marks=[] if quick else pytest.mark.slow)
+
+
+@pytest.mark.parametrize(("encoder", "decoder", "cell", "bridge"), [*grid()])
+def test_every_pair_learns_and_samples(encoder, decoder, cell, bridge):
     """A step of plain gradient descent lowers the loss and moves every weight; a sampler runs from the same source."""
-    model, loss = made(encoder, decoder, cell), TokenCrossentropy()
+    model, loss = made(encoder, decoder, cell, bridge), TokenCrossentropy()
     inputs, real = {"source": SOURCE, "tokens": TOKENS}, (TARGETS != 0).astype("float32")
     model(inputs)
     weights = [weight.value for weight in model.trainable_variables]

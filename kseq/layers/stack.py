@@ -1,0 +1,174 @@
+"""Several layers: cells one above the other in a step, and layers one after the other over a sequence."""
+
+import itertools
+
+import keras
+
+from kseq.layers.cells import KerasCell, RecurrentCell
+from kseq.layers.recurrent import Bidirectional, Recurrent
+
+
+@keras.saving.register_keras_serializable("kseq")
+class StackedCell(RecurrentCell):
+    """One step of cells one above the other, for a decoder several layers deep (Wu et al., 2016,
+    https://arxiv.org/abs/1609.08144, section 3.1, equations 5 and 6).
+
+        h_k = cell_k(x_{k−1}, h_k₋),  x_0 the input
+        x_k = h_k
+        x_k = h_k + x_{k−1}           with `residual`, from the second layer on
+
+    The output is the last x. State: those of the lowest cell, then those of the cell above it, and so on.
+
+    Args:
+        cells: cells of `kseq.layers`, the lowest first.
+        residual: whether each layer from the second on adds its input to its h.
+
+    Raises:
+        ValueError: there are no cells, one is of Keras or comes twice, or those of a residual stack are not of one
+            size.
+    """
+
+    reachable = False
+
+    def __init__(self, cells, *, residual=False, **kwargs):
+        super().__init__(**kwargs)
+        cells = list(cells)
+        for cell in cells:
+            if isinstance(cell, KerasCell) or not isinstance(cell, RecurrentCell):
+                raise ValueError(f"cells must be of kseq.layers, got {cell!r}; put it into a layer of a Stack")
+        self.cells = _several("cells", cells, residual)
+        self.residual = bool(residual)
+        self.state_size = [size for cell in cells for size in cell.state_size]
+        self.output_size = cells[-1].output_size
+        self.projected_size = cells[0].projected_size
+
+    def build(self, input_shape):
+        for cell in self.cells:
+            if not cell.built:
+                cell.build(input_shape)
+            input_shape = (*input_shape[:-1], cell.output_size)
+
+    def project(self, inputs):
+        return self.cells[0].project(inputs)
+
+    def step(self, projected, states, heard=None):
+        x, after = None, []
+        parts = zip(self.cells, _apart(states, self.cells), _apart(heard, self.cells), strict=True)
+        for k, (cell, states, heard) in enumerate(parts):
+            h, new = cell.step(cell.project(x) if k else projected, states, heard)
+            x = h + x if self.residual and k else h
+            after += new
+        return x, after
+
+    def hidden(self, states):
+        h = [cell.hidden(own) for cell, own in zip(self.cells, _apart(states, self.cells), strict=True)]
+        return sum(h[1:], h[0]) if self.residual else h[-1]  # each x is the sum of its h and of all below
+
+    def get_config(self):
+        return super().get_config() | {
+            "cells": [keras.saving.serialize_keras_object(cell) for cell in self.cells],
+            "residual": self.residual,
+        }
+
+    @classmethod
+    def from_config(cls, config):
+        return cls([keras.saving.deserialize_keras_object(cell) for cell in config.pop("cells")], **config)
+
+
+@keras.saving.register_keras_serializable("kseq")
+class Stack(keras.layers.Layer):
+    """Layers one after the other over a whole sequence (residual: Wu et al., 2016, https://arxiv.org/abs/1609.08144,
+    section 3.1, equation 6).
+
+        x_k = layer_k(x_{k−1}),  x_0 the inputs
+        x_k = layer_k(x_{k−1}) + x_{k−1}    with `residual`, from the second layer on
+
+    The outputs are the last x. Every layer gets the mask, and projects its inputs of all steps in one product.
+
+    Args:
+        layers: `Recurrent` or `Bidirectional` layers, in the order in which they run.
+        residual: whether each layer from the second on adds its inputs to its outputs.
+
+    Call arguments:
+        inputs: `[batch, time, d]`.
+        mask: bool `[batch, time]`.
+        initial_state: the states of the first layer, then those of the second, and so on; zeros when not given.
+
+    Returns:
+        `[batch, time, units]`; when the layers return their states, also those of all layers, in the same order.
+
+    Raises:
+        ValueError: there are no layers, one is of another kind or comes twice, one gives two sequences, they differ in
+            `return_state`, or the outputs of a residual stack are not of one size.
+
+    >>> layer = Stack([Bidirectional(Recurrent(GRUCell(4))), Recurrent(GRUCell(8))], residual=True)
+    >>> layer(keras.ops.ones((2, 5, 3))).shape
+    TensorShape([2, 5, 8])
+    """
+
+    def __init__(self, layers, *, residual=False, **kwargs):
+        super().__init__(**kwargs)
+        layers = list(layers)
+        for layer in layers:
+            if not isinstance(layer, Recurrent | Bidirectional):
+                raise ValueError(f"layers must be Recurrent or Bidirectional, got {layer!r}")
+            if getattr(layer, "merge", None) == "none":
+                raise ValueError(f"layers must give one sequence each, got {layer.name} with merge='none'")
+        if len({layer.return_state for layer in layers}) > 1:
+            kinds = [layer.return_state for layer in layers]
+            raise ValueError(f"layers must all return their states or none, got return_state of {kinds}")
+        self.layers = _several("layers", layers, residual)
+        self.residual = bool(residual)
+        self.return_state = layers[0].return_state
+        self.state_size = [size for layer in layers for size in layer.state_size]
+        self.output_size = layers[-1].output_size
+        self.supports_masking = True
+
+    def build(self, inputs_shape):
+        for layer in self.layers:
+            if not layer.built:
+                layer.build(inputs_shape)
+            inputs_shape = (*inputs_shape[:-1], layer.output_size)
+
+    def call(self, inputs, mask=None, initial_state=None):
+        x, last = inputs, []
+        for k, (layer, states) in enumerate(zip(self.layers, _apart(initial_state, self.layers), strict=True)):
+            y = layer(x, mask=mask, initial_state=states)
+            if self.return_state:
+                y, after = y
+                last += after
+            x = y + x if self.residual and k else y
+        return (x, last) if self.return_state else x
+
+    def compute_mask(self, inputs, mask=None):
+        return (mask, [None] * len(self.state_size)) if self.return_state else mask
+
+    def get_config(self):
+        return super().get_config() | {
+            "layers": [keras.saving.serialize_keras_object(layer) for layer in self.layers],
+            "residual": self.residual,
+        }
+
+    @classmethod
+    def from_config(cls, config):
+        return cls([keras.saving.deserialize_keras_object(layer) for layer in config.pop("layers")], **config)
+
+
+def _several(name, parts, residual):
+    """Returns `parts` if there are any, each once, with `residual` of one output size, else raises `ValueError`."""
+    if not parts:
+        raise ValueError(f"{name} must be one or more, got none")
+    if len({id(part) for part in parts}) < len(parts):
+        raise ValueError(f"{name} must each be one by itself, got {parts}; make as many as there are layers")
+    sizes = [part.output_size for part in parts]
+    if residual and len(set(sizes)) > 1:
+        raise ValueError(f"{name} of a residual stack must have outputs of one size, got {sizes}")
+    return parts
+
+
+def _apart(states, parts):
+    """The states of each part, from a flat list by the parts' `state_size`; None for each when there are none."""
+    if states is None:
+        return [None] * len(parts)
+    states = iter(states)
+    return [list(itertools.islice(states, len(part.state_size))) for part in parts]
