@@ -13,7 +13,8 @@ __all__ = ["Beam", "Greedy", "Hypotheses", "Random", "compiled", "constrained", 
 
 
 def compiled(sampler, encode, step, *, start, end, max_length, **rules):
-    """A function from a source to `Hypotheses`, in one graph for any batch of sources of one rank.
+    """A function from a source to `Hypotheses`, in one graph for any batch of sources of one rank. What it is called
+    with beside the source, by name, it hands to the sampler: `required` of `Beam`, `seed` of `Random`.
 
     Args:
         sampler: one of this package.
@@ -25,13 +26,16 @@ def compiled(sampler, encode, step, *, start, end, max_length, **rules):
         rules: as `constrained` takes them.
     """
 
-    def sample(source):
+    def sample(source, given):
         states, memory = encode(source)
         obedient, states = constrained(step, states, end=end, max_length=max_length, **rules)
-        return sampler(obedient, states, memory, start=start, end=end, max_length=max_length)
+        return sampler(obedient, states, memory, start=start, end=end, max_length=max_length, **given)
 
     @functools.cache
     def graph(rank):  # of their own, for an encoder may do another thing for another rank
         return tf.function(sample, reduce_retracing=True)
 
-    return lambda source: graph(len(source.shape))(source)
+    def run(source, **given):
+        return graph(len(source.shape))(source, {name: tf.convert_to_tensor(value) for name, value in given.items()})
+
+    return run

@@ -3,6 +3,7 @@
 import tensorflow as tf
 
 from kseq.samplers.hypotheses import NEVER, Hypotheses
+from kseq.samplers.required import Free, Required
 
 
 class Beam:
@@ -13,7 +14,11 @@ class Beam:
     it has `width` finished hypotheses, or when no prefix can reach the worst of those it would return. The score
     is Wu et al.'s (2016, https://arxiv.org/abs/1609.08144, equation 14):
 
-        score = log p(sequence) / ((5 + length) / 6)^length_penalty
+        score = log p(sequence) / ((5 + length) / 6)^length_penalty + cp
+        cp = coverage_penalty Σ_i log min(Σ_j p_ij, 1)
+
+    p_ij is how much step j attended to source position i; a sum of 0 counts as 1e-30. The score ranks what is finished
+    or returned unfinished. The prefixes of a step go by log p: what they have not attended to, they still may.
 
     Prefixes that meet `max_length` are returned only behind all finished hypotheses. With width 1 this is `Greedy`.
     The caller tiles nothing: states and memory come with one row for each sequence.
@@ -21,88 +26,112 @@ class Beam:
     Args:
         width: prefixes kept.
         length_penalty: 0 ranks by log-probability, larger values favour longer sequences.
+        coverage_penalty: 0 leaves attention out, larger values favour sequences that attend to the whole source.
         n_best: hypotheses returned, at most `width`.
 
-    Call arguments and result: as of `Greedy`, with n = n_best.
+    Call arguments and result: as of `Greedy`, with n = n_best, and
+        required: int `[batch, phrases, length]`, padded with 0: words and phrases without which no sequence ends;
+            `Required` says how they are searched for. What lacks one at `max_length` is returned behind all others.
+        memory_mask: bool `[batch, source]`, the positions that cp is summed over. When not given, those that the first
+            step attends to, be it ever so little: all but padding, unless attention is hard or looks through a window.
 
     Raises:
-        ValueError: width or n_best out of range, or a negative length penalty.
+        ValueError: width or n_best is out of range, a penalty is negative, or required has not three dimensions.
     """
 
-    def __init__(self, width, *, length_penalty=0.0, n_best=1):
+    def __init__(self, width, *, length_penalty=0.0, coverage_penalty=0.0, n_best=1):
         if width < 1:
             raise ValueError(f"width must be at least 1, got {width}")
         if not 1 <= n_best <= width:
             raise ValueError(f"n_best must be between 1 and the width, {width}, got {n_best}")
         if length_penalty < 0:
             raise ValueError(f"length_penalty must not be negative, got {length_penalty}")
+        if coverage_penalty < 0:
+            raise ValueError(f"coverage_penalty must not be negative, got {coverage_penalty}")
         self.width = width
         self.length_penalty = length_penalty
+        self.coverage_penalty = coverage_penalty
         self.n_best = n_best
 
-    def __call__(self, step, states, memory, *, start, end, max_length):
+    def __call__(self, step, states, memory, *, start, end, max_length, required=None, memory_mask=None):
         width = self.width
         batch = tf.shape(states[0])[0]
         memory, states = (
             tf.nest.map_structure(lambda x: tf.repeat(x, width, axis=0), nest) for nest in (memory, list(states))
         )
-        source = step(tf.fill([batch * width], start), states, memory)[2].shape[-1]
+        look = step(tf.fill([batch * width], start), states, memory)[2]
+        rule = Free(width, end) if required is None else Required(required, width, end)
 
-        # Prefixes: log-probability of each, and its last token. All but the first start as impossible.
-        log_probs = tf.tile(tf.constant([[0.0] + [NEVER] * (width - 1)]), [batch, 1])
-        tokens = tf.fill([batch, width], start)
-        # Finished: score, log-probability, length, and the prefix (a slot at step length − 1) that each one ended.
-        none = tf.fill([batch, width], NEVER)
-        finished = (none, none, tf.zeros([batch, width], tf.int32), tf.zeros([batch, width], tf.int32))
-        # History: the token of each slot at each step, the slot it came from, and where that one looked.
-        history = (
-            tf.TensorArray(tf.int32, max_length, element_shape=[None, width]),
-            tf.TensorArray(tf.int32, max_length, element_shape=[None, width]),
-            tf.TensorArray(tf.float32, max_length, element_shape=[None, width, source]),
-        )
-
-        def advance(t, tokens, log_probs, states, finished, history):
+        def advance(t, tokens, log_probs, met, states, covered, finished, history):
             logits, states, alignment = step(tf.reshape(tokens, [-1]), states, memory)
+            alignment = tf.cast(alignment, tf.float32)
+            covered = [c + alignment for c in covered]
             each = tf.nn.log_softmax(tf.cast(logits, tf.float32))
             total = log_probs[:, :, None] + tf.reshape(each, [batch, width, logits.shape[-1]])
             # A row that is done stays as it is while others go on: a row's result is the same in any batch.
             live = ~self._done(finished[0], log_probs[:, 0], max_length)
-            finished, (log_probs, parent, tokens) = self._choose(total, t + 1, end, finished, live)
+            ends, (log_probs, parent, tokens), met = rule.choose(total, met)
+            finished = self._merge(finished, ends, live, t + 1, covered)
             rows = tf.reshape(tf.range(batch)[:, None] * width + parent, [-1])
-            states = [tf.ensure_shape(tf.gather(s, rows), s.shape) for s in states]
-            alignment = tf.reshape(tf.cast(alignment, tf.float32), [batch, width, -1])
-            written = zip(history, (tokens, parent, alignment), strict=True)
-            return t + 1, tokens, log_probs, states, finished, tuple(a.write(t, x) for a, x in written)
+            states, covered = ([tf.ensure_shape(tf.gather(x, rows), x.shape) for x in xs] for xs in (states, covered))
+            written = zip(history, (tokens, parent, tf.reshape(alignment, [batch, width, -1])), strict=True)
+            history = tuple(array.write(t, x) for array, x in written)
+            return t + 1, tokens, log_probs, met, states, covered, finished, history
 
-        def open_rows(t, tokens, log_probs, states, finished, history):
+        def open_rows(t, tokens, log_probs, met, states, covered, finished, history):
             return ~tf.reduce_all(self._done(finished[0], log_probs[:, 0], max_length))
 
-        loop = (tf.constant(0), tokens, log_probs, states, finished, history)
-        t, _, log_probs, _, finished, history = tf.while_loop(open_rows, advance, loop, maximum_iterations=max_length)
-        return self._read(t, log_probs, finished, [a.stack() for a in history], end)
+        prefixes = (*self._prefixes(batch, start), rule.start(), states, self._uncovered(look, memory_mask))
+        loop = (tf.constant(0), *prefixes, self._finished(batch), self._history(max_length, look.shape[-1]))
+        t, _, log_probs, met, _, covered, finished, history = tf.while_loop(
+            open_rows, advance, loop, maximum_iterations=max_length
+        )
+        best = self._best(finished, t, log_probs, covered, rule.behind(log_probs, met))
+        return self._read(t, best, [array.stack() for array in history], end)
 
-    def _choose(self, total, length, end, finished, live):
-        """From the log-probability of each continuation, `[batch, width, vocabulary]`: those that end join the finished
-        ones in the rows that are live; of the others the best go on, as (log-probability, prefix continued, token).
+    def _prefixes(self, batch, start):
+        """The last token of each prefix, and its log-probability: all but the first start as impossible."""
+        log_probs = tf.tile(tf.constant([[0.0] + [NEVER] * (self.width - 1)]), [batch, 1])
+        return tf.fill([batch, self.width], start), log_probs
+
+    def _uncovered(self, look, memory_mask):
+        """What each prefix has attended to before the first step, `[batch · width, source]`, in a list that is empty
+        when it does not matter. Positions that do not count are covered from the start.
         """
-        vocabulary = total.shape[-1]
-        flat = tf.reshape(total, [-1, self.width * vocabulary])
-        best, index = tf.math.top_k(flat, min(2 * self.width, self.width * vocabulary))
-        parent, token = index // vocabulary, index % vocabulary
-        ended = token == end
-        # Only the first `width` candidates may end; that makes width 1 the greedy search.
-        ending = ended & (tf.range(best.shape[-1]) < self.width) & (best > NEVER / 2) & live[:, None]
-        finished = self._merge(finished, best, ending, length, parent)
-        log_probs, kept = tf.math.top_k(tf.where(ended, NEVER, best), self.width)
-        parent, token = (tf.gather(x, kept, batch_dims=1) for x in (parent, token))
-        return finished, (log_probs, parent, token)
+        if not self.coverage_penalty:
+            return []
+        real = look > 0 if memory_mask is None else tf.repeat(memory_mask, self.width, axis=0)
+        return [tf.ensure_shape(tf.where(real, 1e-30, 1.0), look.shape)]
+
+    def _finished(self, batch):
+        """Score, log-probability, length, and the prefix (a slot at step length − 1) that each one ended: none yet."""
+        none = tf.fill([batch, self.width], NEVER)
+        return none, none, tf.zeros([batch, self.width], tf.int32), tf.zeros([batch, self.width], tf.int32)
+
+    def _history(self, max_length, source):
+        """The token of each slot at each step, the slot it came from, and where that one looked."""
+        return (
+            tf.TensorArray(tf.int32, max_length, element_shape=[None, self.width]),
+            tf.TensorArray(tf.int32, max_length, element_shape=[None, self.width]),
+            tf.TensorArray(tf.float32, max_length, element_shape=[None, self.width, source]),
+        )
 
     def _penalty(self, length):
         return tf.pow((5.0 + tf.cast(length, tf.float32)) / 6.0, self.length_penalty)
 
-    def _merge(self, finished, log_probs, ending, length, parent):
+    def _scores(self, log_probs, length, parent, covered):
+        """The score of each, `[batch, n]`, when what its parent has attended to is all that it has."""
+        scores = log_probs / self._penalty(length)
+        for c in covered:
+            cp = self.coverage_penalty * tf.reduce_sum(tf.math.log(tf.minimum(c, 1.0)), axis=-1)
+            scores += tf.gather(tf.reshape(cp, [-1, self.width]), parent, batch_dims=1)
+        return scores
+
+    def _merge(self, finished, ends, live, length, covered):
         """The `width` best of the finished hypotheses and of those that end now."""
-        scores = tf.where(ending, log_probs / self._penalty(length), NEVER)
+        ending, log_probs, parent = ends
+        scores = self._scores(log_probs, length, parent, covered)
+        scores = tf.where(ending & live[:, None], scores, NEVER)
         lengths = tf.fill(tf.shape(scores), length)
         both = [tf.concat(pair, 1) for pair in zip(finished, (scores, log_probs, lengths, parent), strict=True)]
         _, kept = tf.math.top_k(both[0], self.width)
@@ -111,24 +140,35 @@ class Beam:
     def _done(self, scores, best, max_length):
         """Rows with a full set, or whose best prefix, at its longest, stays behind the last that is returned."""
         full = scores[:, -1] > NEVER / 2
+        # It may yet attend to everything: cp is at most 0.
         beaten = scores[:, self.n_best - 1] >= best / self._penalty(max_length)
         return full | beaten
 
-    def _read(self, t, log_probs, finished, history, end):
+    def _best(self, finished, t, log_probs, covered, behind):
+        """The best hypotheses: score, log-probability, length, slot, and whether it has ended, each `[batch, n_best]`.
+
+        Unfinished prefixes stand behind all finished ones; they have no end token, and their slot is their own.
+        """
+        slots = tf.broadcast_to(tf.range(self.width), tf.shape(log_probs))
+        scores = self._scores(log_probs, t, slots, covered)
+        unfinished = (scores, log_probs, tf.fill(tf.shape(log_probs), t), slots, behind)
+        if covered:
+            # So far behind, scores that differ little are the same number, and such stay in the order they come in.
+            _, order = tf.math.top_k(scores, self.width)
+            unfinished = tuple(tf.gather(x, order, batch_dims=1) for x in unfinished)
+        *unfinished, behind = unfinished
+        both = [tf.concat(pair, 1) for pair in zip(finished, unfinished, strict=True)]
+        behind = tf.concat([tf.zeros_like(finished[0]), behind], 1)
+        order = tf.math.top_k(both[0] + behind, self.n_best).indices
+        return *(tf.gather(x, order, batch_dims=1) for x in both), order < self.width
+
+    def _read(self, t, best, history, end):
         """The best hypotheses, their words and alignments read backwards from where each one stopped."""
         tokens, parents, alignments = history  # [max_length, batch, width], …, [max_length, batch, width, source]
         max_length = tokens.shape[0]
-        scores = finished[0]
-        # Unfinished prefixes stand behind all finished ones; they have no end token, and their slot is their own.
-        slots = tf.broadcast_to(tf.range(self.width), tf.shape(log_probs))
-        unfinished = (log_probs / self._penalty(t), log_probs, tf.fill(tf.shape(log_probs), t), slots)
-        both = [tf.concat(pair, 1) for pair in zip(finished, unfinished, strict=True)]
-        behind = tf.concat([tf.zeros_like(scores), tf.fill(tf.shape(scores), NEVER / 2)], 1)
-        order = tf.math.top_k(both[0] + behind, self.n_best).indices
-        scores, totals, lengths, slot = (tf.gather(x, order, batch_dims=1) for x in both)
-        ended = order < self.width
+        scores, totals, lengths, slot, ended = best
 
-        batch, source = tf.shape(order)[0], tf.shape(alignments)[-1]
+        batch, source = tf.shape(slot)[0], tf.shape(alignments)[-1]
         ids = tf.TensorArray(tf.int32, max_length, element_shape=[None, self.n_best])
         looks = tf.TensorArray(tf.float32, max_length, element_shape=[None, self.n_best, None])
 

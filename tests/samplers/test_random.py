@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from kseq.samplers import Greedy, Hypotheses, Random
+from kseq.samplers import Greedy, Hypotheses, Random, compiled
 from samplers.test_samplers import END, START, make_language, oracle_follow, oracle_step, start_of, step_of
 
 DRAWS = 4000
@@ -84,6 +84,18 @@ def test_one_seed_is_one_draw():
     given = [draw(Random(n=8, seed=1), language, 5, seed=tf.constant(seed)).ids for seed in ([0, 1], [7, 1])]
     np.testing.assert_array_equal(given[0], one)
     assert not np.array_equal(given[1], one)
+
+
+def test_compiled_draws_anew_with_each_seed():
+    language = make_language(6)
+
+    def encode(rows):
+        return tf.nest.map_structure(lambda x: tf.gather(x, rows), start_of(language))
+
+    sample = compiled(Random(n=8), encode, step_of(language), start=START, end=END, max_length=5)
+    for seed in ([0, 1], [7, 1]):
+        found = sample(tf.range(3), seed=seed)
+        np.testing.assert_array_equal(found.ids, draw(Random(n=8), language, 5, seed=tf.constant(seed)).ids)
 
 
 def test_the_draws_of_successive_seeds_are_not_shifted_against_each_other():

@@ -90,7 +90,18 @@ def penalty(length, exponent):
     return ((5 + length) / 6) ** exponent
 
 
-def enumerate_all(language, row, max_length, exponent):
+def coverage(looks):
+    """Σ_i log min(Σ_j p_ij, 1) over the positions that are attended to at all."""
+    covered = np.sum(looks, axis=0)
+    return np.log(np.minimum(covered[covered > 0], 1)).sum()
+
+
+def score_of(language, row, ids, exponent, beta):
+    total, looks = oracle_follow(language, row, ids)
+    return total / penalty(len(ids), exponent) + beta * coverage(looks)
+
+
+def enumerate_all(language, row, max_length, exponent, beta=0.0):
     """(score, ids) of every sequence, best first, those without an end behind those with one."""
     vocabulary = language.shifts.shape[1]
     others = [v for v in range(vocabulary) if v != END]
@@ -98,27 +109,28 @@ def enumerate_all(language, row, max_length, exponent):
     cut = list(itertools.product(others, repeat=max_length))
     found = []
     for group in (ended, cut):
-        scored = [(oracle_follow(language, row, ids)[0] / penalty(len(ids), exponent), ids) for ids in group]
+        scored = [(score_of(language, row, ids, exponent, beta), ids) for ids in group]
         found += sorted(scored, reverse=True)
     return found
 
 
-def beam_over_lists(language, row, width, max_length, exponent, n_best):
+def beam_over_lists(language, row, width, max_length, exponent, n_best, beta=0.0):
     """(score, ids), best first: the beam search that the docstring describes, for one row, over lists."""
     prefixes, finished = [(0.0, (), START, np.zeros(5), 0)], []
-    for length in range(1, max_length + 1):
+    for _ in range(max_length):
         after = []
         for total, ids, *state in prefixes:
             log_probs, h, count, _ = oracle_step(language, row, *state)
             after += [(total + log_probs[v], (*ids, v), v, h, count) for v in range(len(log_probs))]
         after.sort(key=lambda prefix: -prefix[0])
-        finished += [(total / penalty(length, exponent), ids) for total, ids, v, *_ in after[:width] if v == END]
+        finished += [(score_of(language, row, ids, exponent, beta), ids) for _, ids, v, *_ in after[:width] if v == END]
         finished = sorted(finished, reverse=True)[:width]
         prefixes = [prefix for prefix in after if prefix[2] != END][:width]
         reachable = prefixes[0][0] / penalty(max_length, exponent)
         if len(finished) == width or (len(finished) >= n_best and finished[n_best - 1][0] >= reachable):
             break
-    return (finished + [(prefix[0] / penalty(length, exponent), prefix[1]) for prefix in prefixes])[:n_best]
+    unfinished = [(score_of(language, row, ids, exponent, beta), ids) for _, ids, *_ in prefixes]
+    return (finished + sorted(unfinished, reverse=True))[:n_best]
 
 
 def sequence(found, row, n=0):
@@ -132,7 +144,7 @@ def assert_same(found, expected):
         np.testing.assert_allclose(getattr(found, name), getattr(expected, name), rtol=1e-5, atol=1e-5, err_msg=name)
 
 
-def assert_true_to(language, found, exponent):
+def assert_true_to(language, found, exponent, beta=0.0):
     """Each hypothesis against the language: log-probability, score, alignments, and zeros after the end."""
     batch, n_best, max_length = found.ids.shape
     assert found.ids.dtype == found.lengths.dtype == np.int32
@@ -143,37 +155,42 @@ def assert_true_to(language, found, exponent):
         assert END not in ids[:-1] and (ids[-1] == END or len(ids) == max_length)
         assert not found.ids[row, n, len(ids) :].any() and not found.alignments[row, n, len(ids) :].any()
         np.testing.assert_allclose(found.log_probs[row, n], total, rtol=1e-5)
-        np.testing.assert_allclose(found.scores[row, n], total / penalty(len(ids), exponent), rtol=1e-5)
+        np.testing.assert_allclose(found.scores[row, n], score_of(language, row, ids, exponent, beta), rtol=1e-5)
         np.testing.assert_allclose(found.alignments[row, n, : len(ids)], looks, atol=1e-5)
 
 
-@pytest.mark.parametrize("exponent", [0.0, 0.6, 1.0])
+@pytest.mark.parametrize("exponent, beta", [(0.0, 0.0), (0.6, 0.0), (1.0, 0.0), (0.0, 0.2), (0.6, 2.0), (1.0, 0.7)])
 @pytest.mark.parametrize(
     "vocabulary, max_length, more, n_best", [(4, 3, 0, 1), (4, 3, 0, 40), (3, 4, 3, 7), (3, 1, 2, 3)]
 )
-def test_wide_beam_finds_the_best_of_all_sequences(vocabulary, max_length, more, n_best, exponent):
+def test_wide_beam_finds_the_best_of_all_sequences(vocabulary, max_length, more, n_best, exponent, beta):
     """Oracle: enumeration of every sequence, those that meet max_length behind those that end."""
     language = make_language(seed=vocabulary + max_length, vocabulary=vocabulary)
     width = len(enumerate_all(language, 0, max_length, exponent))
-    found = sample(Beam(width + more, length_penalty=exponent, n_best=n_best), language, max_length)
+    beam = Beam(width + more, length_penalty=exponent, coverage_penalty=beta, n_best=n_best)
+    found = sample(beam, language, max_length)
     for row in range(3):
-        best = enumerate_all(language, row, max_length, exponent)[:n_best]
+        best = enumerate_all(language, row, max_length, exponent, beta)[:n_best]
         assert [sequence(found, row, n) for n in range(n_best)] == [ids for _, ids in best]
         np.testing.assert_allclose(found.scores[row], [score for score, _ in best], rtol=1e-5)
-    assert_true_to(language, found, exponent)
+    assert_true_to(language, found, exponent, beta)
 
 
-@pytest.mark.parametrize("width, n_best, exponent", [(2, 1, 0.0), (2, 2, 1.0), (3, 2, 0.6), (5, 5, 1.5)])
-def test_narrow_beam_is_the_search_over_lists(width, n_best, exponent):
+@pytest.mark.parametrize(
+    "width, n_best, exponent, beta",
+    [(2, 1, 0.0, 0.0), (2, 2, 1.0, 0.0), (3, 2, 0.6, 0.0), (5, 5, 1.5, 0.0), (2, 1, 0.0, 0.5), (4, 4, 1.0, 3.0)],
+)
+def test_narrow_beam_is_the_search_over_lists(width, n_best, exponent, beta):
     """Oracle: the same search for one row at a time, over Python lists."""
     for seed in range(4):
         language = make_language(seed, vocabulary=5, end_bias=-1.0)
-        found = sample(Beam(width, length_penalty=exponent, n_best=n_best), language, max_length=6)
+        beam = Beam(width, length_penalty=exponent, coverage_penalty=beta, n_best=n_best)
+        found = sample(beam, language, max_length=6)
         for row in range(3):
-            expected = beam_over_lists(language, row, width, 6, exponent, n_best)
+            expected = beam_over_lists(language, row, width, 6, exponent, n_best, beta)
             assert [sequence(found, row, n) for n in range(n_best)] == [ids for _, ids in expected]
             np.testing.assert_allclose(found.scores[row], [score for score, _ in expected], rtol=1e-5)
-        assert_true_to(language, found, exponent)
+        assert_true_to(language, found, exponent, beta)
 
 
 @pytest.mark.parametrize("end_bias", [-3.0, 0.0, 1.0])
@@ -241,7 +258,12 @@ def test_search_goes_on_while_the_penalty_may_still_favour_a_longer_answer(expon
 
 @pytest.mark.parametrize(
     "sampler",
-    [Greedy(), Beam(2), Beam(3, length_penalty=1.0, n_best=2), Beam(4, length_penalty=2.0, n_best=4)],
+    [
+        Greedy(),
+        Beam(2),
+        Beam(3, length_penalty=1.0, n_best=2),
+        Beam(4, length_penalty=2.0, coverage_penalty=1.0, n_best=4),
+    ],
     ids=["greedy", "2", "3", "4"],
 )
 def test_a_row_is_the_same_alone_and_among_others(sampler):
@@ -278,7 +300,7 @@ def test_unfinished_stand_behind_finished_ones_of_a_worse_score():
 
 @functools.cache
 def eager(width):
-    sampler = Beam(width, length_penalty=0.6, n_best=width) if width else Greedy()
+    sampler = Beam(width, length_penalty=0.6, coverage_penalty=0.2, n_best=width) if width else Greedy()
     return sampler, sample(sampler, make_language(seed=5, end_bias=0.5), max_length=6)
 
 
@@ -322,8 +344,11 @@ def test_forbidding_changes_this_language():
     assert {0, START, 3} & {word for row in range(5) for word in sequence(found, row)}
 
 
+@pytest.mark.parametrize(
+    "required", [None, [[[5, 3], [0, 0]], [[0, 0], [0, 0]], [[6, 0], [4, 0]]]], ids=["", "required"]
+)
 @pytest.mark.parametrize("decoder", ["bahdanau", "luong"])
-def test_log_probability_is_that_of_the_model_under_its_own_words(decoder):
+def test_log_probability_is_that_of_the_model_under_its_own_words(decoder, required):
     """Oracle: `Seq2Seq.call` on the generated words, teacher forced."""
     rng = np.random.default_rng(0)
     cell = CELLS["lstm"](6)
@@ -339,7 +364,7 @@ def test_log_probability_is_that_of_the_model_under_its_own_words(decoder):
     for weight in model.trainable_variables:
         weight.assign(rng.normal(size=weight.shape))
     found = Beam(3, length_penalty=1.0, n_best=2)(
-        model.step, *model.encode(tf.constant(source)), start=START, end=END, max_length=5
+        model.step, *model.encode(tf.constant(source)), start=START, end=END, max_length=5, required=required
     )
     for n in range(2):
         ids = found.ids[:, n].numpy()
@@ -371,6 +396,7 @@ def test_half_precision_logits_are_summed_in_float32():
         ({"width": 3, "n_best": 4}, "n_best must be between 1 and the width, 3, got 4"),
         ({"width": 3, "n_best": 0}, "n_best must be between 1 and the width, 3, got 0"),
         ({"width": 3, "length_penalty": -0.5}, "length_penalty must not be negative, got -0.5"),
+        ({"width": 3, "coverage_penalty": -0.5}, "coverage_penalty must not be negative, got -0.5"),
     ],
 )
 def test_bad_arguments_raise(arguments, message):
