@@ -19,6 +19,13 @@ def share(name, value):
     return float(value)
 
 
+def not_negative(name, value):
+    """Returns `value` if it is at least 0, else raises `ValueError`."""
+    if not value >= 0:
+        raise ValueError(f"{name} must not be negative, got {value!r}")
+    return float(value)
+
+
 def positive(name, value):
     """Returns `value` if it is a positive whole number, else raises `ValueError`."""
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:
