@@ -53,13 +53,14 @@ def draws(layer, scores, mask):
 
 
 def test_the_likeliest_row_is_read():
-    """Oracle: the largest weight of `reference.attend`; nothing where no row is real."""
+    """Oracle: the largest weight of `reference.attend`, every time; nothing where no row is real."""
     layer, query, memory = made()
     want = probabilities(layer, query, memory).argmax(axis=-1)
-    context, alignment = layer(query, memory, memory_mask=MASK)
-    np.testing.assert_array_equal(alignment, np.eye(SOURCE)[want] * MASK)
-    np.testing.assert_array_equal(context[:2], memory[[0, 1], want[:2]])
-    assert not np.any(context[2])
+    for _ in range(8):
+        context, alignment = layer(query, memory, memory_mask=MASK)
+        np.testing.assert_array_equal(alignment, np.eye(SOURCE)[want] * MASK)
+        np.testing.assert_array_equal(context[:2], memory[[0, 1], want[:2]])
+        assert not np.any(context[2])
 
 
 def test_in_training_rows_are_drawn_as_often_as_they_weigh():
