@@ -17,8 +17,8 @@ class HardAttention(AdditiveMechanism):
         k ~ α in training, else argmax_s α_s
         context = memory_k
 
-    No gradient reaches the scores through a draw. `penalty` brings it by REINFORCE with a baseline, as there, but without
-    the entropy and without the steps that read their expected row.
+    No gradient reaches the scores through a draw. `penalty` brings it by REINFORCE with a baseline, as there, but
+    without the entropy and without the steps that read their expected row.
 
         A_t = Σ_{u ≥ t} (log p(y_u) − b)
         ∂ penalty = −λ/N Σ_t A_t ∂ log α_tk
