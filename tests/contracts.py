@@ -24,6 +24,7 @@ from kseq.layers import (
     DotAttention,
     FixedContextDecoder,
     GRUCell,
+    HardAttention,
     KerasCell,
     LayerNormGRUCell,
     LayerNormLSTMCell,
@@ -32,6 +33,7 @@ from kseq.layers import (
     LSTMCell,
     LuongAttention,
     LuongDecoder,
+    LuongMonotonicAttention,
     MonotonicAttention,
     NormalizedBahdanauAttention,
     PeepholeLSTMCell,
@@ -40,6 +42,7 @@ from kseq.layers import (
     Stack,
     StackedCell,
     ZeroBridge,
+    ScaledLuongAttention,
 )
 from kseq.models import ImageEncoder, Seq2Seq, TextEncoder
 
@@ -52,6 +55,7 @@ class Contract(NamedTuple):
     make: Callable[[], keras.layers.Layer]
     inputs: Callable[[int, int], dict]  # (batch, time) → the arguments of `call`
     float32_output: bool = False  # whether the outputs are float32 under every policy
+    draws: bool = False  # whether training draws random numbers; it changes nothing else
 
 
 def normal(*shape, seed=0):
@@ -145,6 +149,7 @@ def attention_oracle(attention):
         },
         ConcatAttention: {"W": "kernel", "v": "scale"},
         LuongAttention: {"W": "memory_kernel"},
+        ScaledLuongAttention: {"W": "memory_kernel", "g": "gain"},
         DotAttention: {},
     }
     scores = {
@@ -152,6 +157,7 @@ def attention_oracle(attention):
         NormalizedBahdanauAttention: reference.normalized_score,
         ConcatAttention: reference.concat_score,
         LuongAttention: reference.general_score,
+        ScaledLuongAttention: reference.scaled_general_score,
         DotAttention: reference.scaled_score if getattr(attention, "scaled", False) else reference.dot_score,
     }
     kind = type(attention)
@@ -234,14 +240,21 @@ CONTRACTS = {
     "StackedCell": Contract(lambda: StackedCell([LSTMCell(UNITS), GRUCell(UNITS)], residual=True), _cell_inputs(3)),
     "BahdanauAttention": Contract(lambda: BahdanauAttention(3), _attention_inputs),
     "LuongAttention": Contract(LuongAttention, _attention_inputs),
+    "ScaledLuongAttention": Contract(ScaledLuongAttention, _attention_inputs),
     "DotAttention": Contract(lambda: DotAttention(scaled=True), _attention_inputs),
     "NormalizedBahdanauAttention": Contract(lambda: NormalizedBahdanauAttention(3), _attention_inputs),
     "ConcatAttention": Contract(lambda: ConcatAttention(3), _attention_inputs),
     "LocalAttention": Contract(lambda: LocalAttention(3, 2), _attention_inputs),
     "LocationAttention": Contract(lambda: LocationAttention(3, 2, 3, sharpening=1.5), _past_inputs),
     "LocationAttention-smooth": Contract(lambda: LocationAttention(3, 2, 3, smoothing=True, window=1), _past_inputs),
-    "CoverageAttention": Contract(lambda: CoverageAttention(3), _past_inputs),
-    "MonotonicAttention": Contract(lambda: MonotonicAttention(3, score_bias=0.5, noise=0.3, hard=False), _past_inputs),
+    "CoverageAttention": Contract(lambda: CoverageAttention(3, weight=0.5), _past_inputs),
+    "MonotonicAttention": Contract(
+        lambda: MonotonicAttention(3, score_bias=0.5, noise=0.3, hard=False), _past_inputs, draws=True
+    ),
+    "LuongMonotonicAttention": Contract(
+        lambda: LuongMonotonicAttention(score_bias=0.5, noise=0.3, hard=False, seed=1), _past_inputs, draws=True
+    ),
+    "HardAttention": Contract(lambda: HardAttention(3, weight=0.5, decay=0.8, seed=1), _attention_inputs, draws=True),
     "DenseBridge": Contract(
         lambda: DenseBridge([2, 3]), lambda batch, time: {"states": [normal(batch, 4), normal(batch, 5, seed=1)]}
     ),
@@ -252,7 +265,9 @@ CONTRACTS = {
     ),
     "Recurrent": Contract(lambda: Recurrent(LSTMCell(UNITS), reverse=True, return_state=True), _sequence_inputs),
     "Recurrent-dropped": Contract(
-        lambda: Recurrent(GRUCell(UNITS), dropout=0.1, recurrent_dropout=0.2, zoneout=0.3, seed=1), _sequence_inputs
+        lambda: Recurrent(GRUCell(UNITS), dropout=0.1, recurrent_dropout=0.2, zoneout=0.3, seed=1),
+        _sequence_inputs,
+        draws=True,
     ),
     "Bidirectional": Contract(
         lambda: Bidirectional(Recurrent(GRUCell(UNITS), return_state=True), merge="mean"), _sequence_inputs
@@ -286,16 +301,22 @@ CONTRACTS = {
     ),
     "LuongDecoder-past": Contract(lambda: LuongDecoder(GRUCell(UNITS), CoverageAttention(3)), _decoder_inputs(1)),
     "ImageEncoder": Contract(
-        lambda: ImageEncoder(tiny_backbone(), 5, dropout=0.1), lambda batch, time: {"source": normal(batch, 8, 8, 3)}
+        lambda: ImageEncoder(tiny_backbone(), 5, dropout=0.1),
+        lambda batch, time: {"source": normal(batch, 8, 8, 3)},
+        draws=True,
     ),
     "TextEncoder": Contract(
         lambda: TextEncoder(
             11, Bidirectional(Recurrent(LSTMCell(UNITS), return_state=True)), embedding_size=3, dropout=0.1
         ),
         lambda batch, time: {"source": _tokens(batch, time)},
+        draws=True,
     ),
     "Seq2Seq": Contract(
-        lambda: tiny_seq2seq("luong", dropout=0.1, alignment_penalty=0.2), _seq2seq_inputs, float32_output=True
+        lambda: tiny_seq2seq("luong", dropout=0.1, alignment_penalty=0.2),
+        _seq2seq_inputs,
+        float32_output=True,
+        draws=True,
     ),
 }
 
@@ -313,7 +334,7 @@ def functional_model(name):
 
     Its weights are random. It is made once: no test may change it.
     """
-    make, inputs, _ = CONTRACTS[name]
+    make, inputs, *_ = CONTRACTS[name]
 
     def symbol(small, large):
         shape = [a if a == b else None for a, b in zip(small.shape, large.shape, strict=True)]

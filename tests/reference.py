@@ -119,6 +119,11 @@ def general_score(query, row, W):
     return query @ (row @ W)
 
 
+def scaled_general_score(query, row, W, g):
+    """Luong et al. (2015), equation 8, "general", times a learned number."""
+    return g * general_score(query, row, W)
+
+
 def dot_score(query, row):
     """Luong et al. (2015), equation 8, "dot"."""
     return query @ row
@@ -199,6 +204,20 @@ def coverage_loss(alignments, real):
         covered = alignments[b, :t].sum(axis=0)
         terms.append(sum(min(a, c) for a, c in zip(alignments[b, t], covered, strict=True)))
     return np.mean(terms)
+
+
+def reinforce_gradient(alpha, drawn, log_p, in_view, baseline, words):
+    """Xu et al. (2015), section 4.1, as a gradient to descend, for the scores below alpha: `[batch, time, source]`.
+
+    drawn is the row that a step read, −1 for none; log_p that of its target, which counts where it is in view.
+    A draw is held to account for the words from its own step on.
+    """
+    gradient = np.zeros(alpha.shape)
+    time = in_view.shape[1]
+    for b, t, s in np.ndindex(*alpha.shape):
+        reward = sum(log_p[b, u] - baseline for u in range(t, time) if in_view[b, u])
+        gradient[b, t, s] = -reward * ((s == drawn[b, t]) - alpha[b, t, s]) / words
+    return gradient
 
 
 def attend(score, query, memory, mask=None):

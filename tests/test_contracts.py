@@ -27,10 +27,10 @@ def assert_close(got, want, **tolerance):
         np.testing.assert_allclose(x, y, **({"rtol": 1e-5, "atol": 1e-5} | tolerance))
 
 
-def outputs_and_gradients(model, inputs):
+def outputs_and_gradients(model, inputs, training=False):
     """The outputs of the model, and the gradients of the sum of their squares for every weight."""
     with tf.GradientTape() as tape:
-        outputs = model(inputs)
+        outputs = model(inputs, training=training)
         loss = sum(tf.reduce_sum(tf.square(y)) for y in tf.nest.flatten(outputs) if y.dtype.is_floating)
     return outputs, [tf.convert_to_tensor(g) for g in tape.gradient(loss, model.trainable_variables)]
 
@@ -82,6 +82,29 @@ def test_eager_graph_and_xla_agree_and_every_weight_gets_a_gradient(name):
     for compiled in (False, True):
         function = tf.function(lambda inputs: outputs_and_gradients(model, inputs), jit_compile=compiled)
         assert_close(function(inputs), eager, rtol=1e-4)
+
+
+@pytest.mark.parametrize("name", [name for name in CONTRACTS if name != "Seq2Seq"])  # see test_seq2seq
+def test_training_draws_what_the_seed_says_or_changes_nothing(name):
+    """And every weight gets a gradient. What draws nothing is not compiled again."""
+    draws, inputs = CONTRACTS[name].draws, flat_inputs(name, 3, 3)
+
+    def fresh():
+        keras.utils.set_random_seed(1)
+        return functional_model.__wrapped__(name)
+
+    model = fresh() if draws else functional_model(name)
+    eager, plain = (outputs_and_gradients(model, inputs, training) for training in (True, False))
+    for weight, gradient in zip(model.trainable_variables, eager[1], strict=True):
+        assert np.any(gradient), weight.path
+    if not draws:
+        assert_close(eager, plain)
+        return
+    assert not np.allclose(flat(eager)[0], flat(plain)[0])
+    assert_close(outputs_and_gradients(fresh(), inputs, training=True), eager, rtol=0, atol=0)
+    for compiled in (False, True):
+        function = tf.function(lambda: outputs_and_gradients(model, inputs, training=True), jit_compile=compiled)
+        assert all(np.all(np.isfinite(x)) for x in flat(function()))
 
 
 @every_layer

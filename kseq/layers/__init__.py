@@ -4,8 +4,6 @@ from kseq.layers.attention import (
     AttentionMechanism,
     BahdanauAttention,
     ConcatAttention,
-    DotAttention,
-    LuongAttention,
     Memory,
     NormalizedBahdanauAttention,
 )
@@ -14,13 +12,10 @@ from kseq.layers.bridge import CopyBridge, DenseBridge, ZeroBridge
 from kseq.layers.cells import GRUCell, KerasCell, LSTMCell, RecurrentCell, RNNCell
 from kseq.layers.convert import from_keras, to_keras
 from kseq.layers.decoder import Decoder, FixedContextDecoder
-from kseq.layers.location import (
-    CoverageAttention,
-    LocalAttention,
-    LocationAttention,
-    MonotonicAttention,
-    coverage_loss,
-)
+from kseq.layers.hard import HardAttention
+from kseq.layers.location import CoverageAttention, LocalAttention, LocationAttention, coverage_loss
+from kseq.layers.monotonic import LuongMonotonicAttention, MonotonicAttention
+from kseq.layers.multiplicative import DotAttention, LuongAttention, ScaledLuongAttention
 from kseq.layers.probe import gate_activations, state_gradients
 from kseq.layers.recurrent import Bidirectional, Recurrent
 from kseq.layers.stack import Stack, StackedCell
@@ -40,12 +35,15 @@ ATTENTIONS = {
     "bahdanau": BahdanauAttention,
     "normalized": NormalizedBahdanauAttention,
     "luong": LuongAttention,
+    "scaled_luong": ScaledLuongAttention,
     "concat": ConcatAttention,
     "dot": DotAttention,
     "local": LocalAttention,
     "location": LocationAttention,
     "coverage": CoverageAttention,
     "monotonic": MonotonicAttention,
+    "luong_monotonic": LuongMonotonicAttention,
+    "hard": HardAttention,
 }
 
 __all__ = [
@@ -65,6 +63,7 @@ __all__ = [
     "DotAttention",
     "FixedContextDecoder",
     "GRUCell",
+    "HardAttention",
     "KerasCell",
     "LSTMCell",
     "LayerNormGRUCell",
@@ -73,6 +72,7 @@ __all__ = [
     "LocationAttention",
     "LuongAttention",
     "LuongDecoder",
+    "LuongMonotonicAttention",
     "Memory",
     "MonotonicAttention",
     "NormalizedBahdanauAttention",
@@ -83,6 +83,7 @@ __all__ = [
     "Stack",
     "StackedCell",
     "ZeroBridge",
+    "ScaledLuongAttention",
     "coverage_loss",
     "from_keras",
     "gate_activations",

@@ -57,7 +57,7 @@ class AttentionMechanism(keras.layers.Layer, abc.ABC):
         if past is None and self.remembers:
             past = self.first_past(memory_mask)
         alignment = self.weigh(query, keys, memory_mask, past, training)
-        return product(ops.cast(alignment, memory.dtype), memory), alignment
+        return self.read(alignment, memory), alignment
 
     @abc.abstractmethod
     def project(self, memory):
@@ -71,6 +71,10 @@ class AttentionMechanism(keras.layers.Layer, abc.ABC):
         """The alignment, float32 `[batch, source]`."""
         return masked_softmax(self.score(query, keys, past), memory_mask)
 
+    def read(self, alignment, memory):
+        """The context: float32 `[batch, source]`, `[batch, source, d]` → `[batch, d]`."""
+        return product(ops.cast(alignment, memory.dtype), memory)
+
     def first_past(self, memory_mask):
         """What `past` is before the first step: float32 `[batch, source]`."""
         return ops.zeros(ops.shape(memory_mask), "float32")
@@ -78,6 +82,17 @@ class AttentionMechanism(keras.layers.Layer, abc.ABC):
     def next_past(self, past, alignment):
         """What `past` is after a step: here the step's alignment."""
         return alignment
+
+    def penalty(self, alignments, logits, tokens):
+        """What it asks of training beside the right words: a number that is added to the loss, or 0.0 for nothing.
+
+        Args:
+            alignments: `[batch, time, source]`.
+            logits: float32 `[batch, time, vocabulary]`.
+            tokens: int `[batch, time]`, the words before; 0 is padding. The target of step t is tokens[t + 1]: that of
+                the last word, the end, is not seen.
+        """
+        return 0.0
 
     def compute_output_shape(self, query_shape, memory_shape):
         return (query_shape[0], memory_shape[-1]), (query_shape[0], memory_shape[1])
@@ -156,23 +171,6 @@ class NormalizedBahdanauAttention(AdditiveMechanism):
 
 
 @keras.saving.register_keras_serializable("kseq")
-class LuongAttention(AttentionMechanism):
-    """Multiplicative attention, "general" (Luong et al., 2015, https://arxiv.org/abs/1508.04025, equation 8).
-
-    e_s = queryᵀ W memory_s
-    """
-
-    def build(self, query_shape, memory_shape):
-        self.memory_kernel = self.add_weight((memory_shape[-1], query_shape[-1]), name="memory_kernel")
-
-    def project(self, memory):
-        return linear(memory, self.memory_kernel)
-
-    def score(self, query, keys, past):
-        return _dot(query, keys)
-
-
-@keras.saving.register_keras_serializable("kseq")
 class ConcatAttention(AdditiveMechanism):
     """Additive attention, "concat" (Luong et al., 2015, https://arxiv.org/abs/1508.04025, equation 8).
 
@@ -200,42 +198,6 @@ class ConcatAttention(AdditiveMechanism):
         return additive_score(linear(query, self.kernel[: self.query_size])[:, None, :] + keys, self.scale)
 
 
-@keras.saving.register_keras_serializable("kseq")
-class DotAttention(AttentionMechanism):
-    """Multiplicative attention without weights, "dot" (Luong et al., 2015, https://arxiv.org/abs/1508.04025,
-    equation 8).
-
-        e_s = queryᵀ memory_s
-        e_s = queryᵀ memory_s / √d    with `scaled`: Vaswani et al., 2017, https://arxiv.org/abs/1706.03762, equation 1
-
-    Args:
-        scaled: whether the product is divided by the root of the memory's size d.
-
-    Raises:
-        ValueError: at build, query and memory are not of one size.
-    """
-
-    def __init__(self, *, scaled=False, **kwargs):
-        super().__init__(**kwargs)
-        self.scaled = bool(scaled)
-
-    def build(self, query_shape, memory_shape):
-        if query_shape[-1] != memory_shape[-1]:
-            raise ValueError(
-                f"dot attention needs a query and a memory of one size, got {query_shape[-1]} and "
-                f"{memory_shape[-1]}; use LuongAttention, whose weights join the two"
-            )
-
-    def project(self, memory):
-        return memory
-
-    def score(self, query, keys, past):
-        return _dot(query, keys) / (keys.shape[-1] ** 0.5 if self.scaled else 1.0)
-
-    def get_config(self):
-        return super().get_config() | {"scaled": self.scaled}
-
-
 def additive_score(summed, scale):
     """vᵀ tanh(…): `[batch, source, units]`, `[units]` → float32 `[batch, source]`."""
     return ops.einsum("bsu,u->bs", ops.cast(ops.tanh(summed), "float32"), ops.cast(scale, "float32"))
@@ -251,10 +213,6 @@ def masked_softmax(scores, memory_mask):
     """The softmax over the rows that are real; zeros where none is. Any row's scores may be all masked."""
     # The second factor is for rows that are all mask: their softmax would spread over the padding.
     return _softmax(ops.where(memory_mask, scores, -1e9)) * ops.cast(memory_mask, "float32")
-
-
-def _dot(query, keys):
-    return product(ops.cast(query, "float32"), ops.cast(keys, "float32"), transposed=True)
 
 
 def _softmax(scores):

@@ -37,6 +37,9 @@ class AttentionDecoder(Decoder):
         context, alignment = self.attention(query, memory.values, memory.keys, memory.mask, *past)
         return context, alignment, [self.attention.next_past(p, alignment) for p in past]
 
+    def penalty(self, alignments, logits, tokens):
+        return self.attention.penalty(alignments, logits, tokens)
+
     def get_config(self):
         return super().get_config() | {"attention": keras.saving.serialize_keras_object(self.attention)}
 

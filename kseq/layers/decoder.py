@@ -101,6 +101,10 @@ class Decoder(keras.layers.Layer, abc.ABC):
     def readout(self, inputs, hidden, context):
         """The output from the word before, the state and the context, of one step or of all: `[..., output_size]`."""
 
+    def penalty(self, alignments, logits, tokens):
+        """What it asks of training beside the right words: as of `AttentionMechanism`."""
+        return 0.0
+
     def compute_output_shape(self, inputs_shape, memory_shape):
         return (*inputs_shape[:-1], self.output_size), (*inputs_shape[:-1], memory_shape[1])
 

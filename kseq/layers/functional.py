@@ -22,8 +22,8 @@ def linear(x, kernel, bias=None):
 def product(x, kernel, *, transposed=False):
     """x K, of one K or of one for each row: `[batch, k]`, `[k, n]` or `[batch, k, n]` → `[batch, n]`.
 
-    With `transposed` the kernel is `[n, k]` or `[batch, n, k]`. Inside `unroll` the loop computes it, with the kernel of
-    its first step: the kernel is to be the same at every step.
+    With `transposed` the kernel is `[n, k]` or `[batch, n, k]`. Inside `unroll` the loop computes it, with the kernel
+    that it met before its first step: a kernel is to be the same at every step.
     """
     return (_handler.get() or multiply)(x, kernel, transposed)
 
@@ -49,6 +49,13 @@ def share(name, value):
     """Returns `value` if it is at least 0 and less than 1, else raises `ValueError`."""
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < 1:
         raise ValueError(f"{name} must be at least 0 and less than 1, got {value!r}")
+    return float(value)
+
+
+def not_negative(name, value):
+    """Returns `value` if it is at least 0, else raises `ValueError`."""
+    if not value >= 0:
+        raise ValueError(f"{name} must not be negative, got {value!r}")
     return float(value)
 
 

@@ -3,8 +3,9 @@
 import keras
 from keras import ops
 
-from kseq.layers.attention import AdditiveMechanism, AttentionMechanism, additive_score, masked_softmax, normalized
-from kseq.layers.functional import linear, positive
+from kseq.layers.attention import AdditiveMechanism, AttentionMechanism, additive_score, masked_softmax
+from kseq.layers.functional import linear, not_negative, positive
+from kseq.layers.multiplicative import dot_score
 
 
 @keras.saving.register_keras_serializable("kseq")
@@ -40,7 +41,7 @@ class LocalAttention(AttentionMechanism):
         return linear(memory, self.memory_kernel)
 
     def score(self, query, keys, past):
-        return ops.einsum("bu,bsu->bs", ops.cast(query, "float32"), ops.cast(keys, "float32"))
+        return dot_score(query, keys)
 
     def weigh(self, query, keys, memory_mask, past, training):
         hidden = ops.cast(ops.tanh(linear(query, self.position_kernel)), "float32")
@@ -135,21 +136,25 @@ class LocationAttention(AdditiveMechanism):
 @keras.saving.register_keras_serializable("kseq")
 class CoverageAttention(AdditiveMechanism):
     """Additive attention that knows what it has read (See et al., 2017, https://arxiv.org/abs/1704.04368, equations 10
-    and 11).
+    to 13).
 
         c = Σ over the steps before of α
         e_s = vᵀ tanh(W_h memory_s + W_s query + w_c c_s + b)
-
-    `coverage_loss` asks it not to read anything twice.
+        penalty = λ coverage_loss
 
     Args:
         units: size of v.
+        weight: λ, what `coverage_loss` weighs in training; 0 leaves it out.
 
     Raises:
-        ValueError: units is not a positive whole number.
+        ValueError: units is not a positive whole number, weight is negative.
     """
 
     remembers = True
+
+    def __init__(self, units, *, weight=0.0, **kwargs):
+        super().__init__(units, **kwargs)
+        self.weight = not_negative("weight", weight)
 
     def build(self, query_shape, memory_shape):
         self.memory_kernel = self.add_weight((memory_shape[-1], self.units), name="memory_kernel")
@@ -168,79 +173,11 @@ class CoverageAttention(AdditiveMechanism):
     def next_past(self, past, alignment):
         return past + alignment
 
-
-@keras.saving.register_keras_serializable("kseq")
-class MonotonicAttention(AdditiveMechanism):
-    """Monotonic attention: soft in training, one row at a time otherwise (Raffel et al., 2017,
-    https://arxiv.org/abs/1704.00784, sections 2.2 to 2.5).
-
-        e_s = g vᵀ/‖v‖ tanh(W query + V memory_s + b) + r
-        p_s = σ(e_s + noise · ε),  ε normal, in training
-        α_s = p_s Σ_{k ≤ s} α₋_k Π_{k ≤ l < s} (1 − p_l)
-
-    α₋ is the alignment of the step before, at the first step all on the first row. Hard, α is 1 on the first row from
-    there on with e_s > 0, and 0 everywhere when there is none. The soft form costs the square of the source's length.
-
-    Args:
-        units: size of v.
-        score_bias: r before training; negative moves on by default.
-        noise: standard deviation of what is added to the scores in training; it teaches them to be far from 0.
-        hard: whether the alignment is hard when not training.
-
-    Raises:
-        ValueError: units is not a positive whole number, noise is negative.
-    """
-
-    remembers = True
-
-    def __init__(self, units, *, score_bias=-1.0, noise=1.0, hard=True, **kwargs):
-        super().__init__(units, **kwargs)
-        if not noise >= 0:
-            raise ValueError(f"noise must not be negative, got {noise!r}")
-        self.score_bias = float(score_bias)
-        self.noise = float(noise)
-        self.hard = bool(hard)
-        self.seed_generator = keras.random.SeedGenerator()
-
-    def build(self, query_shape, memory_shape):
-        self.query_kernel = self.add_weight((query_shape[-1], self.units), name="query_kernel")
-        self.memory_kernel = self.add_weight((memory_shape[-1], self.units), name="memory_kernel")
-        self.bias = self.add_weight((self.units,), "zeros", name="bias")
-        self.scale = self.add_weight((self.units,), name="scale")
-        self.gain = self.add_weight((), keras.initializers.Constant(self.units**-0.5), name="gain")
-        self.offset = self.add_weight((), keras.initializers.Constant(self.score_bias), name="offset")
-
-    def project(self, memory):
-        return linear(memory, self.memory_kernel, self.bias)
-
-    def score(self, query, keys, past):
-        summed = linear(query, self.query_kernel)[:, None, :] + keys
-        return additive_score(summed, normalized(self.scale, self.gain)) + ops.cast(self.offset, "float32")
-
-    def weigh(self, query, keys, memory_mask, past, training):
-        e = self.score(query, keys, past)
-        if self.hard and not training:
-            stops = ops.logical_and(ops.logical_and(memory_mask, e > 0), ops.cumsum(past, axis=-1) > 0)
-            first = ops.logical_and(stops, ops.cumsum(ops.cast(stops, "int32"), axis=-1) == 1)
-            return ops.cast(first, "float32")
-        if training and self.noise:
-            e += self.noise * keras.random.normal(ops.shape(e), seed=self.seed_generator)
-        e = ops.where(memory_mask, e, -1e9)
-        # log Π (1 − p_l) for k ≤ l < s is a difference of two sums: nothing is divided by a product that vanishes.
-        passed = -ops.softplus(e)
-        before = ops.cumsum(passed, axis=-1) - passed
-        steps = before[:, :, None] - before[:, None, :]  # [batch, source, from]
-        s = ops.arange(ops.shape(e)[1])
-        reach = ops.exp(ops.where(s[:, None] >= s[None, :], steps, -1e9))
-        return ops.sigmoid(e) * ops.einsum("bsk,bk->bs", reach, past)
-
-    def first_past(self, memory_mask):
-        real = ops.cast(memory_mask, "float32")
-        return real * ops.cast(ops.cumsum(real, axis=-1) == 1, "float32")
+    def penalty(self, alignments, logits, tokens):
+        return self.weight * coverage_loss(alignments, tokens != 0) if self.weight else 0.0
 
     def get_config(self):
-        names = ("score_bias", "noise", "hard")
-        return super().get_config() | {name: getattr(self, name) for name in names}
+        return super().get_config() | {"weight": self.weight}
 
 
 def coverage_loss(alignments, real):

@@ -14,6 +14,8 @@ class Seq2Seq(keras.Model):
 
         penalty = mean_i (1 − Σ_t α_ti)²
 
+    In training the decoder's own penalty, where its attention has one, is added too.
+
     Args:
         encoder: layer from a source to `Encoded`.
         bridge: layer from the encoder's state to the states of the decoder's cell.
@@ -62,7 +64,11 @@ class Seq2Seq(keras.Model):
         outputs, alignments = self.decoder(embedded, encoded.memory, encoded.memory_mask, self.bridge(encoded.state))
         if self.alignment_penalty:
             self.add_loss(self.alignment_penalty * doubly_stochastic_penalty(alignments, tokens != 0))
-        return self.words(self.output_dropout(outputs, training=training))
+        logits = self.words(self.output_dropout(outputs, training=training))
+        penalty = self.decoder.penalty(alignments, logits, tokens) if training else 0.0
+        if not isinstance(penalty, float):
+            self.add_loss(penalty)
+        return logits
 
     def encode(self, source):
         """What a sampler starts from: the decoder's first states, and the memory that its steps read."""

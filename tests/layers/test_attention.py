@@ -11,6 +11,7 @@ from kseq.layers import (
     DotAttention,
     LuongAttention,
     NormalizedBahdanauAttention,
+    ScaledLuongAttention,
 )
 
 BATCH, SOURCE, DEPTH = 3, 4, 5
@@ -19,6 +20,7 @@ MAKERS = {
     "bahdanau": lambda: BahdanauAttention(3),
     "normalized": lambda: NormalizedBahdanauAttention(3),
     "luong": LuongAttention,
+    "scaled_luong": ScaledLuongAttention,
     "concat": lambda: ConcatAttention(3),
     "dot": DotAttention,
     "scaled": lambda: DotAttention(scaled=True),
@@ -151,6 +153,18 @@ def test_shapes_are_foretold(name):
     layer, query, memory = made(name)
     shapes = tuple(tuple(y.shape) for y in layer(query, memory))
     assert layer.compute_output_shape(query.shape, memory.shape) == shapes == ((BATCH, DEPTH), (BATCH, SOURCE))
+
+
+def test_before_training_the_learned_scale_is_1():
+    scaled, (plain, query, memory) = ScaledLuongAttention(), made("luong")
+    scaled.build(query.shape, memory.shape)
+    scaled.memory_kernel.assign(plain.memory_kernel)
+    np.testing.assert_array_equal(scaled(query, memory)[1], plain(query, memory)[1])
+
+
+@every_mechanism
+def test_it_asks_nothing_beside_the_right_words(name):
+    assert made(name)[0].penalty(normal(2, 3, SOURCE), normal(2, 3, 7), np.ones((2, 3))) == 0.0
 
 
 def test_dot_needs_one_size():

@@ -14,6 +14,7 @@ from kseq.layers import (
     LocalAttention,
     LocationAttention,
     LuongDecoder,
+    LuongMonotonicAttention,
     MonotonicAttention,
     coverage_loss,
 )
@@ -36,7 +37,10 @@ MAKERS = {
     "coverage": lambda: CoverageAttention(3),
     "monotonic": lambda: MonotonicAttention(3, hard=False),
     "hard": lambda: MonotonicAttention(3),
+    "luong_monotonic": lambda: LuongMonotonicAttention(hard=False),
+    "luong_hard": LuongMonotonicAttention,
 }
+MONOTONIC = ("monotonic", "hard", "luong_monotonic", "luong_hard")
 
 every_mechanism = pytest.mark.parametrize("name", MAKERS)
 every_mask = pytest.mark.parametrize("mask", MASKS.values(), ids=MASKS)
@@ -96,7 +100,10 @@ def coverage(layer, query, memory, past, real):
 
 def monotonic(layer, query, memory, past, real):
     names = {"W": "query_kernel", "U": "memory_kernel", "v": "scale", "b": "bias", "g": "gain"}
-    scores = [reference.normalized_score(query, row, **weights_of(layer, **names)) for row in memory]
+    score = reference.normalized_score
+    if isinstance(layer, LuongMonotonicAttention):
+        names, score = {"W": "memory_kernel", "g": "gain"}, reference.scaled_general_score
+    scores = [score(query, row, **weights_of(layer, **names)) for row in memory]
     scores = np.array(scores) + float(layer.offset)
     if layer.hard:
         return reference.hard_monotonic_alignment(past, scores, real)
@@ -104,7 +111,7 @@ def monotonic(layer, query, memory, past, real):
     return reference.monotonic_alignment(past, p)
 
 
-ORACLES = {"local": local, "coverage": coverage, "monotonic": monotonic, "hard": monotonic}
+ORACLES = {"local": local, "coverage": coverage} | dict.fromkeys(MONOTONIC, monotonic)
 
 
 @every_mask
@@ -117,7 +124,7 @@ def test_three_steps_are_the_papers(name, mask):
     for b in range(BATCH):
         real = list(np.flatnonzero(mask[b]))
         past = np.zeros(SOURCE)
-        if name in ("monotonic", "hard") and real:
+        if name in MONOTONIC and real:
             past[real[0]] = 1
         for t in range(STEPS):
             want = np.zeros(SOURCE)
@@ -211,9 +218,10 @@ def test_smoothing_divides_by_the_sum_however_small():
     np.testing.assert_allclose(alignment[0], want / want.sum(), rtol=1e-4)
 
 
-def test_noise_and_softness_are_for_training_alone():
-    layer, queries, memory = made("hard")
-    soft = made("monotonic")[0]
+@pytest.mark.parametrize(("hard", "soft"), [("hard", "monotonic"), ("luong_hard", "luong_monotonic")])
+def test_noise_and_softness_are_for_training_alone(hard, soft):
+    layer, queries, memory = made(hard)
+    soft = made(soft)[0]
     _, hard = layer(queries[0], memory)
     assert set(np.unique(hard)) <= {0, 1}
     noisy = [np.asarray(layer(queries[0], memory, training=True)[1]) for _ in range(2)]
@@ -231,6 +239,24 @@ def test_coverage_loss_is_the_papers():
     same[:, :, 0] = 1
     assert float(coverage_loss(same, np.ones((1, 2)))) == 0.5
     assert float(coverage_loss(new, np.ones((1, 2)))) == 0
+
+
+def test_before_training_the_monotonic_energy_is_the_general_score_plus_r():
+    layer, queries, memory = LuongMonotonicAttention(score_bias=-2.5), *made("local")[1:]
+    layer.build((None, QUERY), (None, None, DEPTH))
+    keys = layer.project(tf.constant(memory))
+    want = np.einsum("bu,bsu->bs", queries[0], keys) - 2.5
+    np.testing.assert_allclose(layer.score(tf.constant(queries[0]), keys, None), want, atol=1e-5)
+
+
+def test_coverage_asks_for_its_loss_where_it_weighs():
+    """Oracle: `reference.coverage_loss` over the words before, the first among them."""
+    alignments = np.random.default_rng(0).dirichlet(np.ones(SOURCE), (BATCH, STEPS)).astype("float32")
+    tokens = np.array([[1, 5, 6], [1, 0, 0], [1, 7, 0]])
+    want = 0.3 * reference.coverage_loss(alignments, lengths_mask([3, 1, 2], STEPS))
+    got = CoverageAttention(3, weight=0.3).penalty(alignments, None, tokens)
+    np.testing.assert_allclose(got, want, rtol=1e-6)
+    assert CoverageAttention(3).penalty(alignments, None, tokens) == 0.0
 
 
 @pytest.mark.parametrize("make", [BahdanauDecoder, LuongDecoder])
@@ -293,6 +319,8 @@ def test_inside_a_decoder_training_is_soft_and_reaches_the_weights(make):
         (lambda: CoverageAttention(0), "units must be a positive whole number, got 0"),
         (lambda: MonotonicAttention(0), "units must be a positive whole number, got 0"),
         (lambda: MonotonicAttention(3, noise=-1), "noise must not be negative, got -1"),
+        (lambda: LuongMonotonicAttention(noise=-1), "noise must not be negative, got -1"),
+        (lambda: CoverageAttention(3, weight=-0.5), "weight must not be negative, got -0.5"),
     ],
 )
 def test_a_bad_argument_is_named(make, message):

@@ -9,7 +9,15 @@ import tensorflow as tf
 
 import reference
 from contracts import UNITS, dtype_policy, normal, randomise, tiny_backbone, tiny_seq2seq
-from kseq.layers import BahdanauAttention, DenseBridge, GRUCell, LuongDecoder
+from kseq.layers import (
+    BahdanauAttention,
+    CoverageAttention,
+    DenseBridge,
+    FixedContextDecoder,
+    GRUCell,
+    HardAttention,
+    LuongDecoder,
+)
 from kseq.losses import TokenCrossentropy
 from kseq.models import ImageEncoder, Seq2Seq, doubly_stochastic_penalty
 
@@ -138,6 +146,55 @@ def test_without_a_weight_there_is_no_penalty():
     model = made()
     model(INPUTS)
     assert model.losses == []
+
+
+def made_with(decoder, **options):
+    model = Seq2Seq(ImageEncoder(tiny_backbone(), 5), DenseBridge([UNITS]), decoder, WORDS, embedding_size=3, **options)
+    model(INPUTS)
+    return randomise(model)
+
+
+def test_in_training_alone_the_attention_asks_for_its_penalty():
+    """Oracle: `reference.coverage_loss`."""
+    model = made_with(LuongDecoder(GRUCell(UNITS), CoverageAttention(3, weight=0.6)))
+    assert model.losses == []
+    _, alignments = teacher_forced(model, INPUTS)
+    model(INPUTS, training=True)
+    want = 0.6 * reference.coverage_loss(alignments, INPUTS["tokens"] != 0)
+    np.testing.assert_allclose(model.losses, [want], rtol=1e-5)
+    for decoder in (FixedContextDecoder(GRUCell(UNITS)), LuongDecoder(GRUCell(UNITS), CoverageAttention(3))):
+        model = made_with(decoder)
+        model(INPUTS, training=True)
+        assert model.losses == []
+
+
+@pytest.mark.parametrize("compiled", [False, True])
+def test_hard_attention_trains_compiled_or_not(compiled):
+    """Without REINFORCE its weights would stay; its baseline moves in training alone."""
+    attention = HardAttention(3, seed=0)
+    model = made_with(LuongDecoder(GRUCell(UNITS), attention), dropout=0.2)
+    model.compile(keras.optimizers.SGD(0.5), TokenCrossentropy(), jit_compile=compiled)
+    data = {"x": INPUTS, "y": TARGETS, "sample_weight": REAL, "batch_size": BATCH, "verbose": 0}
+    before, baseline = [np.asarray(w) for w in model.trainable_variables], float(attention.baseline)
+    model.evaluate(**data)
+    assert float(attention.baseline) == baseline
+    history = model.fit(**data)
+    assert np.all(np.isfinite(history.history["loss"])) and float(attention.baseline) != baseline
+    for old, weight in zip(before, model.trainable_variables, strict=True):
+        assert np.all(np.isfinite(weight)) and np.any(old != np.asarray(weight)), weight.path
+
+
+def test_the_baseline_keeps_its_precision_among_half_precision():
+    """2051.3 is none of float16's numbers, which are two apart there."""
+    with dtype_policy("mixed_float16"):
+        attention = HardAttention(3)
+        model = made_with(LuongDecoder(GRUCell(UNITS), attention))
+    attention.baseline.assign(2051.3)
+    logits = model(INPUTS, training=True)
+    reward = tf.gather(tf.nn.log_softmax(logits), TARGETS, batch_dims=2)[:, :-1]
+    mean = np.asarray(reward)[INPUTS["tokens"][:, 1:] != 0].mean()
+    np.testing.assert_allclose(attention.baseline, 0.9 * 2051.3 + 0.1 * mean, atol=1e-3)
+    assert logits.dtype == model.losses[0].dtype == attention.baseline.dtype == "float32"
 
 
 def test_a_frozen_backbone_stays_frozen_and_the_rest_trains(tmp_path):

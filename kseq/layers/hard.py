@@ -1,0 +1,97 @@
+"""Attention that reads one row, drawn in training."""
+
+import keras
+from keras import ops
+
+from kseq.layers.attention import AdditiveMechanism, additive_score
+from kseq.layers.functional import linear, not_negative, share
+
+
+@keras.saving.register_keras_serializable("kseq")
+class HardAttention(AdditiveMechanism):
+    """Additive attention that reads a single row, "stochastic hard" (Xu et al., 2015, https://arxiv.org/abs/1502.03044,
+    section 4.1).
+
+        e_s = vᵀ tanh(W query + U memory_s)
+        α = softmax(e)
+        k ~ α in training, else argmax_s α_s
+        context = memory_k
+
+    No gradient reaches the scores through a draw. `penalty` brings it by REINFORCE with a baseline, as there, but
+    without the entropy and without the steps that read their expected row.
+
+        A_t = Σ_{u ≥ t} (log p(y_u) − b)
+        ∂ penalty = −λ/N Σ_t A_t ∂ log α_tk
+        b ← decay b + (1 − decay) mean_u log p(y_u)
+
+    The paper's sum has the words before t too: they do not depend on the draw, and add noise with mean 0. b is the
+    baseline of a word, so that it is right for sentences of every length. N is the number of words with the end, whose
+    own probability is not in the sums: with a λ of 1, cross-entropy and penalty together have the gradient of the
+    expected cross-entropy, but for the end. The penalty's value is 0, and calling it moves b.
+
+    The alignment is 1 on the row that is read, with the gradient of log α there.
+
+    Args:
+        units: size of v.
+        weight: λ.
+        decay: of the baseline b, which is 0 before training.
+        seed: of the draws.
+
+    Raises:
+        ValueError: units is not a positive whole number, weight is negative, or decay is not at least 0 and
+            less than 1.
+    """
+
+    def __init__(self, units, *, weight=1.0, decay=0.9, seed=None, **kwargs):
+        super().__init__(units, **kwargs)
+        self.weight = not_negative("weight", weight)
+        self.decay = share("decay", decay)
+        self.seed = seed
+        self.seed_generator = keras.random.SeedGenerator(seed)
+
+    def build(self, query_shape, memory_shape):
+        self.query_kernel = self.add_weight((query_shape[-1], self.units), name="query_kernel")
+        self.memory_kernel = self.add_weight((memory_shape[-1], self.units), name="memory_kernel")
+        self.scale = self.add_weight((self.units,), name="scale")
+        # Under every policy in float32, or its small steps would be lost; over many replicas it is the mean.
+        own = {"dtype": "float32", "autocast": False, "aggregation": "mean"}
+        self.baseline = self.add_weight((), "zeros", trainable=False, name="baseline", **own)
+
+    def project(self, memory):
+        return linear(memory, self.memory_kernel)
+
+    def score(self, query, keys, past):
+        return additive_score(linear(query, self.query_kernel)[:, None, :] + keys, self.scale)
+
+    def weigh(self, query, keys, memory_mask, past, training):
+        e = ops.where(memory_mask, self.score(query, keys, past), -1e9)
+        log_alpha = e - ops.logsumexp(e, axis=-1, keepdims=True)
+        if training:
+            k = keras.random.categorical(log_alpha, 1, seed=self.seed_generator)[:, 0]
+        else:
+            k = ops.argmax(log_alpha, axis=-1)
+        taken = ops.one_hot(k, ops.shape(e)[1], dtype="float32") * ops.cast(memory_mask, "float32")
+        return taken * (1 + _gradient_of(log_alpha))
+
+    def read(self, alignment, memory):
+        return super().read(ops.stop_gradient(alignment), memory)
+
+    def penalty(self, alignments, logits, tokens):
+        y, logits = tokens[:, 1:], logits[:, :-1]
+        known = ops.cast(y != 0, "float32")  # [batch, time − 1]
+        chosen = ops.take_along_axis(logits, y[:, :, None], axis=-1)[:, :, 0]
+        log_p = ops.stop_gradient(chosen - ops.logsumexp(logits, axis=-1))
+        gain = (log_p - self.baseline) * known
+        A = ops.sum(gain, axis=1, keepdims=True) - ops.cumsum(gain, axis=1) + gain
+        N = ops.maximum(ops.sum(ops.cast(tokens != 0, "float32")), 1)
+        log_alpha = _gradient_of(ops.sum(alignments[:, :-1], axis=-1))
+        self.baseline.assign_add((1 - self.decay) * ops.sum(gain) / ops.maximum(ops.sum(known), 1))
+        return -self.weight / N * ops.sum(A * log_alpha)
+
+    def get_config(self):
+        return super().get_config() | {"weight": self.weight, "decay": self.decay, "seed": self.seed}
+
+
+def _gradient_of(x):
+    """0 in value, x in gradient."""
+    return x - ops.stop_gradient(x)

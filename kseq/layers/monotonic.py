@@ -1,0 +1,141 @@
+"""Attention mechanisms that read from the first row to the last and never go back."""
+
+import abc
+
+import keras
+from keras import ops
+
+from kseq.layers.attention import AttentionMechanism, additive_score, normalized
+from kseq.layers.functional import linear, not_negative, positive
+from kseq.layers.multiplicative import dot_score
+
+
+class MonotonicMechanism(AttentionMechanism):
+    """What the monotonic mechanisms share, all but the energy: soft in training, one row at a time otherwise (Raffel et
+    al., 2017, https://arxiv.org/abs/1704.00784, sections 2.2 to 2.5).
+
+        e_s = energy(query, key_s) + r
+        p_s = σ(e_s + noise · ε),  ε normal, in training
+        α_s = p_s Σ_{k ≤ s} α₋_k Π_{k ≤ l < s} (1 − p_l)
+
+    α₋ is the alignment of the step before, at the first step all on the first row. Hard, α is 1 on the first row from
+    there on with e_s > 0, and 0 everywhere when there is none. The soft form costs the square of the source's length.
+    A subclass writes `build`, `project` and `energy`.
+
+    Args:
+        score_bias: r before training; negative moves on by default.
+        noise: standard deviation of what is added to the scores in training; it teaches them to be far from 0.
+        hard: whether the alignment is hard when not training.
+        seed: of the noise.
+
+    Raises:
+        ValueError: noise is negative.
+    """
+
+    remembers = True
+
+    def __init__(self, *, score_bias=-1.0, noise=1.0, hard=True, seed=None, **kwargs):
+        super().__init__(**kwargs)
+        self.score_bias = float(score_bias)
+        self.noise = not_negative("noise", noise)
+        self.hard = bool(hard)
+        self.seed = seed
+        self.seed_generator = keras.random.SeedGenerator(seed)
+
+    def build(self, query_shape, memory_shape):
+        self.offset = self.add_weight((), keras.initializers.Constant(self.score_bias), name="offset")
+
+    @abc.abstractmethod
+    def energy(self, query, keys):
+        """`[batch, d_query]`, `[batch, source, units]` → float32 `[batch, source]`."""
+
+    def score(self, query, keys, past):
+        return self.energy(query, keys) + ops.cast(self.offset, "float32")
+
+    def weigh(self, query, keys, memory_mask, past, training):
+        e = self.score(query, keys, past)
+        if self.hard and not training:
+            stops = ops.logical_and(ops.logical_and(memory_mask, e > 0), ops.cumsum(past, axis=-1) > 0)
+            first = ops.logical_and(stops, ops.cumsum(ops.cast(stops, "int32"), axis=-1) == 1)
+            return ops.cast(first, "float32")
+        if training and self.noise:
+            e += self.noise * keras.random.normal(ops.shape(e), seed=self.seed_generator)
+        e = ops.where(memory_mask, e, -1e9)
+        # log Π (1 − p_l) for k ≤ l < s is a difference of two sums: nothing is divided by a product that vanishes.
+        passed = -ops.softplus(e)
+        before = ops.cumsum(passed, axis=-1) - passed
+        steps = before[:, :, None] - before[:, None, :]  # [batch, source, from]
+        s = ops.arange(ops.shape(e)[1])
+        reach = ops.exp(ops.where(s[:, None] >= s[None, :], steps, -1e9))
+        return ops.sigmoid(e) * ops.einsum("bsk,bk->bs", reach, past)
+
+    def first_past(self, memory_mask):
+        real = ops.cast(memory_mask, "float32")
+        return real * ops.cast(ops.cumsum(real, axis=-1) == 1, "float32")
+
+    def get_config(self):
+        names = ("score_bias", "noise", "hard", "seed")
+        return super().get_config() | {name: getattr(self, name) for name in names}
+
+
+@keras.saving.register_keras_serializable("kseq")
+class MonotonicAttention(MonotonicMechanism):
+    """Monotonic attention over an additive energy (Raffel et al., 2017, https://arxiv.org/abs/1704.00784, section 2.4).
+
+        e_s = g vᵀ/‖v‖ tanh(W query + V memory_s + b) + r
+
+    Args:
+        units: size of v; g is 1/√units before training.
+        score_bias, noise, hard, seed: as of `MonotonicMechanism`.
+
+    Raises:
+        ValueError: units is not a positive whole number, noise is negative.
+    """
+
+    def __init__(self, units, **kwargs):
+        super().__init__(**kwargs)
+        self.units = positive("units", units)
+
+    def build(self, query_shape, memory_shape):
+        self.query_kernel = self.add_weight((query_shape[-1], self.units), name="query_kernel")
+        self.memory_kernel = self.add_weight((memory_shape[-1], self.units), name="memory_kernel")
+        self.bias = self.add_weight((self.units,), "zeros", name="bias")
+        self.scale = self.add_weight((self.units,), name="scale")
+        self.gain = self.add_weight((), keras.initializers.Constant(self.units**-0.5), name="gain")
+        super().build(query_shape, memory_shape)
+
+    def project(self, memory):
+        return linear(memory, self.memory_kernel, self.bias)
+
+    def energy(self, query, keys):
+        summed = linear(query, self.query_kernel)[:, None, :] + keys
+        return additive_score(summed, normalized(self.scale, self.gain))
+
+    def get_config(self):
+        return super().get_config() | {"units": self.units}
+
+
+@keras.saving.register_keras_serializable("kseq")
+class LuongMonotonicAttention(MonotonicMechanism):
+    """Monotonic attention over a multiplicative energy: Luong's "general" score (2015, https://arxiv.org/abs/1508.04025,
+    equation 8) with the g and r of Raffel et al. (2017, https://arxiv.org/abs/1704.00784, section 2.4).
+
+        e_s = g queryᵀ W memory_s + r
+
+    Args:
+        score_bias, noise, hard, seed: as of `MonotonicMechanism`; g is 1 before training.
+
+    Raises:
+        ValueError: noise is negative.
+    """
+
+    def build(self, query_shape, memory_shape):
+        self.memory_kernel = self.add_weight((memory_shape[-1], query_shape[-1]), name="memory_kernel")
+        self.gain = self.add_weight((), "ones", name="gain")
+        super().build(query_shape, memory_shape)
+
+    def project(self, memory):
+        return linear(memory, self.memory_kernel)
+
+    def energy(self, query, keys):
+        return dot_score(query, keys) * ops.cast(self.gain, "float32")

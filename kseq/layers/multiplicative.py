@@ -1,0 +1,86 @@
+"""Attention mechanisms whose score is a product of query and memory."""
+
+import keras
+from keras import ops
+
+from kseq.layers.attention import AttentionMechanism
+from kseq.layers.functional import linear, product
+
+
+@keras.saving.register_keras_serializable("kseq")
+class LuongAttention(AttentionMechanism):
+    """Multiplicative attention, "general" (Luong et al., 2015, https://arxiv.org/abs/1508.04025, equation 8).
+
+    e_s = queryᵀ W memory_s
+    """
+
+    def build(self, query_shape, memory_shape):
+        self.memory_kernel = self.add_weight((memory_shape[-1], query_shape[-1]), name="memory_kernel")
+
+    def project(self, memory):
+        return linear(memory, self.memory_kernel)
+
+    def score(self, query, keys, past):
+        return dot_score(query, keys)
+
+
+@keras.saving.register_keras_serializable("kseq")
+class ScaledLuongAttention(AttentionMechanism):
+    """Multiplicative attention, "general", with a learned scale: Luong's score (2015, https://arxiv.org/abs/1508.04025,
+    equation 8) times the g of `NormalizedBahdanauAttention`.
+
+        e_s = g queryᵀ W memory_s
+
+    g is 1 before training.
+    """
+
+    def build(self, query_shape, memory_shape):
+        self.memory_kernel = self.add_weight((memory_shape[-1], query_shape[-1]), name="memory_kernel")
+        self.gain = self.add_weight((), "ones", name="gain")
+
+    def project(self, memory):
+        return linear(memory, self.memory_kernel)
+
+    def score(self, query, keys, past):
+        return dot_score(query, keys) * ops.cast(self.gain, "float32")
+
+
+@keras.saving.register_keras_serializable("kseq")
+class DotAttention(AttentionMechanism):
+    """Multiplicative attention without weights, "dot" (Luong et al., 2015, https://arxiv.org/abs/1508.04025,
+    equation 8).
+
+        e_s = queryᵀ memory_s
+        e_s = queryᵀ memory_s / √d    with `scaled`: Vaswani et al., 2017, https://arxiv.org/abs/1706.03762, equation 1
+
+    Args:
+        scaled: whether the product is divided by the root of the memory's size d.
+
+    Raises:
+        ValueError: at build, query and memory are not of one size.
+    """
+
+    def __init__(self, *, scaled=False, **kwargs):
+        super().__init__(**kwargs)
+        self.scaled = bool(scaled)
+
+    def build(self, query_shape, memory_shape):
+        if query_shape[-1] != memory_shape[-1]:
+            raise ValueError(
+                f"dot attention needs a query and a memory of one size, got {query_shape[-1]} and "
+                f"{memory_shape[-1]}; use LuongAttention, whose weights join the two"
+            )
+
+    def project(self, memory):
+        return memory
+
+    def score(self, query, keys, past):
+        return dot_score(query, keys) / (keys.shape[-1] ** 0.5 if self.scaled else 1.0)
+
+    def get_config(self):
+        return super().get_config() | {"scaled": self.scaled}
+
+
+def dot_score(query, keys):
+    """`[batch, units]`, `[batch, source, units]` → float32 `[batch, source]`."""
+    return product(ops.cast(query, "float32"), ops.cast(keys, "float32"), transposed=True)
