@@ -39,10 +39,10 @@ from kseq.layers import (
     PeepholeLSTMCell,
     Recurrent,
     RNNCell,
+    ScaledLuongAttention,
     Stack,
     StackedCell,
     ZeroBridge,
-    ScaledLuongAttention,
 )
 from kseq.models import ImageEncoder, Seq2Seq, TextEncoder
 
