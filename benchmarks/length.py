@@ -2,8 +2,8 @@
 
     python benchmarks/length.py --figure docs/length.png
 
-Every sequence is new: 1 to 20 of 20 symbols, drawn anew for each step, and the score is the share of 2,000 sequences that
-no step has seen whose whole answer is right. Prints a table in Markdown, and draws what is right by length.
+Sequences are 1 to 20 of 20 symbols, drawn anew for each step; the score is the share of 2,000 others whose whole answer
+is right. Prints a table in Markdown, and draws what is right by length.
 """
 
 import argparse

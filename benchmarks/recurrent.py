@@ -2,9 +2,8 @@
 
     python benchmarks/recurrent.py --units 64 256 512
 
-needs `pip install -e '.[bench]'`. One batch of 64 sequences of 50 steps, as many features as units, float32. All weights
-start anew, for the time does not depend on them. A GRU here is the form with the reset gate after the product, the only
-one that PyTorch has; the form of the papers is timed against Keras' own.
+needs `pip install -e '.[bench]'`. One batch of 64 sequences of 50 steps, as many features as units, float32. A GRU is
+the form with the reset gate after the product, PyTorch's only one; that of the papers is timed against Keras' own.
 """
 
 import argparse
