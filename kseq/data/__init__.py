@@ -3,14 +3,22 @@
 from kseq.data import toy
 from kseq.data.pictures import Picture, picture_file, read_pictures
 from kseq.data.pipeline import Clock, length_boundaries, shuffled_batches, teacher_forced
+from kseq.data.sources import Examples, read
 from kseq.data.store import stored
-from kseq.data.tables import read_tsv
+from kseq.data.tables import read_csv, read_jsonl, read_labelled, read_lines, read_parallel, read_tsv
 
 __all__ = [
     "Clock",
+    "Examples",
     "Picture",
     "length_boundaries",
     "picture_file",
+    "read",
+    "read_csv",
+    "read_jsonl",
+    "read_labelled",
+    "read_lines",
+    "read_parallel",
     "read_pictures",
     "read_tsv",
     "shuffled_batches",

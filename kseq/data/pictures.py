@@ -15,6 +15,7 @@ from tqdm import tqdm
 
 from kseq.data import toy
 from kseq.data.tables import read_tsv
+from kseq.data.tfds import open_tfds, value_at
 from kseq.errors import UserError
 
 FORMS = "toy:shapes, tsv:<file> or tfds:<name>"
@@ -59,7 +60,7 @@ class Picture:
         return dataclasses.replace(self, **changes)
 
 
-def read_pictures(source, split, *, fields, count=0, size=64, seed=0):
+def read_pictures(source, split, *, fields, count=0, size=64, seed=0, bad_bytes="stop"):
     """The pictures of one split.
 
     Args:
@@ -71,6 +72,7 @@ def read_pictures(source, split, *, fields, count=0, size=64, seed=0):
         count: at most so many; 0 for all, of which toy has `TOY_COUNT`.
         size: for toy, the side in pixels.
         seed: for toy.
+        bad_bytes: for tsv, what becomes of a line that is not UTF-8: "stop", "latin-1" or "replace" (see `read_lines`).
 
     Returns:
         list of `Picture`.
@@ -85,7 +87,7 @@ def read_pictures(source, split, *, fields, count=0, size=64, seed=0):
     if kind == "toy" and name == "shapes":
         pictures = _toy(split, count or TOY_COUNT.get(split, 1), size, seed)
     elif kind == "tsv" and name:
-        pictures = _table(name.replace("{split}", split), split, fields)
+        pictures = _table(name.replace("{split}", split), split, fields, bad_bytes)
     elif kind == "tfds" and name:
         pictures = _tfds(name, split, fields)
     else:
@@ -120,11 +122,11 @@ def _toy(split, count, size, seed):
         raise UserError(f"toy:shapes: {error}") from None
 
 
-def _table(path, split, fields):
+def _table(path, split, fields, bad_bytes):
     """One picture for each file that the table names, with all captions that it has there."""
     path = Path(path)
     rows = {}
-    for where, row in read_tsv(path):
+    for where, row in read_tsv(path, bad_bytes=bad_bytes):
         _require(fields, row, where)
         if fields.get("split") and row[fields["split"]] != split:
             continue
@@ -178,32 +180,21 @@ def _tfds(name, split, fields):
     import tensorflow_datasets as tfds
 
     image = fields["image"]
-    try:
-        builder = tfds.builder(name)
-        if not builder.is_prepared():
-            builder = tfds.builder(name, file_format="array_record")  # the format with random access
-            builder.download_and_prepare()
-        known = dict(builder.info.features.items())
-        if not isinstance(known.get(image), tfds.features.Image):
-            names = ", ".join(known)
-            raise ValueError(f"there is no picture {image!r}; the features are {names}. Set data.fields.image")
-        rows = builder.as_data_source(split=split, decoders={image: tfds.decode.SkipDecoding()})
-    except Exception as error:  # TFDS raises many kinds; each one means that the data cannot be had as asked.
-        raise UserError(f"tfds:{name}, split {split!r}: {type(error).__name__}: {error}") from None
+    rows, info = open_tfds(name, split, {image: tfds.decode.SkipDecoding()})
+    known = dict(info.features.items())
+    if not isinstance(known.get(image), tfds.features.Image):
+        names = ", ".join(known)
+        raise UserError(f"tfds:{name}: there is no picture {image!r}; the features are {names}. Set data.fields.image")
     for i in range(len(rows)):
         where = f"tfds:{name} {split}[{i}]"
         captions = tuple(_texts(rows[i], fields["caption"], where))
         read = lambda i=i: rows[i][image]  # noqa: E731
-        yield Picture(f"{split}-{i:06d}", captions, read, where, f"{builder.info.full_name} {split} {i}")
+        yield Picture(f"{split}-{i:06d}", captions, read, where, f"{info.full_name} {split} {i}")
 
 
 def _texts(row, path, where):
     """The strings at a path of features, as "captions/text": one, or a sequence of them."""
-    value = row
-    for key in path.split("/"):
-        if not isinstance(value, dict) or key not in value:
-            raise UserError(f"{where}: there is no feature {path!r}; it has {', '.join(row)}. Set data.fields.caption")
-        value = value[key]
+    value = value_at(row, path, where, "caption")
     texts = value if isinstance(value, list) else [value]
     if texts and all(isinstance(text, bytes) for text in texts):
         with contextlib.suppress(UnicodeDecodeError):

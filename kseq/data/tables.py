@@ -1,46 +1,150 @@
-"""Tables in text files, read line by line, each row with the place it stands."""
+"""Tables and lines in text files, read one by one, each with the place it stands; files may be larger than memory."""
 
+import csv
 import gzip
+import itertools
+import json
 import zlib
 from pathlib import Path
 
 from kseq.errors import UserError
 
+BAD_BYTES = ("stop", "latin-1", "replace")
 
-def read_tsv(path):
-    """Yields ("file:line", {column: text}) for each row of a tab-separated file, plain or `.gz`.
 
-    The first line names the columns. Empty lines are passed over.
+def read_lines(path, bad_bytes="stop"):
+    r"""Yields ("file:line", text without its line end) for each line of a text file in UTF-8, plain or `.gz`.
+
+    Lines end with \n or \r\n; what else Unicode calls a line end is part of the text.
+
+    Args:
+        path: of the file.
+        bad_bytes: what becomes of a line that is not UTF-8: "stop" raises an error that names it, "latin-1" reads that
+            line as Latin-1, "replace" puts U+FFFD in place of the bytes that are wrong.
 
     Raises:
-        UserError: the file cannot be read, is empty or is not UTF-8, or a line has not as many fields as the first.
+        UserError: the file or a line of it cannot be read.
     """
+    if bad_bytes not in BAD_BYTES:
+        raise UserError(f"data.bad_bytes must be one of {', '.join(BAD_BYTES)}, not {bad_bytes!r}")
     path = Path(path)
-    columns = None
     try:
         with (gzip.open if path.suffix == ".gz" else open)(path, "rb") as lines:
             for number, line in enumerate(lines, 1):
                 where = f"{path}:{number}"
-                fields = _text(line, where).rstrip("\r\n").split("\t")
-                if fields == [""]:
-                    continue
-                if columns is None:
-                    columns = fields
-                elif len(fields) != len(columns):
-                    raise UserError(
-                        f"{where}: {len(fields)} field(s) between tabs where the first line names {len(columns)} "
-                        f"({', '.join(columns)})"
-                    )
-                else:
-                    yield where, dict(zip(columns, fields, strict=True))
+                yield where, _text(line, where, bad_bytes).rstrip("\r\n")
     except (OSError, EOFError, zlib.error) as error:  # the last two: a .gz that is cut off or damaged
         raise UserError(f"{path} cannot be read: {getattr(error, 'strerror', None) or error}") from None
-    if columns is None:
-        raise UserError(f"{path} is empty; its first line must name the columns, with tabs between")
 
 
-def _text(line, where):
+def _text(line, where, bad_bytes):
     try:
         return line.decode("utf-8-sig" if where.endswith(":1") else "utf-8")
     except UnicodeDecodeError as error:
-        raise UserError(f"{where}: not UTF-8 (byte {error.start + 1} of the line)") from None
+        if bad_bytes != "stop":
+            return line.decode("latin-1") if bad_bytes == "latin-1" else line.decode("utf-8", "replace")
+        raise UserError(
+            f"{where}: not UTF-8 (byte {error.start + 1} of the line); mend it, or set data.bad_bytes to "
+            f"{' or '.join(BAD_BYTES[1:])}"
+        ) from None
+
+
+def read_tsv(path, columns=(), *, bad_bytes="stop"):
+    """Yields ("file:line", {column: text}) for each row of a tab-separated file, plain or `.gz`.
+
+    A quotation mark is a character as any other. Empty lines are passed over.
+
+    Args:
+        path: of the file.
+        columns: names of the columns; where there are none, the first line names them.
+        bad_bytes: as in `read_lines`.
+
+    Raises:
+        UserError: the file cannot be read or is empty, or a line has not as many fields as there are columns.
+    """
+    rows = ((where, line.split("\t")) for where, line in read_lines(path, bad_bytes) if line)
+    return _named(path, rows, columns, "tabs")
+
+
+def read_csv(path, columns=(), *, separator=",", bad_bytes="stop"):
+    """The same as `read_tsv` for fields between commas, or another separator, that may stand in quotation marks.
+
+    Inside the marks a separator and a line end are text, and a doubled mark is one (RFC 4180).
+    """
+    rows = _quoted(path, read_lines(path, bad_bytes), separator)
+    return _named(path, rows, columns, "tabs" if separator == "\t" else "commas")
+
+
+def _quoted(path, lines, separator):
+    reader = csv.reader((f"{line}\n" for _, line in lines), delimiter=separator, strict=True)
+    while True:
+        where = f"{path}:{reader.line_num + 1}"
+        try:
+            row = next(reader)
+        except StopIteration:
+            return
+        except csv.Error as error:
+            raise UserError(f"{where}: {error}; is a quotation mark not doubled, or not closed?") from None
+        if row:
+            yield where, row
+
+
+def _named(path, rows, columns, separators):
+    namer = "data.columns names" if columns else "the first line names"
+    for where, fields in rows:
+        if not columns:
+            columns = fields
+        elif len(fields) != len(columns):
+            raise UserError(
+                f"{where}: {len(fields)} field(s) between {separators} where {namer} {len(columns)} "
+                f"({', '.join(columns)})"
+            )
+        else:
+            yield where, dict(zip(columns, fields, strict=True))
+    if not columns:
+        raise UserError(f"{path} is empty; its first line must name the columns, with {separators} between")
+
+
+def read_labelled(path, *, bad_bytes="stop"):
+    """Yields ("file:line", {"label": the first word, "text": the rest}) for each line that is not empty."""
+    for where, line in read_lines(path, bad_bytes):
+        if line.strip():
+            label, *text = line.split(maxsplit=1)
+            yield where, {"label": label, "text": "".join(text).rstrip()}
+
+
+def read_jsonl(path, *, bad_bytes="stop"):
+    """Yields ("file:line", object) for each line that is not empty, a JSON object each.
+
+    Raises:
+        UserError: the file cannot be read, or a line is no JSON object.
+    """
+    for where, line in read_lines(path, bad_bytes):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+        except (ValueError, RecursionError) as error:
+            raise UserError(f"{where}: no JSON: {error}") from None
+        if not isinstance(row, dict):
+            raise UserError(f"{where}: a JSON object, {{…}}, must stand here, not {line[:40]}")
+        yield where, row
+
+
+def read_parallel(paths, *, bad_bytes="stop"):
+    """Yields ("first file:line", {name: line}) for files that hold the same line by line.
+
+    Args:
+        paths: {name: path}. Empty lines are texts as any other.
+        bad_bytes: as in `read_lines`.
+
+    Raises:
+        UserError: a file cannot be read, or they have not the same number of lines.
+    """
+    files = [read_lines(path, bad_bytes) for path in paths.values()]
+    for number, lines in enumerate(itertools.zip_longest(*files)):
+        if None in lines:
+            counts = [number + (line is not None) + sum(1 for _ in f) for f, line in zip(files, lines, strict=True)]
+            shown = ", ".join(f"{path} has {count}" for path, count in zip(paths.values(), counts, strict=True))
+            raise UserError(f"files that belong together must have as many lines each; {shown}")
+        yield lines[0][0], {name: text for name, (_, text) in zip(paths, lines, strict=True)}

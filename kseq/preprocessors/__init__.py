@@ -1,15 +1,40 @@
 """Preprocessors: raw examples to tensors and back, the same object in training and inside the SavedModel."""
 
 from kseq.preprocessors.image import ImagePreprocessor
-from kseq.preprocessors.text import END, PADDING, SPECIAL, START, UNKNOWN, TextPreprocessor, tokenize
+from kseq.preprocessors.text import TextPreprocessor, tokenize
+from kseq.preprocessors.tokenizers import (
+    END,
+    PADDING,
+    SPECIAL,
+    START,
+    UNKNOWN,
+    ByteTokenizer,
+    CaptionTokenizer,
+    CharacterTokenizer,
+    Tokenizer,
+    WordTokenizer,
+)
+
+UNITS = {
+    "caption": CaptionTokenizer,
+    "word": WordTokenizer,
+    "character": CharacterTokenizer,
+    "byte": ByteTokenizer,
+}
 
 __all__ = [
     "END",
     "PADDING",
     "SPECIAL",
     "START",
+    "UNITS",
     "UNKNOWN",
+    "ByteTokenizer",
+    "CaptionTokenizer",
+    "CharacterTokenizer",
     "ImagePreprocessor",
     "TextPreprocessor",
+    "Tokenizer",
+    "WordTokenizer",
     "tokenize",
 ]

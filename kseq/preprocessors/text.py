@@ -1,29 +1,24 @@
-"""Text to words and back; the same graph in training and in the SavedModel."""
+"""Text to ids and back; the same graph in training and in the SavedModel."""
 
-from collections import Counter
 from pathlib import Path
 
 import tensorflow as tf
 
 from kseq.errors import UserError
 from kseq.files import write_text
-
-PADDING, START, END, UNKNOWN = range(4)
-SPECIAL = ("<pad>", "<s>", "</s>", "<unk>")
-
-# Scripts that put no spaces between words: each character is a word of its own.
-_UNSPACED = r"\p{Han}\p{Hiragana}\p{Katakana}ー"
+from kseq.preprocessors.tokenizers import END, SPECIAL, START, UNKNOWN, CaptionTokenizer
 
 
 class TextPreprocessor(tf.Module):
-    """Lower-case words without punctuation, the usual tokenisation of captions; Chinese and Japanese by character.
+    """The tokens of a text, each by its number in a vocabulary.
 
     Args:
-        vocabulary: list of words; those of `SPECIAL` come first.
-        max_length: words kept of a text.
+        vocabulary: list of tokens; those of `SPECIAL` come first.
+        max_length: tokens kept of a text; the rest is cut off.
+        tokenizer: what parts texts and puts them together, one of `UNITS`; a `CaptionTokenizer` where none is given.
     """
 
-    def __init__(self, vocabulary, max_length):
+    def __init__(self, vocabulary, max_length, tokenizer=None):
         super().__init__()
         if tuple(vocabulary[: len(SPECIAL)]) != SPECIAL:
             raise UserError(f"a vocabulary begins with {', '.join(SPECIAL)}, this one with {vocabulary[:4]}")
@@ -32,60 +27,83 @@ class TextPreprocessor(tf.Module):
             raise UserError(f"a vocabulary names each word once, this one {twice!r} twice")
         self.vocabulary = list(vocabulary)
         self.max_length = max_length
+        self.tokenizer = tokenizer or CaptionTokenizer()
         words = tf.constant(self.vocabulary)
         ids = tf.range(len(self.vocabulary))
         self._ids = tf.lookup.StaticHashTable(tf.lookup.KeyValueTensorInitializer(words, ids), UNKNOWN)
         self._words = tf.Variable(words, trainable=False)
 
     @classmethod
-    def adapt(cls, texts, *, max_length, size, min_count):
-        """Takes the words that stand at least `min_count` times in `texts`, at most `size`, the commonest first."""
-        counts = Counter(word for text in tokenize(texts) for word in text)
-        ranked = sorted((w for w, n in counts.items() if n >= min_count), key=lambda w: (-counts[w], w))
-        return cls([*SPECIAL, *ranked[: size - len(SPECIAL)]], max_length)
+    def adapt(cls, texts, *, max_length, size, min_count, tokenizer=None):
+        """Takes the tokens that stand at least `min_count` times in `texts`, at most `size`, the commonest first.
+
+        Args:
+            texts: iterable of strings; walked once, a batch of them in memory at a time.
+            max_length: tokens kept of a text.
+            size: of the vocabulary, `SPECIAL` among it.
+            min_count: least count of a token that is kept.
+            tokenizer: as of the class.
+        """
+        tokenizer = tokenizer or CaptionTokenizer()
+        return cls([*SPECIAL, *tokenizer.learn(texts, size - len(SPECIAL), min_count)], max_length, tokenizer)
 
     @classmethod
-    def load(cls, path, max_length):
-        """Reads a vocabulary that `save` wrote."""
+    def load(cls, path, max_length, tokenizer=None):
+        """Reads what `save` wrote, with a tokenizer like the one that it was saved with."""
+        tokenizer = tokenizer or CaptionTokenizer()
         try:
             words = Path(path).read_text(encoding="utf-8").removesuffix("\n").split("\n")
-            return cls(words, max_length)
+            tokenizer.load(path, words)
+            return cls(words, max_length, tokenizer)
         except (OSError, ValueError) as error:
             raise UserError(f"vocabulary {path}: {error}") from None
 
     def save(self, path):
-        """Writes the vocabulary, a word a line, a word's id being its line counted from 0."""
+        """Writes the vocabulary, a token a line, a token's id being its line counted from 0."""
         write_text(path, "".join(f"{word}\n" for word in self.vocabulary))
+        self.tokenizer.save(path)
+
+    def tokens(self, texts):
+        """string `[batch]` → ragged string `[batch, (tokens)]`, as many as are kept of each."""
+        return self.tokenizer.split(texts)[:, : self.max_length]
 
     def ids(self, texts):
-        """string `[batch]` → ragged int32 `[batch, (words)]`, without start and end."""
-        return tf.ragged.map_flat_values(self._ids.lookup, split(texts))[:, : self.max_length]
+        """string `[batch]` → ragged int32 `[batch, (tokens)]`, without start and end."""
+        return tf.ragged.map_flat_values(self._ids.lookup, self.tokens(texts))
 
     def sentences(self, texts):
         """list of texts → list of lists of ids, each from start to end."""
         return [[START, *ids, END] for ids in self.ids(tf.constant(texts, tf.string)).to_list()]
 
     def words(self, ids):
-        """A sequence of ids up to the end → list of words."""
+        """A sequence of ids up to the end → list of tokens."""
         return [self.vocabulary[i] for i in ids if i > END]
 
-    def text(self, ids):
-        """int `[..., time]`, 0 after the end → string `[...]`: the words up to the end, as a person writes them."""
-        words = tf.gather(self._words, ids)
-        joined = tf.strings.reduce_join(tf.where(ids > UNKNOWN, words, ""), axis=-1, separator=" ")
-        joined = tf.strings.regex_replace(joined, rf" *([{_UNSPACED}]) *", r"\1")
-        return tf.strings.strip(tf.strings.regex_replace(joined, " +", " "))
+    def text(self, ids, source=None, alignments=None):
+        """int `[..., time]`, 0 after the end → string `[...]`: the words up to the end, as a person writes them.
+
+        Unknown words are left out, or, where a source is given, replaced through the alignment (Luong et al., 2015,
+        https://arxiv.org/abs/1410.8206): by the source's token with the largest weight.
+
+        Args:
+            ids: of the text.
+            source: string `[batch, source]`, the tokens of what was read, "" after the last; `ids` is then
+                `[batch, time]`.
+            alignments: float `[batch, time, source]`, may be longer than the source.
+        """
+        words = tf.where(ids > UNKNOWN, tf.gather(self._words, ids), "")
+        if source is not None:
+            words = tf.where(ids == UNKNOWN, looked_at(source, alignments), words)
+        return self.tokenizer.join(words)
 
 
-def split(texts):
-    """string `[batch]` → ragged string `[batch, (words)]`."""
-    texts = tf.strings.lower(texts, encoding="utf-8")
-    texts = tf.strings.regex_replace(texts, "['’]", "")
-    texts = tf.strings.regex_replace(texts, r"[\p{P}\p{S}\p{Z}\p{Cc}]", " ")
-    texts = tf.strings.regex_replace(texts, f"([{_UNSPACED}])", r" \1 ")
-    return tf.strings.split(texts)
+def looked_at(source, alignments):
+    """string `[batch, source]`, float `[batch, time, source]` → string `[batch, time]`: where the most weight lies."""
+    source = tf.pad(source, [[0, 0], [0, 1]], constant_values="")  # so that a text of no words has one to look at
+    return tf.gather(source, tf.argmax(alignments, axis=-1), batch_dims=1)
 
 
 def tokenize(texts):
-    """list of texts → list of lists of words."""
-    return [[word.decode() for word in words] for words in split(tf.constant(list(texts), tf.string)).to_list()]
+    """list of texts → list of lists of words, those of captions."""
+    tokens = CaptionTokenizer().split(tf.constant(list(texts), tf.string))
+    return [[word.decode() for word in words] for words in tokens.to_list()]

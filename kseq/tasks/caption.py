@@ -35,6 +35,7 @@ class DataConfig(Config):
     dev_count: int = Field(0, ge=0)
     mirror: bool = Field(False, description="train also on mirrored pictures, without captions that say left or right")
     on_error: Literal["stop", "skip"] = "stop"
+    bad_bytes: Literal["stop", "latin-1", "replace"] = Field("stop", description="what becomes of a line not in UTF-8")
     image_size: int = Field(64, ge=32, le=1024)
     max_length: int = Field(20, ge=1, le=200, description="words of a caption; the rest is cut off")
     vocabulary_size: int = Field(10_000, ge=5)
@@ -151,7 +152,13 @@ class Caption(Task):
         """The pictures of a split, not yet read."""
         data = self.config.data
         return kseq.data.read_pictures(
-            data.source, split, fields=data.fields, count=count, size=data.image_size, seed=self.config.seed
+            data.source,
+            split,
+            fields=data.fields,
+            count=count,
+            size=data.image_size,
+            seed=self.config.seed,
+            bad_bytes=data.bad_bytes,
         )
 
     def sources(self, pictures, split):
@@ -160,11 +167,7 @@ class Caption(Task):
         That is the features where the backbone is frozen, else the pixels.
         """
         encoder = self.config.model.encoder
-        key, compute, title = (
-            [f"pixels {self.config.data.image_size}"],
-            self.image.decode,
-            f"pixels of {split}",
-        )
+        key, compute, title = [f"pixels {self.config.data.image_size}"], self.image.decode, f"pixels of {split}"
         if encoder.trainable == "none":
             key += [encoder.backbone, kseq.models.fingerprint(self.model.encoder.backbone)]
             compute, title = self.features, f"features of {split}"

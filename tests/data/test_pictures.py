@@ -97,6 +97,14 @@ def test_a_table_may_be_compressed(folder):
     assert picture.where == f"{folder}/t.tsv.gz:2" and picture.read() == b"picture a"
 
 
+def test_a_line_that_is_not_utf_8_is_read_as_the_config_says(folder):
+    (folder / "t.tsv").write_bytes(b"image\tcaption\nimages/a.png\ta caf\xe9\n")
+    with pytest.raises(UserError, match=r"t\.tsv:2: not UTF-8 \(byte 19 of the line\); mend it, or set data.bad_bytes"):
+        read_pictures(f"tsv:{folder}/t.tsv", "train", fields=FIELDS)
+    (picture,) = read_pictures(f"tsv:{folder}/t.tsv", "train", fields=FIELDS, bad_bytes="latin-1")
+    assert picture.captions == ("a café",)
+
+
 @pytest.mark.parametrize(
     "fields, column",
     [
@@ -376,7 +384,7 @@ def test_captions_may_be_one_text_or_a_list_at_any_path(data_dir, caption, expec
 
 @pytest.mark.parametrize("caption", ["absent", "captions/absent", "some/text", "inner/one/more", "", "/"])
 def test_a_caption_feature_that_is_not_there_is_named(data_dir, caption):
-    message = f"tfds:kseq_pictures train[0]: there is no feature {caption!r}; it has "
+    message = f"tfds:kseq_pictures train[0]: there is no field {caption!r}; it has "
     with pytest.raises(UserError, match=re.escape(message)) as caught:
         read_tfds(caption=caption)
     assert "captions, image, inner" in str(caught.value) and str(caught.value).endswith("Set data.fields.caption")

@@ -5,7 +5,7 @@ import re
 
 import pytest
 
-from kseq.data import read_tsv
+from kseq.data import read_csv, read_jsonl, read_lines, read_tsv
 from kseq.errors import UserError
 
 TABLE = b"image\tcaption\n1.png\ta dog\n2.png\ttwo cats\n"
@@ -117,3 +117,73 @@ def test_a_compressed_file_that_is_broken_is_named(write, content, reason):
     path = write(content, "table.tsv.gz")
     with pytest.raises(UserError, match=f"{re.escape(str(path))} cannot be read: .*{reason}"):
         list(read_tsv(path))
+
+
+@pytest.mark.parametrize(
+    "content, lines",
+    [
+        (b"a\nb\n", ["a", "b"]),
+        (b"a\r\nb", ["a", "b"]),
+        (b"\n\na", ["", "", "a"]),
+        (b"\xef\xbb\xbfa\n\xef\xbb\xbfb", ["a", "\ufeffb"]),
+        ("a\u2028b\x85c\x0bd\x1ce\n".encode(), ["a\u2028b\x85c\x0bd\x1ce"]),
+        (b"a\rb\n", ["a\rb"]),
+        (b"a\x00b\n", ["a\x00b"]),
+        (b"", []),
+    ],
+)
+def test_only_files_line_ends_part_lines(write, content, lines):
+    path = write(content)
+    assert list(read_lines(path)) == [(f"{path}:{n}", line) for n, line in enumerate(lines, 1)]
+
+
+CSV = b'label,review\n1,plain\n0,"with ""marks"", and\r\na line end"\n\n1,last\n'
+
+
+def test_a_row_in_quotation_marks_stands_where_it_begins(write):
+    path = write(CSV)
+    assert list(read_csv(path)) == [
+        (f"{path}:2", {"label": "1", "review": "plain"}),
+        (f"{path}:3", {"label": "0", "review": 'with "marks", and\na line end'}),
+        (f"{path}:6", {"label": "1", "review": "last"}),
+    ]
+    quoted = [row for _, row in read_csv(write(CSV.replace(b",", b"\t")), separator="\t")]
+    assert quoted[1]["review"] == 'with "marks"\t and\na line end'
+
+
+@pytest.mark.parametrize(
+    "content, message",
+    [
+        (CSV + b'1,"open\nand more\n', ":7: unexpected end of data; is a quotation mark not doubled, or not closed?"),
+        (CSV + b'1,"a "dog" runs"\n', ":7: ',' expected after '\"'; is a quotation mark not doubled, or not closed?"),
+        (CSV + b'1,"' + b"x\n" * 70_000, ":7: field larger than field limit (131072); is a quotation mark not "),
+        (CSV + b"1\n", ":7: 1 field(s) between commas where the first line names 2 (label, review)"),
+        (b'"a\nb",c\n\n1,2,3\n', ":4: 3 field(s) between commas where the first line names 2"),
+        (CSV.replace(b"plain", b"caf\xe9"), ":2: not UTF-8 (byte 6 of the line)"),
+        (CSV.replace(b"with", b"\xff\n"), ":3: not UTF-8 (byte 4 of the line)"),
+        (b"\n", " is empty; its first line must name the columns, with commas between"),
+    ],
+    ids=["open", "not-doubled", "endless", "no-comma", "after-lines", "latin-1", "in-marks", "empty"],
+)
+def test_a_row_of_a_csv_that_is_wrong_is_named(write, content, message):
+    path = write(content)
+    with pytest.raises(UserError, match=re.escape(f"{path}{message}")):
+        list(read_csv(path))
+
+
+@pytest.mark.parametrize(
+    "line, message",
+    [
+        (b'{"a": 1', ":3: no JSON: Expecting ',' delimiter: line 1 column 8 (char 7)"),
+        (b"a dog", ":3: no JSON: Expecting value: line 1 column 1 (char 0)"),
+        (b"[1, 2]", ":3: a JSON object, {…}, must stand here, not [1, 2]"),
+        (b"null", ":3: a JSON object, {…}, must stand here, not null"),
+        (b"[" * 100_000, ":3: no JSON: "),
+    ],
+)
+def test_a_line_that_is_no_json_object_is_named(write, line, message):
+    path = write(b'{"a": 1}\n \n' + line + b"\n")
+    rows = read_jsonl(path)
+    assert next(rows) == (f"{path}:1", {"a": 1})
+    with pytest.raises(UserError, match=re.escape(f"{path}{message}")):
+        next(rows)

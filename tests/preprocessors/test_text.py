@@ -2,11 +2,12 @@
 
 import re
 
+import numpy as np
 import pytest
 import tensorflow as tf
 
 from kseq.errors import UserError
-from kseq.preprocessors import END, PADDING, SPECIAL, START, UNKNOWN, TextPreprocessor, tokenize
+from kseq.preprocessors import END, PADDING, SPECIAL, START, UNKNOWN, TextPreprocessor, WordTokenizer, tokenize
 
 DOGS = ["a dog and a cat", "A dog!", "the bird"]
 
@@ -196,3 +197,43 @@ def test_a_file_that_is_no_vocabulary_is_named(tmp_path, content, message):
         path.write_bytes(content)
     with pytest.raises(UserError, match=f"{re.escape(str(path))}.*{re.escape(message)}"):
         TextPreprocessor.load(path, 5)
+
+
+def test_unknown_words_are_replaced_by_what_was_looked_at():
+    """Oracle: a loop over random alignments, which are longer than the source and without weight on padding."""
+    rng = np.random.default_rng(0)
+    sources = [f"w{i} x{i} y{i}".split()[: 1 + i % 3] for i in range(6)]
+    text = adapted(["a dog"], max_length=9)
+    ids = rng.integers(UNKNOWN, 6, (6, 8))
+    alignments = np.zeros((6, 8, 5), "float32")
+    for i, source in enumerate(sources):
+        alignments[i, :, : len(source)] = rng.uniform(size=(8, len(source)))
+    expected = [
+        " ".join(
+            source[int(np.argmax(weights))] if k == UNKNOWN else text.vocabulary[k]
+            for k, weights in zip(row, looks, strict=True)
+        )
+        for source, row, looks in zip(sources, ids, alignments, strict=True)
+    ]
+    source = tf.ragged.constant(sources).to_tensor()
+    assert [t.decode() for t in text.text(tf.constant(ids), source, alignments).numpy()] == expected
+    assert any(word in " ".join(expected) for word in ("x1", "x2", "y2")) and UNKNOWN in ids
+
+
+def test_unknown_words_of_a_text_of_nothing_are_left_out():
+    source, alignments = tf.constant([[]], tf.string), tf.zeros([1, 3, 1])
+    assert adapted().text(tf.constant([[4, UNKNOWN, 5]]), source, alignments).numpy().tolist() == [b"a dog"]
+    assert adapted().text(tf.constant([[4, UNKNOWN, END]]), source, alignments).numpy().tolist() == [b"a"]
+
+
+def test_a_source_is_copied_as_it_was_written():
+    """The source's token takes its tie with it; both texts are words with punctuation."""
+    texts = tf.constant(["où est Zoé, l'amie?"])
+    french = adapted(["où est"], max_length=9)
+    french = TextPreprocessor(french.vocabulary, 9, WordTokenizer())
+    english = TextPreprocessor([*SPECIAL, "where", "is", "‿?"], 9, WordTokenizer())
+    source = french.tokens(texts).to_tensor()
+    assert source[0].numpy()[2:6].tolist() == ["Zoé".encode(), "‿,".encode(), "l'‿".encode(), b"amie"]
+    ids = tf.constant([[4, 5, UNKNOWN, UNKNOWN, UNKNOWN, UNKNOWN, 6, END]])
+    alignments = tf.one_hot([[0, 1, 2, 3, 4, 5, 6, 6]], 7)
+    assert english.text(ids, source, alignments).numpy()[0].decode() == "where is Zoé, l'amie?"
