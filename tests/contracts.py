@@ -22,6 +22,7 @@ from kseq.layers import (
     CoverageAttention,
     DenseBridge,
     DotAttention,
+    Dropout,
     FixedContextDecoder,
     GRUCell,
     HardAttention,
@@ -262,6 +263,9 @@ CONTRACTS = {
     "CopyBridge": Contract(
         lambda: CopyBridge([2 * UNITS] * 4, reads=1, makes=2, directions=2),
         lambda batch, time: {"states": _states(4)(batch)},
+    ),
+    "Dropout": Contract(
+        lambda: Dropout(0.4, seed=1), lambda batch, time: {"inputs": normal(batch, time, 3)}, draws=True
     ),
     "Recurrent": Contract(lambda: Recurrent(LSTMCell(UNITS), reverse=True, return_state=True), _sequence_inputs),
     "Recurrent-dropped": Contract(

@@ -16,6 +16,7 @@ from kseq.layers.hard import HardAttention
 from kseq.layers.location import CoverageAttention, LocalAttention, LocationAttention, coverage_loss
 from kseq.layers.monotonic import LuongMonotonicAttention, MonotonicAttention
 from kseq.layers.multiplicative import DotAttention, LuongAttention, ScaledLuongAttention
+from kseq.layers.noise import Dropout
 from kseq.layers.probe import gate_activations, state_gradients
 from kseq.layers.recurrent import Bidirectional, Recurrent
 from kseq.layers.stack import Stack, StackedCell
@@ -61,6 +62,7 @@ __all__ = [
     "Decoder",
     "DenseBridge",
     "DotAttention",
+    "Dropout",
     "FixedContextDecoder",
     "GRUCell",
     "HardAttention",

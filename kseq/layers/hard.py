@@ -5,6 +5,7 @@ from keras import ops
 
 from kseq.layers.attention import AdditiveMechanism, additive_score
 from kseq.layers.functional import linear, not_negative, share
+from kseq.layers.noise import drawn
 
 
 @keras.saving.register_keras_serializable("kseq")
@@ -66,10 +67,7 @@ class HardAttention(AdditiveMechanism):
     def weigh(self, query, keys, memory_mask, past, training):
         e = ops.where(memory_mask, self.score(query, keys, past), -1e9)
         log_alpha = e - ops.logsumexp(e, axis=-1, keepdims=True)
-        if training:
-            k = keras.random.categorical(log_alpha, 1, seed=self.seed_generator)[:, 0]
-        else:
-            k = ops.argmax(log_alpha, axis=-1)
+        k = drawn(log_alpha, self.seed_generator) if training else ops.argmax(log_alpha, axis=-1)
         taken = ops.one_hot(k, ops.shape(e)[1], dtype="float32") * ops.cast(memory_mask, "float32")
         return taken * (1 + _gradient_of(log_alpha))
 

@@ -8,6 +8,7 @@ from keras import ops
 from kseq.layers.attention import AttentionMechanism, additive_score, normalized
 from kseq.layers.functional import linear, not_negative, positive
 from kseq.layers.multiplicative import dot_score
+from kseq.layers.noise import normal
 
 
 class MonotonicMechanism(AttentionMechanism):
@@ -59,7 +60,7 @@ class MonotonicMechanism(AttentionMechanism):
             first = ops.logical_and(stops, ops.cumsum(ops.cast(stops, "int32"), axis=-1) == 1)
             return ops.cast(first, "float32")
         if training and self.noise:
-            e += self.noise * keras.random.normal(ops.shape(e), seed=self.seed_generator)
+            e += self.noise * normal(ops.shape(e), self.seed_generator)
         e = ops.where(memory_mask, e, -1e9)
         # log Π (1 − p_l) for k ≤ l < s is a difference of two sums: nothing is divided by a product that vanishes.
         passed = -ops.softplus(e)

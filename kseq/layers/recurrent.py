@@ -6,6 +6,7 @@ from keras import ops
 
 from kseq.layers.cells import KerasCell, RecurrentCell
 from kseq.layers.functional import share
+from kseq.layers.noise import dropout, uniform
 from kseq.layers.unroll import unroll
 
 
@@ -114,7 +115,7 @@ class Recurrent(keras.layers.Layer):
                 return []
             batch, time = ops.shape(inputs)[:2]
             sizes = self.state_size
-            return [keras.random.uniform((batch, time, n), dtype="float32", seed=self.seed_generator) for n in sizes]
+            return [uniform((batch, time, n), self.seed_generator) for n in sizes]
 
         return step, draws
 
@@ -125,7 +126,7 @@ class Recurrent(keras.layers.Layer):
         return [self.zoneout * o + (1 - self.zoneout) * n for o, n in zip(old, new, strict=True)]
 
     def _mask(self, like, rate):
-        return keras.random.dropout(ops.ones_like(like), rate, seed=self.seed_generator)
+        return dropout(ops.ones_like(like), rate, self.seed_generator)
 
     def compute_mask(self, inputs, mask=None):
         return (mask, [None] * len(self.state_size)) if self.return_state else mask

@@ -8,6 +8,8 @@ import keras
 import tensorflow as tf
 from keras import layers, ops
 
+from kseq.layers import Dropout
+
 
 class Encoded(NamedTuple):
     """What every encoder returns."""
@@ -41,7 +43,7 @@ class ImageEncoder(keras.layers.Layer):
         super().__init__(**kwargs)
         self.backbone = backbone
         self.units = units
-        self.dropout = layers.Dropout(dropout, dtype=self.dtype_policy)
+        self.dropout = Dropout(dropout, dtype=self.dtype_policy)
         self.dense = layers.Dense(units, activation="relu", dtype=self.dtype_policy)
 
     def build(self, source_shape):
@@ -106,7 +108,7 @@ class TextEncoder(keras.layers.Layer):
         self.layer = layer
         self.embedding_size = embedding_size
         self.embedding = layers.Embedding(vocabulary_size, embedding_size, dtype=self.dtype_policy)
-        self.dropout = layers.Dropout(dropout, dtype=self.dtype_policy)
+        self.dropout = Dropout(dropout, dtype=self.dtype_policy)
 
     def build(self, source_shape):
         self.embedding.build(source_shape)

@@ -3,6 +3,8 @@
 import keras
 from keras import layers, ops
 
+from kseq.layers import Dropout
+
 
 @keras.saving.register_keras_serializable("kseq")
 class Seq2Seq(keras.Model):
@@ -53,8 +55,8 @@ class Seq2Seq(keras.Model):
         self.dropout_rate = dropout
         self.alignment_penalty = alignment_penalty
         self.embedding = layers.Embedding(vocabulary_size, embedding_size, dtype=self.dtype_policy)
-        self.input_dropout = layers.Dropout(dropout, dtype=self.dtype_policy)
-        self.output_dropout = layers.Dropout(dropout, dtype=self.dtype_policy)
+        self.input_dropout = Dropout(dropout, dtype=self.dtype_policy)
+        self.output_dropout = Dropout(dropout, dtype=self.dtype_policy)
         self.words = layers.Dense(vocabulary_size, dtype="float32")
 
     def call(self, inputs, training=None):

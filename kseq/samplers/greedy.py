@@ -70,7 +70,7 @@ class Random:
 
         def choose(logits, t):
             now = tf.random.experimental.stateless_fold_in(seed, t)
-            uniform = tf.random.stateless_uniform(tf.shape(logits), now, minval=1e-9)
+            uniform = tf.random.stateless_uniform(tf.shape(logits), now, minval=1e-9, alg="philox")
             return tf.argmax(self._kept(logits) - tf.math.log(-tf.math.log(uniform)), -1, output_type=tf.int32)
 
         states, memory = (
