@@ -94,7 +94,7 @@ def beam_over_lists(language, row, phrases, width, max_length, exponent):
     return finished + unfinished
 
 
-@pytest.mark.parametrize("exponent, beta", [(0.0, 0.0), (0.6, 0.0), (1.0, 0.0), (0.6, 0.3)])
+@pytest.mark.parametrize("exponent, beta", [(0.0, 0.0), (1.0, 0.0), (0.6, 0.3)])
 @pytest.mark.parametrize("name", PHRASES)
 def test_a_wide_beam_finds_the_best_of_all_that_contain_the_phrases(name, exponent, beta):
     """Oracle: enumeration; behind what ends comes what does not, and last what lacks a phrase."""
@@ -135,7 +135,7 @@ def test_narrow_beam_is_the_search_over_lists(width, exponent, phrases):
 def test_however_narrow_the_beam_the_phrases_are_said(width):
     """Though the language likes to stop, and to say 3 for ever, with which two of the phrases begin."""
     phrases = [[(3, 1), (3, 4)], [(3, 3, 1, 3, 3, 5), (4,)], [(5, 4, 1), (4, 1, 5)]]
-    for seed in range(5):
+    for seed in range(3):
         language = make_language(seed, vocabulary=6, end_bias=4.0)
         language.shifts[:, 3] += 6
         found = run(Beam(width, n_best=width), language, 9, phrases)
