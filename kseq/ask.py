@@ -6,6 +6,7 @@
 Prints the outputs as JSON. This file uses nothing of kseq and can be copied to where a model is served.
 """
 
+import importlib.util
 import json
 import sys
 from pathlib import Path
@@ -15,6 +16,11 @@ def ask(folder, **inputs):
     """{output: list of values} of the default signature of the SavedModel in `folder`, for lists of bytes."""
     import tensorflow as tf
 
+    # TensorFlow Serving has the operations of TensorFlow Text. Here they come from the package, where it is installed,
+    # but not by importing it, since it imports Keras.
+    text = importlib.util.find_spec("tensorflow_text")
+    for library in ("_sentencepiece_tokenizer", "_normalize_ops") if text else ():
+        tf.load_op_library(str(Path(text.origin).parent / "python" / "ops" / f"{library}.so"))
     with tf.compat.v1.Session(graph=tf.Graph()) as session:
         served = tf.compat.v1.saved_model.load(session, ["serve"], str(folder))
         signature = served.signature_def["serving_default"]

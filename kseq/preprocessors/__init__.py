@@ -1,6 +1,7 @@
 """Preprocessors: raw examples to tensors and back, the same object in training and inside the SavedModel."""
 
 from kseq.preprocessors.image import ImagePreprocessor
+from kseq.preprocessors.subword import SubwordTokenizer
 from kseq.preprocessors.text import TextPreprocessor, tokenize
 from kseq.preprocessors.tokenizers import (
     END,
@@ -20,6 +21,7 @@ UNITS = {
     "word": WordTokenizer,
     "character": CharacterTokenizer,
     "byte": ByteTokenizer,
+    "subword": SubwordTokenizer,
 }
 
 __all__ = [
@@ -33,6 +35,7 @@ __all__ = [
     "CaptionTokenizer",
     "CharacterTokenizer",
     "ImagePreprocessor",
+    "SubwordTokenizer",
     "TextPreprocessor",
     "Tokenizer",
     "WordTokenizer",
