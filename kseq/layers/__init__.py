@@ -17,6 +17,7 @@ from kseq.layers.location import CoverageAttention, LocalAttention, LocationAtte
 from kseq.layers.monotonic import LuongMonotonicAttention, MonotonicAttention
 from kseq.layers.multiplicative import DotAttention, LuongAttention, ScaledLuongAttention
 from kseq.layers.noise import Dropout
+from kseq.layers.pointer import PointerGenerator
 from kseq.layers.probe import gate_activations, state_gradients
 from kseq.layers.recurrent import Bidirectional, Recurrent
 from kseq.layers.stack import Stack, StackedCell
@@ -79,6 +80,7 @@ __all__ = [
     "MonotonicAttention",
     "NormalizedBahdanauAttention",
     "PeepholeLSTMCell",
+    "PointerGenerator",
     "RNNCell",
     "Recurrent",
     "RecurrentCell",

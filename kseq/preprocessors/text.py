@@ -12,6 +12,9 @@ from kseq.preprocessors.tokenizers import END, SPECIAL, START, UNKNOWN, CaptionT
 class TextPreprocessor(tf.Module):
     """The tokens of a text, each by its number in a vocabulary.
 
+    Where words are copied from a source, the methods take what `own` made of it: the words that the vocabulary does not
+    have, whose ids go on from the vocabulary's.
+
     Args:
         vocabulary: list of tokens; those of `SPECIAL` come first.
         max_length: tokens kept of a text; the rest is cut off.
@@ -67,31 +70,55 @@ class TextPreprocessor(tf.Module):
         """string `[batch]` → ragged string `[batch, (tokens)]`, as many as are kept of each."""
         return self.tokenizer.split(texts)[:, : self.max_length]
 
-    def ids(self, texts):
-        """string `[batch]` → ragged int32 `[batch, (tokens)]`, without start and end."""
-        return tf.ragged.map_flat_values(self._ids.lookup, self.tokens(texts))
+    def ids(self, texts, own=None):
+        """string `[batch]` → ragged int32 `[batch, (words)]`, without start and end."""
+        words, ids = self._read(texts)
+        if own is None:
+            return ids
+        same = tf.gather(own, words.value_rowids()) == words.flat_values[:, None]  # [words, copies]
+        number = len(self.vocabulary) + tf.argmax(same, axis=-1, output_type=tf.int32)
+        return ids.with_flat_values(tf.where(tf.reduce_any(same, axis=-1), number, ids.flat_values))
 
-    def sentences(self, texts):
+    def own(self, texts, copies):
+        """The words of a text that the vocabulary does not have, the first `copies` of them, each once, in the order of
+        the text: string `[batch]` → string `[batch, copies]`, "" where there are fewer.
+        """
+        words, ids = self._read(texts)
+        words = tf.ragged.boolean_mask(words, ids == UNKNOWN).to_tensor()
+        place = tf.range(tf.shape(words)[1])
+        again = tf.reduce_any((words[:, :, None] == words[:, None, :]) & (place[:, None] > place), axis=-1)
+        return tf.ragged.boolean_mask(words, (words != "") & ~again).to_tensor(shape=[None, copies])
+
+    def _read(self, texts):
+        """string `[batch]` → its words and their ids, both ragged `[batch, (words)]`."""
+        words = self.tokens(texts)
+        return words, tf.ragged.map_flat_values(self._ids.lookup, words)
+
+    def sentences(self, texts, own=None):
         """list of texts → list of lists of ids, each from start to end."""
-        return [[START, *ids, END] for ids in self.ids(tf.constant(texts, tf.string)).to_list()]
+        return [[START, *ids, END] for ids in self.ids(tf.constant(texts, tf.string), own).to_list()]
 
-    def words(self, ids):
-        """A sequence of ids up to the end → list of tokens."""
-        return [self.vocabulary[i] for i in ids if i > END]
+    def words(self, ids, own=()):
+        """A sequence of ids up to the end → list of tokens; `own` is the source's list of strings."""
+        known = len(self.vocabulary)
+        return [self.vocabulary[i] if i < known else own[i - known] for i in ids if i > END]
 
-    def text(self, ids, source=None, alignments=None):
+    def text(self, ids, source=None, alignments=None, own=None):
         """int `[..., time]`, 0 after the end → string `[...]`: the words up to the end, as a person writes them.
 
         Unknown words are left out, or, where a source is given, replaced through the alignment (Luong et al., 2015,
         https://arxiv.org/abs/1410.8206): by the source's token with the largest weight.
 
         Args:
-            ids: of the text.
-            source: string `[batch, source]`, the tokens of what was read, "" after the last; `ids` is then
-                `[batch, time]`.
+            ids: of the text; `[batch, time]` where a source or its own words are given.
+            source: string `[batch, source]`, the tokens of what was read, "" after the last.
             alignments: float `[batch, time, source]`, may be longer than the source.
+            own: what `own` made of what was read, where words are copied.
         """
-        words = tf.where(ids > UNKNOWN, tf.gather(self._words, ids), "")
+        known = len(self.vocabulary)
+        words = tf.where(ids > UNKNOWN, tf.gather(self._words, tf.minimum(ids, known - 1)), "")
+        if own is not None:
+            words = tf.where(ids < known, words, tf.gather(own, tf.maximum(ids - known, 0), batch_dims=1))
         if source is not None:
             words = tf.where(ids == UNKNOWN, looked_at(source, alignments), words)
         return self.tokenizer.join(words)
