@@ -18,6 +18,9 @@ _UNSPACED = r"\p{Han}\p{Hiragana}\p{Katakana}ー"
 class TextPreprocessor(tf.Module):
     """Lower-case words without punctuation, the usual tokenisation of captions; Chinese and Japanese by character.
 
+    Where words are copied from a source, the methods take what `own` made of it: the words that the vocabulary does not
+    have, whose ids go on from the vocabulary's.
+
     Args:
         vocabulary: list of words; those of `SPECIAL` come first.
         max_length: words kept of a text.
@@ -57,21 +60,47 @@ class TextPreprocessor(tf.Module):
         """Writes the vocabulary, a word a line, a word's id being its line counted from 0."""
         write_text(path, "".join(f"{word}\n" for word in self.vocabulary))
 
-    def ids(self, texts):
+    def ids(self, texts, own=None):
         """string `[batch]` → ragged int32 `[batch, (words)]`, without start and end."""
-        return tf.ragged.map_flat_values(self._ids.lookup, split(texts))[:, : self.max_length]
+        words, ids = self._read(texts)
+        if own is None:
+            return ids
+        same = tf.gather(own, words.value_rowids()) == words.flat_values[:, None]  # [words, copies]
+        number = len(self.vocabulary) + tf.argmax(same, axis=-1, output_type=tf.int32)
+        return ids.with_flat_values(tf.where(tf.reduce_any(same, axis=-1), number, ids.flat_values))
 
-    def sentences(self, texts):
+    def own(self, texts, copies):
+        """The words of a text that the vocabulary does not have, the first `copies` of them, each once, in the order of
+        the text: string `[batch]` → string `[batch, copies]`, "" where there are fewer.
+        """
+        words, ids = self._read(texts)
+        words = tf.ragged.boolean_mask(words, ids == UNKNOWN).to_tensor()
+        place = tf.range(tf.shape(words)[1])
+        again = tf.reduce_any((words[:, :, None] == words[:, None, :]) & (place[:, None] > place), axis=-1)
+        return tf.ragged.boolean_mask(words, (words != "") & ~again).to_tensor(shape=[None, copies])
+
+    def _read(self, texts):
+        """string `[batch]` → its words and their ids, both ragged `[batch, (words)]`."""
+        words = split(texts)[:, : self.max_length]
+        return words, tf.ragged.map_flat_values(self._ids.lookup, words)
+
+    def sentences(self, texts, own=None):
         """list of texts → list of lists of ids, each from start to end."""
-        return [[START, *ids, END] for ids in self.ids(tf.constant(texts, tf.string)).to_list()]
+        return [[START, *ids, END] for ids in self.ids(tf.constant(texts, tf.string), own).to_list()]
 
-    def words(self, ids):
-        """A sequence of ids up to the end → list of words."""
-        return [self.vocabulary[i] for i in ids if i > END]
+    def words(self, ids, own=()):
+        """A sequence of ids up to the end → list of words; `own` is the source's list of strings."""
+        known = len(self.vocabulary)
+        return [self.vocabulary[i] if i < known else own[i - known] for i in ids if i > END]
 
-    def text(self, ids):
+    def text(self, ids, own=None):
         """int `[..., time]`, 0 after the end → string `[...]`: the words up to the end, as a person writes them."""
-        words = tf.gather(self._words, ids)
+        if own is None:
+            words = tf.gather(self._words, ids)
+        else:
+            known = len(self.vocabulary)
+            copied = tf.gather(own, tf.maximum(ids - known, 0), batch_dims=1)
+            words = tf.where(ids < known, tf.gather(self._words, tf.minimum(ids, known - 1)), copied)
         joined = tf.strings.reduce_join(tf.where(ids > UNKNOWN, words, ""), axis=-1, separator=" ")
         joined = tf.strings.regex_replace(joined, rf" *([{_UNSPACED}]) *", r"\1")
         return tf.strings.strip(tf.strings.regex_replace(joined, " +", " "))

@@ -107,6 +107,51 @@ def test_a_long_text_is_cut(max_length, ids):
     assert text.sentences(["a dog and", "a"]) == [[START, *ids, END], [START, 4, END]]
 
 
+OWN_TEXTS = ["A zebra, a gnu: the ZEBRA!", "a dog", "", "gnu yak cat yak emu ox"]
+
+
+def test_own_words_are_those_without_an_id_each_once_in_their_order():
+    """By hand; what is more than `copies` is left out."""
+    text = adapted()
+    own = text.own(OWN_TEXTS, 3)
+    assert own.shape == (4, 3)
+    want = [[b"zebra", b"gnu", b""], [b"", b"", b""], [b"", b"", b""], [b"gnu", b"yak", b"emu"]]
+    assert own.numpy().tolist() == want
+    assert text.own(OWN_TEXTS, 1).numpy().tolist() == [row[:1] for row in want]
+    assert text.own(OWN_TEXTS[1:3], 2).numpy().tolist() == [[b"", b""], [b"", b""]]
+    assert adapted(max_length=3).own(OWN_TEXTS, 3).numpy().tolist()[0] == [b"zebra", b"", b""]
+
+
+def test_own_words_are_numbered_on_from_the_vocabulary_in_source_and_target():
+    """By hand: the vocabulary has 10 words, a 4, dog 5, cat 8, the 9; "ox" had no place, "fox" is not in the source."""
+    text = adapted()
+    own = text.own(OWN_TEXTS, 3)
+    assert text.ids(OWN_TEXTS, own).to_list() == [[4, 10, 4, 11, 9, 10], [4, 5], [], [10, 11, 8, 11, 12, 3]]
+    targets = ["the gnu and a fox", "zebra", "a", "emu, ox, yak, dog"]
+    assert text.ids(targets, own).to_list() == [[9, 11, 6, 4, 3], [3], [4], [12, 3, 11, 5]]
+    assert text.sentences(targets[:2], own[:2]) == [[START, 9, 11, 6, 4, 3, END], [START, 3, END]]
+    assert text.ids([""], text.own([""], 2)).to_list() == [[]]
+
+
+@pytest.mark.parametrize("dtype", [tf.int32, tf.int64])
+def test_text_of_own_words_is_what_was_read(dtype):
+    text = adapted()
+    own = text.own(OWN_TEXTS, 4)
+    ids = tf.cast(text.ids(OWN_TEXTS, own).to_tensor(), dtype)
+    want = ["a zebra a gnu the zebra", "a dog", "", "gnu yak cat yak emu ox"]
+    assert [t.decode() for t in text.text(ids, own).numpy()] == want
+    hypotheses = tf.stack([ids, tf.reverse(ids, [1])], axis=1)
+    assert [t.decode() for t in text.text(hypotheses, own).numpy()[:, 0]] == want
+    assert text.text(hypotheses, own).numpy()[3, 1].decode() == "ox emu yak cat yak gnu"
+    row = [word.decode() for word in own[3].numpy()]
+    assert text.words([10, 11, 8, END, 0], row) == ["gnu", "yak", "cat"]
+
+
+def test_a_number_that_no_own_word_has_is_no_text():
+    text = adapted()
+    assert text.text(tf.constant([[4, 11, 5]]), tf.constant([["gnu", ""]])).numpy().tolist() == [b"a dog"]
+
+
 def padded(text, texts):
     """ids up to the end and 0 after it, as a sampler gives them."""
     return tf.ragged.constant([ids[1:] for ids in text.sentences(texts)], tf.int32).to_tensor()
@@ -155,12 +200,23 @@ def test_the_saved_model_reads_and_writes_like_python(tmp_path):
         lambda texts: text.ids(texts).to_tensor(), input_signature=[tf.TensorSpec([None], tf.string)]
     )
     module.text = tf.function(text.text, input_signature=[tf.TensorSpec([None, None], tf.int32)])
+
+    def copied(sources, targets):
+        own = text.own(sources, 2)
+        ids = text.ids(targets, own).to_tensor()
+        return ids, text.text(ids, own)
+
+    module.copied = tf.function(copied, input_signature=[tf.TensorSpec([None], tf.string)] * 2)
     tf.saved_model.save(module, str(tmp_path / "model"))
     restored = tf.saved_model.load(str(tmp_path / "model"))
     texts = tf.constant(["A DOG’S 我 zebra", "爱"])
     ids = text.ids(texts).to_tensor()
     assert restored.ids(texts).numpy().tolist() == ids.numpy().tolist()
     assert restored.text(ids).numpy().tolist() == text.text(ids).numpy().tolist()
+    for sources in ([""], ["zebra x", "a yak", "a dog gnu"]):
+        ids, written = restored.copied(tf.constant(sources), tf.constant(sources))
+        assert ids.numpy().tolist() == text.ids(sources, text.own(sources, 2)).to_tensor().numpy().tolist()
+        assert [t.decode() for t in written.numpy()] == sources
 
 
 @pytest.mark.parametrize("texts", [DOGS, ["我 café ラーメン"], ["a\u2028b\x85c\x1cd\u00a0e"], []])
