@@ -28,13 +28,18 @@ class Decoder(keras.layers.Layer, abc.ABC):
         memory: `[batch, source, d_memory]`.
         memory_mask: bool `[batch, source]`, true where a row is real; all are when not given.
         initial_state: list of the cell's states; zeros when not given.
+        own: bool `[batch, time]`, true where a step reads what `speak` made of the step before in place of its input:
+            scheduled sampling (Bengio et al., 2015, https://arxiv.org/abs/1506.03099). The first step never does.
+        speak: function of a step's output `[batch, output_size]`, its alignment `[batch, source]` and the input that it
+            read, `[batch, d]` → an input of the next, `[batch, d]`. Given together with `own`.
 
     Returns:
-        outputs `[batch, time, output_size]` and alignments `[batch, time, source]`.
+        outputs `[batch, time, output_size]` and alignments `[batch, time, source]`; with `speak` also the inputs as
+        they were read, `[batch, time, d]`.
 
     Raises:
-        ValueError: the cell is one of Keras, which projects nothing; at build, a part was built for other sizes (from
-            Keras).
+        ValueError: the cell is one of Keras, which projects nothing; `own` is given without `speak`, or `speak` without
+            `own`; at build, a part was built for other sizes (from Keras).
     """
 
     def __init__(self, cell, **kwargs):
@@ -48,17 +53,36 @@ class Decoder(keras.layers.Layer, abc.ABC):
         if not self.cell.built:
             self.cell.build((inputs_shape[0], inputs_shape[-1]))
 
-    def call(self, inputs, memory, memory_mask=None, initial_state=None):
+    def call(self, inputs, memory, memory_mask=None, initial_state=None, own=None, speak=None):
+        if (own is None) != (speak is None):
+            raise ValueError(f"own and speak belong together, got {own!r} and {speak!r}; give both or neither")
         if initial_state is None:
             initial_state = self.cell.get_initial_state(ops.shape(inputs)[0])
         read = self.memorize(memory, memory_mask)
+        states = self.first_states(initial_state, read)
+        if speak is not None:
+            return self._scheduled(inputs, states, read, own, speak)
 
         def advance(projected, states):
             return self.advance(projected, states, read)
 
-        projected = self.cell.project(inputs)
-        (hidden, context, alignments), _ = unroll(advance, projected, self.first_states(initial_state, read))
+        (hidden, context, alignments), _ = unroll(advance, self.cell.project(inputs), states)
         return self.readout(inputs, hidden, context), alignments
+
+    def _scheduled(self, inputs, states, memory, own, speak):
+        """What `call` returns with `speak`: whole steps, for none can be projected before the word is known."""
+
+        def step(given, carried):
+            inputs, own = given
+            *states, said = carried
+            inputs = ops.where(own[:, None], said, inputs)
+            (output, alignment), states = self.step(inputs, states, memory)
+            said = ops.cast(speak(output, alignment, inputs), inputs.dtype)
+            return (output, alignment, inputs), [*states, said]
+
+        own = ops.logical_and(own, ops.arange(ops.shape(inputs)[1]) > 0)
+        results, _ = unroll(step, [inputs, own], [*states, ops.zeros_like(inputs[:, 0])])
+        return results
 
     def step(self, inputs, states, memory):
         """One step by itself.

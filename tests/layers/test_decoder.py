@@ -223,3 +223,61 @@ def test_dot_attention_needs_a_memory_of_the_cells_size(make):
         decoder.build((None, None, DEPTH), (None, None, MEMORY_DEPTH))
     outputs, _ = decoder(normal(2, 3, DEPTH), normal(2, SOURCE, UNITS))
     assert outputs.shape == (2, 3, UNITS)
+
+
+def spoken(output, alignment, inputs):
+    """A next input that depends on all that it is made of, in TensorFlow."""
+    return inputs / 2 + tf.sin(3 * output[:, :DEPTH]) + tf.cast(alignment, inputs.dtype)[:, :DEPTH]
+
+
+OWN = np.array([[1, 1, 1], [0, 0, 1], [1, 1, 0]], "bool")  # column 0 counts for nothing
+
+
+@every_decoder
+def test_where_it_is_told_to_a_decoder_reads_what_it_said(name):
+    """Oracle: a loop over `step` in Python."""
+    decoder, (inputs, memory, mask, states) = made(name)
+    results = decoder(inputs, memory, mask, states, own=OWN, speak=spoken)
+    read = decoder.memorize(tf.constant(memory), tf.constant(mask))
+    states = decoder.first_states([tf.constant(state) for state in states], read)
+    word = tf.constant(inputs[:, 0])
+    for t in range(TIME):
+        (output, alignment), states = decoder.step(word, states, read)
+        assert_close([output, alignment, word], [x[:, t] for x in results])
+        if t + 1 < TIME:
+            word = tf.where(OWN[:, t + 1, None], spoken(output, alignment, word), inputs[:, t + 1])
+
+
+@every_decoder
+def test_a_decoder_that_reads_nothing_of_its_own_reads_its_inputs(name):
+    decoder, (inputs, *rest) = made(name)
+    *results, read = decoder(inputs, *rest, own=np.zeros_like(OWN), speak=spoken)
+    assert_close(results, decoder(inputs, *rest))
+    np.testing.assert_array_equal(read, inputs)
+
+
+def test_gradients_go_through_what_was_said():
+    """Oracle: differences of the first output's effect on the last."""
+    decoder, (inputs, *rest) = made("luong-not_fed")
+    own = np.ones_like(OWN)
+
+    def last(inputs):
+        return tf.reduce_sum(decoder(inputs, *rest, own=own, speak=spoken)[0][:, -1])
+
+    inputs = tf.constant(inputs)
+    with tf.GradientTape() as tape:
+        tape.watch(inputs)
+        value = last(inputs)
+    gradient = tape.gradient(value, inputs)
+    nudge = np.zeros_like(inputs)
+    nudge[0, 0, 1] = 1e-2
+    want = (last(inputs + nudge) - last(inputs - nudge)) / 2e-2
+    np.testing.assert_allclose(gradient[0, 0, 1], want, rtol=1e-2)
+    assert not np.any(gradient[:, 1:])
+
+
+@pytest.mark.parametrize("given", [{"own": True}, {"speak": True}])
+def test_own_and_speak_belong_together(given):
+    decoder, arguments = made("luong")
+    with pytest.raises(ValueError, match=r"own and speak belong together, got .*; give both or neither"):
+        decoder(*arguments, **given)
