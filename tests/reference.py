@@ -182,6 +182,23 @@ def coverage_loss(alignments, real):
     return np.mean(terms)
 
 
+def pointer_generator(logits, output, context, word, alignment, source_ids, copies, w_h, w_s, w_x, b):
+    """See et al. (2017), equations 8 and 9, one step of one sentence: P `[vocabulary + copies]`; id 0 is padding.
+
+    What the alignment gives to no word goes to the vocabulary.
+    """
+    p_gen = sigmoid(context @ w_h + output @ w_s + word @ w_x + b)
+    p_vocab = np.exp(logits - np.max(logits))
+    p_vocab /= p_vocab.sum()
+    rest = 1 - sum(a for a, x in zip(alignment, source_ids, strict=True) if x != 0)
+    p = np.zeros(len(logits) + copies)
+    for w in range(len(p)):
+        p[w] = (1 - p_gen) * sum(a for a, x in zip(alignment, source_ids, strict=True) if x == w and x != 0)
+        if w < len(logits):
+            p[w] += (p_gen + (1 - p_gen) * rest) * p_vocab[w]
+    return p
+
+
 def attend(score, query, memory, mask=None):
     """Context `[batch, d]` and alignment `[batch, source]`: the softmax over the real rows alone, zeros without any."""
     context, alignment = np.zeros(memory[:, 0].shape), np.zeros(memory.shape[:2])

@@ -21,6 +21,7 @@ from kseq.layers.location import (
     MonotonicAttention,
     coverage_loss,
 )
+from kseq.layers.pointer import PointerGenerator
 from kseq.layers.probe import gate_activations, state_gradients
 from kseq.layers.recurrent import Bidirectional, Recurrent
 from kseq.layers.unroll import unroll
@@ -75,6 +76,7 @@ __all__ = [
     "MonotonicAttention",
     "NormalizedBahdanauAttention",
     "PeepholeLSTMCell",
+    "PointerGenerator",
     "RNNCell",
     "Recurrent",
     "RecurrentCell",
