@@ -34,6 +34,7 @@ from kseq.layers import (
     MonotonicAttention,
     NormalizedBahdanauAttention,
     PeepholeLSTMCell,
+    PointerGenerator,
     Recurrent,
     RNNCell,
 )
@@ -151,6 +152,14 @@ def tiny_seq2seq(decoder="bahdanau", **options):
     return Seq2Seq(encoder, DenseBridge(cell.state_size), makers[decoder](), 11, embedding_size=3, **options)
 
 
+def tiny_copier(copies=2, **options):
+    """From sentences to sentences, both over eleven words and two of the source's own."""
+    cell = GRUCell(UNITS)
+    encoder = TextEncoder(11, Recurrent(GRUCell(UNITS)), embedding_size=3)
+    decoder = BahdanauDecoder(cell, BahdanauAttention(3), gate=True, deep_output=True)
+    return Seq2Seq(encoder, DenseBridge(cell.state_size), decoder, 11, embedding_size=3, copies=copies, **options)
+
+
 def _states(n):
     return lambda batch: [normal(batch, UNITS, seed=k) for k in range(1, n + 1)]
 
@@ -191,8 +200,19 @@ def _seq2seq_inputs(batch, time):
     return {"inputs": {"source": normal(batch, 8, 8, 3), "tokens": _tokens(batch, time)}}
 
 
-def _tokens(batch, time):
-    return np.random.default_rng(0).integers(1, 11, (batch, time)).astype("int32")
+def _tokens(batch, time, words=11):
+    return np.random.default_rng(0).integers(1, words, (batch, time)).astype("int32")
+
+
+def _pointer_inputs(batch, time):
+    sizes = {"logits": 7, "output": UNITS, "context": 5, "inputs": 3}
+    steps = {name: normal(batch, time, size, seed=size) for name, size in sizes.items()}
+    alignments = np.random.default_rng(0).dirichlet(np.ones(time + 1), (batch, time)).astype("float32")
+    return steps | {"alignments": alignments, "source_ids": _tokens(batch, time + 1, words=9)}
+
+
+def _copier_inputs(batch, time):
+    return {"inputs": {"source": _tokens(batch, time + 1, words=13), "tokens": _tokens(batch, time, words=13)}}
 
 
 _INITIALIZERS = {"kernel_initializer": "he_normal", "recurrent_initializer": "glorot_normal"}
@@ -238,6 +258,7 @@ CONTRACTS = {
         lambda: LuongDecoder(GRUCell(UNITS, reset_after=True), LuongAttention()), _decoder_inputs(1)
     ),
     "LuongDecoder-past": Contract(lambda: LuongDecoder(GRUCell(UNITS), CoverageAttention(3)), _decoder_inputs(1)),
+    "PointerGenerator": Contract(lambda: PointerGenerator(2), _pointer_inputs, float32_output=True),
     "ImageEncoder": Contract(
         lambda: ImageEncoder(tiny_backbone(), 5, dropout=0.1), lambda batch, time: {"source": normal(batch, 8, 8, 3)}
     ),
@@ -250,6 +271,7 @@ CONTRACTS = {
     "Seq2Seq": Contract(
         lambda: tiny_seq2seq("luong", dropout=0.1, alignment_penalty=0.2), _seq2seq_inputs, float32_output=True
     ),
+    "Seq2Seq-copies": Contract(tiny_copier, _copier_inputs, float32_output=True),
 }
 
 

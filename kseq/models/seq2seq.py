@@ -1,7 +1,14 @@
 """The encoder-decoder: N vs M, and 1 vs N."""
 
+import functools
+
 import keras
 from keras import layers, ops
+
+from kseq.layers import PointerGenerator
+from kseq.layers.functional import positive
+
+UNKNOWN = 3  # the id of the unknown word, as `kseq.preprocessors` has it
 
 
 @keras.saving.register_keras_serializable("kseq")
@@ -14,6 +21,11 @@ class Seq2Seq(keras.Model):
 
         penalty = mean_i (1 − Σ_t α_ti)²
 
+    With `copies` it also says words of the source that are not in the vocabulary (See et al., 2017,
+    https://arxiv.org/abs/1704.04368), through a `PointerGenerator` whose context is Σ_s α_ts memory_s, without the
+    decoder's gate. Source and tokens are then ids of one vocabulary, where 3 is the unknown word, and of the source's
+    own words, as `TextPreprocessor` numbers them; these are embedded as the unknown word.
+
     Args:
         encoder: layer from a source to `Encoded`.
         bridge: layer from the encoder's state to the states of the decoder's cell.
@@ -22,12 +34,18 @@ class Seq2Seq(keras.Model):
         embedding_size: size of a word's vector.
         dropout: share of the embedded words, and of the decoder's output, dropped in training.
         alignment_penalty: weight of the penalty; 0 leaves it out.
+        copies: most words of its own that a source has; 0 copies none.
 
     Call arguments:
-        inputs: {"source": what the encoder takes, "tokens": int `[batch, time]`, the words before}.
+        inputs: {"source": what the encoder takes, "tokens": int `[batch, time]`, the words before}. "sampling", float
+            `[batch]`, may be there too: the probability with which the decoder, in training, reads a word that it drew
+            itself in place of the teacher's (Bengio et al., 2015, https://arxiv.org/abs/1506.03099, who write 1 − ε).
 
     Returns:
-        logits float32 `[batch, time, vocabulary]`.
+        logits float32 `[batch, time, vocabulary]`; with copies log-probabilities `[batch, time, vocabulary + copies]`.
+
+    Raises:
+        ValueError: copies is negative or not whole, or the encoder is of other words.
     """
 
     def __init__(
@@ -40,9 +58,16 @@ class Seq2Seq(keras.Model):
         embedding_size,
         dropout=0.0,
         alignment_penalty=0.0,
+        copies=0,
         **kwargs,
     ):
         super().__init__(**kwargs)
+        words = getattr(encoder, "vocabulary_size", None)
+        if copies and words != vocabulary_size:
+            raise ValueError(
+                f"copies needs an encoder of the same {vocabulary_size} words, as a TextEncoder, "
+                f"got {encoder.name} with {words}"
+            )
         self.encoder = encoder
         self.bridge = bridge
         self.decoder = decoder
@@ -50,30 +75,65 @@ class Seq2Seq(keras.Model):
         self.embedding_size = embedding_size
         self.dropout_rate = dropout
         self.alignment_penalty = alignment_penalty
+        self.copies = positive("copies", copies) if copies else 0
         self.embedding = layers.Embedding(vocabulary_size, embedding_size, dtype=self.dtype_policy)
         self.input_dropout = layers.Dropout(dropout, dtype=self.dtype_policy)
         self.output_dropout = layers.Dropout(dropout, dtype=self.dtype_policy)
         self.words = layers.Dense(vocabulary_size, dtype="float32")
+        self.pointer = PointerGenerator(copies) if copies else None
+        # A seed that is drawn here would change the first weights of all that is built later.
+        self.seed_generator = keras.random.SeedGenerator(0)
 
     def call(self, inputs, training=None):
-        tokens = inputs["tokens"]
-        encoded = self.encoder(inputs["source"], training=training)
-        embedded = self.input_dropout(self.embedding(tokens), training=training)
-        outputs, alignments = self.decoder(embedded, encoded.memory, encoded.memory_mask, self.bridge(encoded.state))
+        source, tokens = inputs["source"], inputs["tokens"]
+        encoded = self.encoder(self._known(source), training=training)
+        embedded = self.input_dropout(self.embedding(self._known(tokens)), training=training)
+        say = functools.partial(self._say, memory=encoded.memory, source=source)
+        arguments = [embedded, encoded.memory, encoded.memory_mask, self.bridge(encoded.state)]
+        if training and "sampling" in inputs:
+            scheduled = self._scheduled(tokens, inputs["sampling"], say)
+            outputs, alignments, embedded = self.decoder(*arguments, **scheduled)
+        else:
+            outputs, alignments = self.decoder(*arguments)
         if self.alignment_penalty:
             self.add_loss(self.alignment_penalty * doubly_stochastic_penalty(alignments, tokens != 0))
-        return self.words(self.output_dropout(outputs, training=training))
+        return say(self.output_dropout(outputs, training=training), alignments, embedded)
 
     def encode(self, source):
         """What a sampler starts from: the decoder's first states, and the memory that its steps read."""
-        encoded = self.encoder(source, training=False)
+        encoded = self.encoder(self._known(source), training=False)
         memory = self.decoder.memorize(encoded.memory, encoded.memory_mask)
-        return self.decoder.first_states(self.bridge(encoded.state), memory), memory
+        states = self.decoder.first_states(self.bridge(encoded.state), memory)
+        return states, (memory, ops.cast(source, "int32")) if self.copies else memory
 
     def step(self, tokens, states, memory):
         """One word on: int `[n]`, states, memory → logits `[n, vocabulary]`, states, alignment `[n, source]`."""
-        (output, alignment), states = self.decoder.step(self.embedding(tokens), states, memory)
-        return self.words(output), states, alignment
+        memory, source = memory if self.copies else (memory, None)
+        embedded = self.embedding(self._known(tokens))
+        (output, alignment), states = self.decoder.step(embedded, states, memory)
+        return self._say(output, alignment, embedded, memory.values, source), states, alignment
+
+    def _known(self, ids):
+        return ops.where(ids < self.vocabulary_size, ids, UNKNOWN) if self.copies else ids
+
+    def _say(self, output, alignment, embedded, memory, source):
+        """Logits of one step or of all."""
+        logits = self.words(output)
+        if not self.copies:
+            return logits
+        context = ops.einsum("b...s,bsd->b...d", ops.cast(alignment, memory.dtype), memory)
+        return self.pointer(logits, output, context, embedded, alignment, source)
+
+    def _scheduled(self, tokens, sampling, say):
+        """Where the decoder reads its own words in training, and how it says them."""
+
+        def speak(output, alignment, embedded):
+            logits = say(output, alignment, embedded)
+            words = keras.random.categorical(logits, 1, "int32", seed=self.seed_generator)[:, 0]
+            return self.input_dropout(self.embedding(self._known(words)), training=True)
+
+        drawn = keras.random.uniform(ops.shape(tokens), dtype="float32", seed=self.seed_generator)
+        return {"own": drawn < ops.reshape(ops.cast(sampling, "float32"), (-1, 1)), "speak": speak}
 
     def get_config(self):
         return super().get_config() | {
@@ -84,6 +144,7 @@ class Seq2Seq(keras.Model):
             "embedding_size": self.embedding_size,
             "dropout": self.dropout_rate,
             "alignment_penalty": self.alignment_penalty,
+            "copies": self.copies,
         }
 
     @classmethod
