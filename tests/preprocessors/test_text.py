@@ -140,10 +140,10 @@ def test_text_of_own_words_is_what_was_read(dtype):
     own = text.own(OWN_TEXTS, 4)
     ids = tf.cast(text.ids(OWN_TEXTS, own).to_tensor(), dtype)
     want = ["a zebra a gnu the zebra", "a dog", "", "gnu yak cat yak emu ox"]
-    assert [t.decode() for t in text.text(ids, own).numpy()] == want
+    assert [t.decode() for t in text.text(ids, own=own).numpy()] == want
     hypotheses = tf.stack([ids, tf.reverse(ids, [1])], axis=1)
-    assert [t.decode() for t in text.text(hypotheses, own).numpy()[:, 0]] == want
-    assert text.text(hypotheses, own).numpy()[3, 1].decode() == "ox emu yak cat yak gnu"
+    assert [t.decode() for t in text.text(hypotheses, own=own).numpy()[:, 0]] == want
+    assert text.text(hypotheses, own=own).numpy()[3, 1].decode() == "ox emu yak cat yak gnu"
     row = [word.decode() for word in own[3].numpy()]
     assert text.words([10, 11, 8, END, 0], row) == ["gnu", "yak", "cat"]
 
@@ -205,7 +205,7 @@ def test_the_saved_model_reads_and_writes_like_python(tmp_path):
     def copied(sources, targets):
         own = text.own(sources, 2)
         ids = text.ids(targets, own).to_tensor()
-        return ids, text.text(ids, own)
+        return ids, text.text(ids, own=own)
 
     module.copied = tf.function(copied, input_signature=[tf.TensorSpec([None], tf.string)] * 2)
     tf.saved_model.save(module, str(tmp_path / "model"))
