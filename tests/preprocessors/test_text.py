@@ -150,7 +150,7 @@ def test_text_of_own_words_is_what_was_read(dtype):
 
 def test_a_number_that_no_own_word_has_is_no_text():
     text = adapted()
-    assert text.text(tf.constant([[4, 11, 5]]), tf.constant([["gnu", ""]])).numpy().tolist() == [b"a dog"]
+    assert text.text(tf.constant([[4, 11, 5]]), own=tf.constant([["gnu", ""]])).numpy().tolist() == [b"a dog"]
 
 
 def padded(text, texts):
