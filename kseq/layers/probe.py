@@ -2,6 +2,8 @@
 
 import tensorflow as tf
 
+from kseq.layers.stack import StackedCell
+
 
 def state_gradients(cell, inputs, loss, initial_state=None):
     """How much of the loss each step still feels (Pascanu et al., 2013, https://arxiv.org/abs/1211.5063, equation 5).
@@ -19,7 +21,11 @@ def state_gradients(cell, inputs, loss, initial_state=None):
 
     Returns:
         list of `time` numbers, the first step's first; 0 where the loss does not depend on the step.
+
+    Raises:
+        ValueError: the cell is a stack.
     """
+    _check_single(cell)
     inputs = tf.convert_to_tensor(inputs)
     states = cell.get_initial_state(inputs.shape[0]) if initial_state is None else initial_state
     reached, outputs = [], []
@@ -45,7 +51,11 @@ def gate_activations(cell, inputs, initial_state=None):
 
     Returns:
         {letter of the cell's equations: `[batch, time, units]`}.
+
+    Raises:
+        ValueError: the cell is a stack.
     """
+    _check_single(cell)
     inputs = tf.convert_to_tensor(inputs)
     states = cell.get_initial_state(inputs.shape[0]) if initial_state is None else initial_state
     steps = []
@@ -54,3 +64,8 @@ def gate_activations(cell, inputs, initial_state=None):
         steps.append(cell.activations(projected, states))
         _, states = cell.step(projected, states)
     return {letter: tf.stack([step[letter] for step in steps], axis=1) for letter in steps[0]}
+
+
+def _check_single(cell):
+    if isinstance(cell, StackedCell):
+        raise ValueError(f"cell must be of one layer, got the stack {cell.name}; look at its `cells` one by one")

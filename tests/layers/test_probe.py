@@ -6,7 +6,7 @@ import tensorflow as tf
 
 import reference
 from contracts import cell_oracle, normal, randomise
-from kseq.layers import GRUCell, LSTMCell, Recurrent, RNNCell, gate_activations, state_gradients
+from kseq.layers import GRUCell, LSTMCell, Recurrent, RNNCell, StackedCell, gate_activations, state_gradients
 
 BATCH, TIME, DEPTH, UNITS = 2, 6, 3, 4
 
@@ -71,3 +71,12 @@ def test_gates_are_those_of_the_run(make, letters):
             before = before * np.asarray(found["r"])
         function = reference.sigmoid if letter in "fiozr" else np.tanh
         np.testing.assert_allclose(found[letter], function(x @ W + before @ U + b), atol=1e-5)
+
+
+@pytest.mark.parametrize("look", [gate_activations, lambda cell, x: state_gradients(cell, x, lambda outputs: 0.0)])
+def test_a_stack_is_refused(look):
+    cell = made(StackedCell([GRUCell(UNITS), GRUCell(UNITS)], name="two"))
+    with pytest.raises(
+        ValueError, match="cell must be of one layer, got the stack two; look at its `cells` one by one"
+    ):
+        look(cell, normal(BATCH, TIME, DEPTH))
