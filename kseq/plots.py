@@ -70,7 +70,7 @@ def text_alignment(source, words, alignments, title=""):
     size = min(10, 72 * 0.85 * cell)
     beside, above = (max(map(len, labels), default=0) * size / 100 + 0.4 for labels in (rows, columns))
     width = max(cell * len(columns) + beside, 3.2)
-    title = textwrap.fill(title, int(11 * width), max_lines=4, placeholder=" …")
+    title = textwrap.fill(title, int(11 * width), max_lines=4, placeholder=" …", break_on_hyphens=False)
     height = cell * len(rows) + above + 0.2 * (2 + title.count("\n"))
     figure = Figure(figsize=(width, height), layout="constrained")
     axis = figure.subplots()

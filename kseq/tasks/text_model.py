@@ -20,23 +20,21 @@ def make_model(config, source_size, target_size, **options):
     Raises:
         UserError: the parts do not fit each other.
     """
-    one = np.zeros((1, 1), "int32")
+    cell = config.encoder.cell or config.cell
     try:
+        encoder = make_encoder(config.encoder, cell, source_size, config.embedding_size)
         decoder = make_decoder(config)
-        encoder = make_encoder(config.encoder, config.encoder.cell or config.cell, source_size, config.embedding_size)
-        model = kseq.models.Seq2Seq(
-            encoder,
-            make_bridge(config, decoder.cell.state_size),
-            decoder,
-            target_size,
-            embedding_size=config.embedding_size,
-            dropout=config.dropout,
-            **options,
-        )
-        model({"source": one, "tokens": one})
+        bridge = make_bridge(config, decoder.cell.state_size)
+        # One after the other: what does not fit is said by the part itself, and not by a model around it.
+        one = np.zeros((1, 1), "int32")
+        encoded = encoder(one)
+        embedded = np.zeros((1, 1, config.embedding_size), "float32")
+        decoder(embedded, encoded.memory, encoded.memory_mask, bridge(encoded.state))
     except ValueError as error:
-        reason = str(error).partition("\n")[0]  # below it Keras lists the arguments of the call
-        raise UserError(f"model: {reason}") from None
+        raise UserError(f"model: {error}") from None
+    sizes = {"embedding_size": config.embedding_size, "dropout": config.dropout}
+    model = kseq.models.Seq2Seq(encoder, bridge, decoder, target_size, **sizes, **options)
+    model({"source": one, "tokens": one})
     return model
 
 

@@ -26,7 +26,7 @@ class TranslateConfig(GenerationConfig):
     """One translation experiment."""
 
     data: DataConfig = DataConfig()
-    training: TrainingConfig = TrainingConfig(epochs=8, batch_size=128)
+    training: TrainingConfig = TrainingConfig(batch_size=128)
     sampler: TextSamplerConfig = TextSamplerConfig(width=3, length_penalty=1.0)
 
 
