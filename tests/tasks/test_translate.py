@@ -141,6 +141,7 @@ def test_a_file_that_is_not_there_is_named(trained):
         modes.predict(Translate, trained, [], ["@none.txt"])
 
 
+@pytest.mark.slow
 def test_of_a_long_file_the_first_are_drawn(trained, tmp_path, capsys):
     (tmp_path / "in.txt").write_text("deux\n" * 70, encoding="utf-8")
     run, _ = modes._finished(Translate, trained, ["sampler.min_length=3"])
@@ -356,17 +357,19 @@ def test_real_sentences_are_read_and_come_back_as_they_were(tmp_path, monkeypatc
 # --- models
 
 
+MODELS = [
+    ["model.decoder=luong", "model.attention=luong", "model.cell=lstm"],
+    ["model.decoder=fixed", "model.cell=rnn"],
+    ["model.decoder=luong", "model.attention=dot", "model.input_feeding=false", "model.encoder.cell=rnn"],
+    ["model.attention=coverage", "model.coverage_weight=0.5", "sampler.coverage_penalty=0.3"],
+    ["model.layers=2", "model.residual=true", "model.encoder.layers=2", "model.encoder.residual=true"],
+    ["model.bridge=copy", "model.cell=lstm", "model.layers=2", "model.encoder.layers=2"],
+    ["model.bridge=zero", "model.encoder.bidirectional=false", "sampler.no_repeat=1", "sampler.min_length=4"],
+]
+
+
 @pytest.mark.parametrize(
-    "changes",
-    [
-        ["model.decoder=luong", "model.attention=luong", "model.cell=lstm"],
-        ["model.decoder=luong", "model.attention=dot", "model.input_feeding=false", "model.encoder.cell=rnn"],
-        ["model.attention=coverage", "model.coverage_weight=0.5", "sampler.coverage_penalty=0.3"],
-        ["model.decoder=fixed", "model.cell=rnn"],
-        ["model.layers=2", "model.residual=true", "model.encoder.layers=2", "model.encoder.residual=true"],
-        ["model.bridge=copy", "model.cell=lstm", "model.layers=2", "model.encoder.layers=2"],
-        ["model.bridge=zero", "model.encoder.bidirectional=false", "sampler.no_repeat=1", "sampler.min_length=4"],
-    ],
+    "changes", [*MODELS[:2], *(pytest.param(changes, marks=pytest.mark.slow) for changes in MODELS[2:])]
 )
 def test_one_line_of_the_config_changes_the_model(tmp_path, changes):
     """Each part that the config can name writes a sentence for each of dev."""
@@ -401,6 +404,7 @@ def test_help_lists_the_flags_without_tensorflow():
     assert "--mode" in result.stdout and result.stdout.endswith("False False\n")
 
 
+@pytest.mark.slow
 def test_runs_are_drawn_together(trained, tmp_path):
     script = str(ROOT / "tasks/translate/lengths.py")
     modes.evaluate(Translate, trained, [])
