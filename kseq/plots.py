@@ -1,5 +1,6 @@
 """Pictures of what a model looked at."""
 
+import textwrap
 import warnings
 
 import matplotlib
@@ -50,6 +51,46 @@ def picture_alignment(picture, words, alignments, title=""):
         axis.set_title(f"{word}  {weights.max():.2f}", fontsize=10)
     figure.suptitle(title, fontsize=11)
     return figure
+
+
+def text_alignment(source, words, alignments, title=""):
+    """Where each word looked: a row a word, a column a token of the source, 0 white, 1 black.
+
+    Args:
+        source: list of tokens.
+        words: list of tokens.
+        alignments: `[time ≥ words, source ≥ tokens]`.
+        title: above all; a long one is broken into lines.
+
+    Returns:
+        `matplotlib.figure.Figure`; `save` writes it.
+    """
+    columns, rows = ([_label(token) for token in tokens] for tokens in (source, words))
+    cell = max(0.1, min(0.3, 30 / max(len(rows), len(columns), 1)))  # inches: most pictures are no wider than 30
+    size = min(10, 72 * 0.85 * cell)
+    beside, above = (max(map(len, labels), default=0) * size / 100 + 0.4 for labels in (rows, columns))
+    width = max(cell * len(columns) + beside, 3.2)
+    title = textwrap.fill(title, int(11 * width), max_lines=4, placeholder=" …", break_on_hyphens=False)
+    height = cell * len(rows) + above + 0.2 * (2 + title.count("\n"))
+    figure = Figure(figsize=(width, height), layout="constrained")
+    axis = figure.subplots()
+    axis.imshow(alignments[: len(words), : len(source)], cmap="Greys", vmin=0, vmax=1, interpolation="none")
+    upright = max(map(len, columns), default=0) == 1
+    axis.set_xticks(range(len(columns)), columns, rotation=0 if upright else 90, fontsize=size)
+    axis.set_yticks(range(len(rows)), rows, fontsize=size)
+    axis.xaxis.tick_top()
+    axis.tick_params(length=0)
+    axis.set_xticks(np.arange(len(columns) + 1) - 0.5, minor=True)
+    axis.set_yticks(np.arange(len(rows) + 1) - 0.5, minor=True)
+    axis.grid(which="minor", color="0.9", linewidth=0.5)
+    axis.tick_params(which="minor", length=0)
+    figure.suptitle(title.replace("$", r"\$"), fontsize=11)
+    return figure
+
+
+def _label(token):
+    """A token as a label: short, and no formula."""
+    return (token if len(token) <= 24 else f"{token[:23]}…").replace("$", r"\$")
 
 
 def gradients(norms, title=""):

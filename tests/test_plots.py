@@ -1,7 +1,11 @@
 """Pictures that are written."""
 
+import itertools
+
 import matplotlib.font_manager
 import numpy as np
+import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from PIL import Image
 
 from kseq import plots
@@ -26,3 +30,27 @@ def test_a_font_that_is_there_is_asked_for_what_the_first_lacks(tmp_path, monkey
     plots.save(figure, tmp_path / "got.png")
     pictures = {path.stem: np.asarray(Image.open(path).convert("L")) for path in tmp_path.glob("*.png")}
     assert not np.array_equal(pictures["got"], pictures["boxes"])
+
+
+@pytest.mark.parametrize("source, words", [(1, 1), (3, 12), (90, 60)])
+def test_an_alignment_has_a_row_for_each_word_and_every_label_inside_the_picture(source, words):
+    """Weights behind the last token, as padding has them, are not shown; "$" begins no formula."""
+    rng = np.random.default_rng(0)
+    tokens, said = [f"$source_{i}$" for i in range(source)], [f"W{i}" * (1 + i % 3) for i in range(words)]
+    figure = plots.text_alignment(tokens, said, rng.random((words + 2, source + 3)), title="$x " * 30)
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    (axis,) = figure.axes
+    assert axis.images[0].get_array().shape == (words, source)
+    labels = [*axis.get_xticklabels(), *axis.get_yticklabels(), figure._suptitle]
+    assert [label.get_text().replace("\\", "") for label in labels[:-1]] == [*tokens, *said]
+    for label in labels:
+        box = label.get_window_extent()
+        assert box.x0 >= 0 and box.y0 >= 0 and box.x1 <= figure.bbox.width and box.y1 <= figure.bbox.height
+    columns = [label.get_window_extent() for label in axis.get_xticklabels()]
+    assert all(a.x1 <= b.x0 + 1 for a, b in itertools.pairwise(columns))
+
+
+def test_a_long_token_is_cut():
+    figure = plots.text_alignment(["x" * 40], ["y"], np.ones((1, 1)))
+    assert figure.axes[0].get_xticklabels()[0].get_text() == "x" * 23 + "…"

@@ -1,6 +1,7 @@
 """Data: from any source to batches."""
 
 from kseq.data import toy
+from kseq.data.pairs import Sequences, encoded_pairs, paired_batches
 from kseq.data.pictures import Picture, picture_file, read_pictures
 from kseq.data.pipeline import Clock, length_boundaries, shuffled_batches, teacher_forced
 from kseq.data.sources import Examples, read
@@ -11,7 +12,10 @@ __all__ = [
     "Clock",
     "Examples",
     "Picture",
+    "Sequences",
+    "encoded_pairs",
     "length_boundaries",
+    "paired_batches",
     "picture_file",
     "read",
     "read_csv",

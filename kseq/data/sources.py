@@ -1,14 +1,15 @@
-"""Texts from any source: parallel files, tables, JSON lines, TensorFlow Datasets."""
+"""Texts from any source: generated, parallel files, tables, JSON lines, TensorFlow Datasets."""
 
 import hashlib
 import itertools
 import json
 
-from kseq.data import tables
+from kseq.data import tables, toy
 from kseq.data.tfds import read_tfds, value_at
 from kseq.errors import UserError
 
-FORMS = "text:<files>, tsv:<file>, csv:<file>, labelled:<file>, jsonl:<file> or tfds:<name>"
+FORMS = "toy:numbers, text:<files>, tsv:<file>, csv:<file>, labelled:<file>, jsonl:<file> or tfds:<name>"
+TOY_COUNT = {"train": 20_000, "dev": 1_000}
 
 
 class Examples:
@@ -55,6 +56,7 @@ def read(source, split, fields, *, columns=(), quotes=False, bad_bytes="stop"):
         source: where they are. Files may be compressed (`.gz`) and larger than memory; `{split}` in their names stands
             for the split.
 
+            - `toy:numbers`: generated, as `toy.numbers` has them.
             - `text:data/{split}.{field}.gz`: files that hold the same line by line, one for each field, which
               `{field}` stands for.
             - `tsv:<file>`, `csv:<file>`: a table, its columns named by the first line or by `columns`.
@@ -79,6 +81,7 @@ def read(source, split, fields, *, columns=(), quotes=False, bad_bytes="stop"):
     path = name.replace("{split}", split)
     names = list(fields.values())
     rows = {
+        "toy": lambda: _toy(source, split),
         "text": lambda: _parallel(source, path, names, bad_bytes),
         "tsv": lambda: (
             tables.read_csv(path, columns, separator="\t", bad_bytes=bad_bytes)
@@ -90,9 +93,15 @@ def read(source, split, fields, *, columns=(), quotes=False, bad_bytes="stop"):
         "jsonl": lambda: tables.read_jsonl(path, bad_bytes=bad_bytes),
         "tfds": lambda: read_tfds(name, split, names),
     }.get(kind)
-    if rows is None or not name:
+    if rows is None or not name or (kind == "toy" and name != "numbers"):
         raise UserError(f"data.source {source!r} is not one of {FORMS}")
     return Examples(lambda: _examples(rows(), source, split, fields))
+
+
+def _toy(source, split):
+    if split not in TOY_COUNT:
+        raise UserError(f"{source}: there is no split {split!r}; it has {' and '.join(TOY_COUNT)}")
+    return ((f"{source} {row['id']}", row) for row in toy.numbers(split, TOY_COUNT[split]))
 
 
 def _parallel(source, path, names, bad_bytes):

@@ -1,4 +1,4 @@
-"""Generated data: small pictures of coloured shapes with the one caption that describes them."""
+"""Generated data: small pictures of coloured shapes with the one caption that describes them, and spelled numbers."""
 
 import bisect
 import hashlib
@@ -34,6 +34,19 @@ _MARGIN, _GAP = 1 / 64, 2 / 64
 _OFF_LINE = 0.2  # of the least distance between neighbours: past 0.5 a row could pass for a column
 _HOLE = 0.5  # of a ring's diameter
 _OVERSAMPLING = 4
+
+_MOST_DIGITS = 6
+_FRENCH, _FRENCH_TENS, _ENGLISH, _ENGLISH_TENS = map(
+    str.split,
+    (
+        "zéro un deux trois quatre cinq six sept huit neuf dix onze douze treize quatorze quinze seize dix-sept "
+        "dix-huit dix-neuf",
+        "vingt trente quarante cinquante soixante soixante quatre-vingt quatre-vingt",
+        "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen "
+        "seventeen eighteen nineteen",
+        "twenty thirty forty fifty sixty seventy eighty ninety",
+    ),
+)
 
 
 def _star() -> np.ndarray:
@@ -147,3 +160,73 @@ def _opacity(shape: str, box: np.ndarray, height: int, width: int) -> np.ndarray
             rim = extent * (1 - _HOLE) / 2
             pen.ellipse([*(start + rim)[::-1], *(start + extent - rim)[::-1]], fill=0)
     return np.asarray(mask.reduce(_OVERSAMPLING)) / 255
+
+
+def numbers(split: str, count: int, *, seed: int = 0) -> Iterator[dict]:
+    """Yields numbers of one to six digits in French words, in English words and in digits.
+
+    French counts by twenties where English does not (97 is "quatre-vingt-dix-sept"), so that one word is read from
+    several. Numbers of each length are equally many. Example `i` depends on `seed`, `split` and `i` alone; no number
+    is in both splits, and those below 100 are all in "train".
+
+    Args:
+        split: "train" or "dev".
+        count: number of examples, at least 0.
+        seed: at least 0.
+
+    Returns:
+        An iterator of dictionaries: `id`, like "train-00017"; `fr`, `en` and `digits`, strings.
+
+    Raises:
+        ValueError: an argument is outside its range.
+    """
+    if split not in SPLITS:
+        raise ValueError(f"split must be one of {SPLITS}, got {split!r}")
+    for name, value in (("count", count), ("seed", seed)):
+        if value < 0:
+            raise ValueError(f"{name} must be at least 0, got {value}")
+    return (_number(split, index, seed) for index in range(count))
+
+
+def _number(split: str, index: int, seed: int) -> dict:
+    rng = np.random.default_rng([seed, SPLITS.index(split), index])
+    while True:
+        digits = int(rng.integers(_MOST_DIGITS))
+        number = int(rng.integers(10**digits if digits else 0, 10 ** (digits + 1)))
+        if _split_of(str(number), 1 if number < 100 else 2) == split:
+            break
+    name = f"{split}-{index:05d}"
+    return {"id": name, "fr": french(number), "en": english(number), "digits": str(number)}
+
+
+def french(number: int) -> str:
+    """A number below a million in French words, as in France, spelled the traditional way."""
+    if number < 20:
+        return _FRENCH[number]
+    if number < 100:
+        ten, rest = divmod(number, 10)
+        name, rest = _FRENCH_TENS[ten - 2], rest + 10 * (ten in (7, 9))
+        if number in (21, 31, 41, 51, 61, 71):
+            return f"{name} et {_FRENCH[rest]}"
+        return f"{name}-{_FRENCH[rest]}" if rest else name + "s" * (number == 80)
+    size, name, plural = (100, "cent", "cents") if number < 1000 else (1000, "mille", "mille")
+    count, rest = divmod(number, size)
+    many = french(count)
+    if many.endswith(("cents", "vingts")):  # they lose their s before another number
+        many = many[:-1]
+    if not rest:
+        return name if count == 1 else f"{many} {plural}"
+    return f"{name if count == 1 else f'{many} {name}'} {french(rest)}"
+
+
+def english(number: int) -> str:
+    """A number below a million in English words, with "and" as in Britain."""
+    if number < 20:
+        return _ENGLISH[number]
+    if number < 100:
+        ten, rest = divmod(number, 10)
+        return _ENGLISH_TENS[ten - 2] + (f"-{_ENGLISH[rest]}" if rest else "")
+    size, name = (100, "hundred") if number < 1000 else (1000, "thousand")
+    count, rest = divmod(number, size)
+    joined = " and " if rest < 100 else " "
+    return f"{english(count)} {name}" + (f"{joined}{english(rest)}" if rest else "")

@@ -59,6 +59,14 @@ def test_parallel_files_of_other_lengths_are_named_with_their_lengths(tmp_path, 
         next(examples)
 
 
+def test_generated_numbers_are_a_source():
+    fields = {"source": "fr", "target": "en"}
+    (where, first), *others = read("toy:numbers", "dev", fields)
+    assert where == "toy:numbers dev-00000" and first.keys() == {"source", "target"} and len(others) == 999
+    with pytest.raises(UserError, match=r"^toy:numbers: there is no split 'test'; it has train and dev$"):
+        texts("toy:numbers", "test", fields)
+
+
 def test_one_file_needs_no_pattern_and_several_do(write):
     path = write("a.txt", "one\ntwo\n")
     assert texts(f"text:{path}", "train", {"text": "any"}) == [{"text": "one"}, {"text": "two"}]

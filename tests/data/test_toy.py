@@ -179,3 +179,86 @@ def test_bad_arguments_raise_at_the_call():
         toy.shapes("train", 1, size=31)
     with pytest.raises(ValueError, match="seed must be at least 0, got -2"):
         toy.shapes("train", 1, seed=-2)
+
+
+# --- numbers
+
+NAMES = """
+zéro un deux trois quatre cinq six sept huit neuf dix onze douze treize quatorze quinze seize
+vingt trente quarante cinquante soixante
+zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen \
+eighteen nineteen
+twenty thirty forty fifty sixty seventy eighty ninety
+"""
+SMALL, TENS, ENGLISH_SMALL, ENGLISH_TENS = (line.split() for line in NAMES.strip().splitlines())
+FRENCH = {name: i for i, name in enumerate(SMALL)} | {name: 10 * i for i, name in enumerate(TENS, 2)}
+ENGLISH = {name: i for i, name in enumerate(ENGLISH_SMALL)} | {name: 10 * i for i, name in enumerate(ENGLISH_TENS, 2)}
+
+
+def value(text, units, hundred, thousand):
+    """A second reading of a number: what it is worth, word by word. "quatre-vingt" multiplies, all else adds."""
+    total = part = 0
+    for word in text.replace("-", " ").split():
+        word = {"cents": "cent", "vingts": "vingt"}.get(word, word)
+        if word in ("et", "and"):
+            continue
+        if word == hundred:
+            part = max(part, 1) * 100
+        elif word == thousand:
+            total, part = max(part, 1) * 1000, 0
+        elif word == "vingt" and part % 100 == 4:
+            part += 76
+        else:
+            part += units[word]
+    return total + part
+
+
+def test_numbers_in_words_are_worth_what_their_digits_say():
+    for number in [*range(1200), *range(1200, 1_000_000, 997), 80_000, 200_000, 999_999]:
+        assert value(toy.french(number), FRENCH, "cent", "mille") == number, toy.french(number)
+        assert value(toy.english(number), ENGLISH, "hundred", "thousand") == number, toy.english(number)
+
+
+@pytest.mark.parametrize(
+    "number, french, english",
+    [
+        (0, "zéro", "zero"),
+        (21, "vingt et un", "twenty-one"),
+        (71, "soixante et onze", "seventy-one"),
+        (80, "quatre-vingts", "eighty"),
+        (91, "quatre-vingt-onze", "ninety-one"),
+        (200, "deux cents", "two hundred"),
+        (203, "deux cent trois", "two hundred and three"),
+        (1001, "mille un", "one thousand and one"),
+        (80_100, "quatre-vingt mille cent", "eighty thousand one hundred"),
+        (200_000, "deux cent mille", "two hundred thousand"),
+        (303_000, "trois cent trois mille", "three hundred and three thousand"),
+    ],
+)
+def test_numbers_are_spelled_as_in_france_and_britain(number, french, english):
+    assert (toy.french(number), toy.english(number)) == (french, english)
+
+
+def test_numbers_of_both_splits_are_apart_and_the_small_ones_are_in_train():
+    train, dev = (list(toy.numbers(split, 2000)) for split in ("train", "dev"))
+    digits = [{row["digits"] for row in rows} for rows in (train, dev)]
+    assert not digits[0] & digits[1] and min(map(int, digits[1])) >= 100
+    assert train[:5] == list(toy.numbers("train", 5)) and train[:5] != list(toy.numbers("train", 5, seed=1))
+    assert [row["id"] for row in dev[:2]] == ["dev-00000", "dev-00001"]
+    lengths = np.bincount([len(row["digits"]) for row in train])[1:]
+    assert len(lengths) == 6 and lengths.min() > 250
+    for row in dev:
+        assert (row["fr"], row["en"]) == (toy.french(int(row["digits"])), toy.english(int(row["digits"])))
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        ({"split": "test"}, "split must be one of"),
+        ({"count": -1}, "count must be at least 0, got -1"),
+        ({"seed": -1}, "seed must be at least 0, got -1"),
+    ],
+)
+def test_numbers_out_of_range_raise(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        toy.numbers(**({"split": "train", "count": 1} | arguments))

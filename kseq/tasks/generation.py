@@ -1,0 +1,265 @@
+"""What the tasks share that write one text of another: from two texts a line to answers in words."""
+
+import abc
+import functools
+import hashlib
+import itertools
+import json
+
+import numpy as np
+from tqdm import tqdm
+
+import kseq
+from kseq.errors import UserError
+from kseq.tasks.task import Task
+from kseq.tasks.text_model import make_model
+
+SHOWN = 4  # examples of the dev split that `predict` shows when it is given none
+DRAWN = 20  # inputs whose alignment `predict` draws; of a long file the first
+GENERATED = 64  # texts that are written at once
+VOCABULARIES = "vocabularies.json"
+
+# The parts are named through `kseq`, which imports them, and TensorFlow, when they are needed: `--help` and a wrong
+# config answer at once.
+
+
+class Generation(Task):
+    """Texts in, texts out. A subclass says how they are scored."""
+
+    raw = ("source",)
+
+    @abc.abstractmethod
+    def score(self, predictions, references):
+        """{metric: number} of texts, each held against one reference; `monitor` among them."""
+
+    def prepare(self):
+        train = self.examples()[0]
+        _ = self.dev  # what is wrong with it is said before training
+        if (self.workdir / kseq.training.PROGRESS).exists():
+            self.read_vocabularies()
+        else:
+            self.learn_vocabularies(train)
+        self.pairs = self.encoded(train)
+        self.model = self.build()
+
+    def load(self, weights):
+        self.read_vocabularies()
+        self.model = self.build()
+        kseq.training.load_variables(weights, self.model.weights)
+
+    def build(self):
+        """The model of the config, with new weights."""
+        return make_model(self.config.model, len(self.source.vocabulary), len(self.target.vocabulary))
+
+    def examples(self):
+        """`Examples` of train and of dev, not yet read."""
+        data = self.config.data
+        options = {"columns": data.columns, "quotes": data.quotes, "bad_bytes": data.bad_bytes}
+        train = kseq.data.read(data.source, data.train, data.fields, **options)
+        if data.holdout:
+            train, dev = train.hold_out(data.holdout, seed=0)
+        else:
+            dev = kseq.data.read(data.source, data.dev, data.fields, **options)
+        return train.first(data.train_count), dev.first(data.dev_count)
+
+    @functools.cached_property
+    def dev(self):
+        """The pairs of the dev split, as they are."""
+        pairs = [pair for _, pair in self.walk(self.examples()[1], self.config.data.dev)]
+        if not pairs:
+            raise UserError(f"data.holdout={self.config.data.holdout} leaves no example for dev; raise it")
+        return pairs
+
+    def walk(self, examples, title):
+        """The examples, with a bar that shows how far."""
+        return tqdm(examples, desc=f"{title} of {self.config.data.source}", unit=" pairs", disable=None)
+
+    def tokenizers(self):
+        """What parts the texts of each side."""
+        data = self.config.data
+        kind = kseq.preprocessors.UNITS[data.unit]
+        lower = {"source": data.lower_case != "none", "target": data.lower_case == "both"}
+        return {side: kind(lower_case=case, normalize=data.normalize) for side, case in lower.items()}
+
+    def learn_vocabularies(self, train):
+        """Makes the vocabularies of both sides of the training texts, and writes them to the workdir."""
+        data, made = self.config.data, kseq.preprocessors.TextPreprocessor
+        sizes = {"source": data.vocabulary_size, "target": data.target_vocabulary_size or data.vocabulary_size}
+        lengths = dict(zip(sizes, data.lengths(), strict=True))
+        for side, tokenizer in self.tokenizers().items():
+            if data.shared and side == "target":
+                text = made(self.source.vocabulary, lengths[side], self.source.tokenizer)
+            else:
+                sides = tuple(sizes) if data.shared else (side,)
+                texts = (pair[s] for _, pair in self.walk(train, f"vocabulary of {' and '.join(sides)}") for s in sides)
+                options = {"size": sizes[side], "min_count": data.min_count, "tokenizer": tokenizer}
+                text = made.adapt(texts, max_length=lengths[side], **options)
+            text.save(self.workdir / f"{side}_vocabulary.txt")
+            setattr(self, side, text)
+        kseq.files.write_json(self.workdir / VOCABULARIES, self.fingerprints())
+
+    def read_vocabularies(self):
+        """Reads what `learn_vocabularies` wrote.
+
+        Raises:
+            UserError: a file is missing, or is not what the run was trained with.
+        """
+        load = kseq.preprocessors.TextPreprocessor.load
+        for (side, tokenizer), length in zip(self.tokenizers().items(), self.config.data.lengths(), strict=True):
+            setattr(self, side, load(self.workdir / f"{side}_vocabulary.txt", length, tokenizer))
+        known = json.loads((self.workdir / VOCABULARIES).read_text())
+        for side, fingerprint in self.fingerprints().items():
+            if fingerprint != known[side]:
+                raise UserError(
+                    f"{self.workdir / f'{side}_vocabulary.txt'} is not what the run was trained with, or data.unit, "
+                    "data.lower_case or data.normalize is not"
+                )
+
+    def fingerprints(self):
+        """What changes when the ids of a text would, for each side."""
+        data, sides = self.config.data, {"source": self.source, "target": self.target}
+        rules = [data.unit, data.lower_case, data.normalize]
+        return {
+            side: hashlib.sha256(json.dumps([*rules, text.vocabulary]).encode()).hexdigest()
+            for side, text in sides.items()
+        }
+
+    def encoded(self, train):
+        """The training texts as ids: `Sequences` of the sources and of the targets."""
+        words, title = kseq.preprocessors, self.config.data.train
+        pairs = (pair for _, pair in self.walk(train, title))
+        *sides, left_out = kseq.data.encoded_pairs(pairs, self.encode, start=words.START, end=words.END)
+        if not len(sides[0].lengths):
+            raise UserError(f"{self.config.data.source}: no pair of {title} has words on both sides")
+        if left_out:
+            print(f"{left_out} pairs of {title} have an empty side and are left out", flush=True)
+        return sides
+
+    def encode(self, sources, targets):
+        """Lists of texts → ragged ids of each side, without start and end."""
+        return self.source.ids(sources), self.target.ids(targets)
+
+    def batches(self, clock):
+        training, buckets = self.config.training, self.config.data.buckets
+        options = {"batch_size": training.batch_size, "full": training.xla}
+        return kseq.data.paired_batches(*self.pairs, buckets=buckets, seed=self.config.seed, clock=clock, **options)
+
+    def loss(self):
+        return kseq.losses.TokenCrossentropy(self.config.training.label_smoothing)
+
+    @functools.cached_property
+    def best(self):
+        """A `tf.function` from ids of sources to `Hypotheses`, by the sampler of the config."""
+        config, words = self.config.sampler, kseq.preprocessors
+        unknown = () if config.replace_unknown else (words.UNKNOWN,)
+        penalties = {"length_penalty": config.length_penalty, "coverage_penalty": config.coverage_penalty}
+        return kseq.samplers.compiled(
+            kseq.samplers.Greedy() if config.width == 1 else kseq.samplers.Beam(config.width, **penalties),
+            self.model.encode,
+            self.model.step,
+            start=words.START,
+            end=words.END,
+            max_length=self.config.data.lengths()[1] + 1,
+            forbidden=(words.PADDING, words.START, *unknown),
+            min_length=config.min_length,
+            no_repeat=config.no_repeat,
+        )
+
+    def write(self, texts):
+        """string `[batch]` → texts, `Hypotheses`, and the tokens of the sources, string `[batch, source]`.
+
+        What is written of a text without tokens is the empty text.
+        """
+        import tensorflow as tf
+
+        tokens, ids = self.source.tokens(texts), self.source.ids(texts)
+        shape = tf.stack([ids.nrows(), tf.maximum(ids.bounding_shape(1), 1)])  # attention looks at one place at least
+        tokens, ids = tokens.to_tensor(shape=shape), ids.to_tensor(shape=shape)
+        found = self.best(ids)
+        replaced = (tokens, found.alignments[:, 0]) if self.config.sampler.replace_unknown else ()
+        written = self.target.text(found.ids[:, 0], *replaced)
+        return tf.where(tf.reduce_any(ids != 0, axis=1), written, ""), found, tokens
+
+    def answer(self, source):
+        text, found, _ = self.write(source)
+        return {"text": text, "score": found.scores[:, 0]}
+
+    def parts(self):
+        return [self.model, self.source, self.target]
+
+    def generate(self, texts, title):
+        """(text, score) for each of a list of texts; those of one length are written together."""
+        order = sorted(range(len(texts)), key=lambda i: len(texts[i]))
+        answers = [None] * len(texts)
+        for first in tqdm(range(0, len(texts), GENERATED), desc=title, unit_scale=GENERATED, disable=None):
+            rows = order[first : first + GENERATED]
+            found = self.answer([texts[i] for i in rows])
+            for i, text, score in zip(rows, found["text"].numpy(), found["score"].numpy(), strict=True):
+                answers[i] = text.decode(), float(score)
+        return answers
+
+    def validate(self):
+        answers = self.generate([pair["source"] for pair in self.dev], "texts of dev")
+        return {self.monitor: self.score([text for text, _ in answers], self.references)[self.monitor]}
+
+    @property
+    def references(self):
+        """The targets of the dev split, as they are."""
+        return [pair["target"] for pair in self.dev]
+
+    def evaluate(self):
+        answers = self.generate([pair["source"] for pair in self.dev], "texts of dev")
+        rows = [
+            {
+                "id": f"{self.config.data.dev}-{i:05d}",
+                "source": pair["source"],
+                "prediction": text,
+                "score": score,
+                "exact": text == " ".join(pair["target"].split()),
+                "references": [pair["target"]],
+            }
+            for i, (pair, (text, score)) in enumerate(zip(self.dev, answers, strict=True))
+        ]
+        metrics = self.score([text for text, _ in answers], self.references)
+        return metrics | {"exact_match": float(np.mean([row["exact"] for row in rows]))}, rows
+
+    def predict(self, inputs, folder):
+        named = self.inputs(inputs)
+        for first in itertools.count(step=GENERATED):
+            batch = list(itertools.islice(named, GENERATED))
+            if not batch:
+                return
+            texts, found, tokens = self.write([text for _, text in batch])
+            for i, (name, text) in enumerate(batch):
+                written = texts[i].numpy().decode()
+                if first + i < DRAWN:
+                    self.draw(folder / f"{name}.png", tokens[i], found.ids[i, 0], found.alignments[i, 0], written)
+                source = (text.decode("utf-8", "replace") if isinstance(text, bytes) else text).replace("\t", " ")
+                yield f"{source}\t{written}"
+
+    def inputs(self, inputs):
+        """Yields (name, text) of what the command line gives, texts and `@file`, or of some examples of dev."""
+        if not inputs:
+            step = max(1, len(self.dev) // SHOWN)
+            for i in range(0, len(self.dev), step)[:SHOWN]:
+                yield f"{self.config.data.dev}-{i:05d}", self.dev[i]["source"]
+        number = itertools.count(1)
+        for given in inputs:
+            # What the terminal gives may be no UTF-8; the tokenizer puts U+FFFD in its place.
+            texts = [given.encode("utf-8", "surrogateescape")]
+            if given.startswith("@"):
+                texts = (text for _, text in kseq.data.read_lines(given[1:], self.config.data.bad_bytes))
+            for text in texts:
+                yield f"{next(number):05d}", text
+
+    def draw(self, path, tokens, ids, alignment, title):
+        """Draws where each word looked, if the decoder looks anywhere."""
+        tie = kseq.preprocessors.TIE
+        source = [token.decode().strip(tie) for token in tokens.numpy() if token]
+        words = [word.strip(tie) for word in self.target.words(ids.numpy())]
+        if words and np.any(alignment):
+            figure = kseq.plots.text_alignment(source, words, alignment.numpy(), title=title)
+            kseq.plots.save(figure, path)
+
+    def example(self):
+        return {"source": max((pair["source"] for pair in self.dev[:SHOWN]), key=len).encode()}

@@ -1,0 +1,123 @@
+"""The config of the tasks that write one text of another."""
+
+from typing import Literal
+
+from pydantic import Field, field_validator, model_validator
+
+from kseq.config import Config
+from kseq.tasks.schema import SamplerConfig, TrainingConfig
+
+LENGTHS = {"caption": 60, "word": 60, "subword": 100, "character": 300, "byte": 400}  # where max_length is 0
+Cell = Literal["rnn", "lstm", "gru", "peephole", "layer_norm_lstm", "layer_norm_gru"]
+Attention = Literal["bahdanau", "normalized", "concat", "coverage", "luong", "scaled_luong", "dot"]
+
+
+class DataConfig(Config):
+    """Which pairs of texts, and how they are read."""
+
+    source: str = "toy:numbers"
+    train: str = "train"
+    dev: str = "dev"
+    holdout: float = Field(0.0, ge=0, lt=1, description="share of train that is dev in place of a split of its own")
+    fields: dict[str, str] = Field({"source": "fr", "target": "en"})
+    columns: tuple[str, ...] = Field((), description="of a table whose first line does not name them")
+    quotes: bool = Field(False, description="for tsv: fields may stand in quotation marks")
+    bad_bytes: Literal["stop", "latin-1", "replace"] = Field("stop", description="what becomes of a line not in UTF-8")
+    train_count: int = Field(0, ge=0, description="at most so many pairs; 0 is all")
+    dev_count: int = Field(0, ge=0)
+    unit: Literal["caption", "word", "subword", "character", "byte"] = "word"
+    lower_case: Literal["none", "source", "both"] = "none"
+    normalize: Literal["none", "nfc", "nfkc"] = "none"
+    vocabulary_size: int = Field(10_000, ge=5)
+    target_vocabulary_size: int = Field(0, ge=0, description="0 is vocabulary_size")
+    shared: bool = Field(False, description="one vocabulary for both sides")
+    min_count: int = Field(1, ge=1)
+    max_length: int = Field(0, ge=0, le=2000, description="tokens of a text; the rest is cut off; 0 goes by the unit")
+    max_target_length: int = Field(0, ge=0, le=2000, description="0 is max_length")
+    buckets: int = Field(5, ge=1, le=20)
+
+    @field_validator("fields")
+    @classmethod
+    def _names_both(cls, fields):
+        if not {"source", "target"} <= fields.keys() <= {"source", "target", "split"}:
+            raise ValueError(f"names source and target, and where there is one split, not {', '.join(fields)}")
+        return fields
+
+    @model_validator(mode="after")
+    def _one_case(self):
+        if self.shared and self.lower_case == "source":
+            raise ValueError('lower_case = "source" and shared = true: one vocabulary has one case, none or both')
+        return self
+
+    def lengths(self):
+        """Most tokens of a source and of a target."""
+        source = self.max_length or LENGTHS[self.unit]
+        return source, self.max_target_length or source
+
+
+class EncoderConfig(Config):
+    """What reads the source."""
+
+    cell: Literal["", Cell] = Field("", description="the decoder's where it is empty")
+    units: int = Field(128, ge=1, description="of each direction")
+    layers: int = Field(1, ge=1, le=16)
+    bidirectional: bool = True
+    residual: bool = False
+    dropout: float = Field(0.0, ge=0, lt=1, description="of the embedded words, and between layers")
+
+
+class ModelConfig(Config):
+    """What reads the memory and writes the words."""
+
+    cell: Cell = "gru"
+    units: int = Field(128, ge=1)
+    layers: int = Field(1, ge=1, le=16)
+    residual: bool = False
+    decoder: Literal["bahdanau", "luong", "fixed"] = "bahdanau"
+    attention: Attention = "bahdanau"
+    attention_units: int = Field(128, ge=1)
+    coverage_weight: float = Field(0.0, ge=0, description="of the penalty of attention = coverage")
+    deep_output: bool = Field(True, description="for bahdanau: the output reads the word before and the context")
+    input_feeding: bool = Field(True, description="for luong: the cell reads the attentional state before")
+    bridge: Literal["dense", "copy", "zero"] = "dense"
+    embedding_size: int = Field(64, ge=1)
+    dropout: float = Field(0.0, ge=0, lt=1)
+    encoder: EncoderConfig = EncoderConfig()
+
+    @model_validator(mode="after")
+    def _fits(self):
+        if self.decoder == "fixed" and self.bridge == "zero":
+            raise ValueError(
+                "the fixed decoder knows of the source what the bridge brings, and bridge = zero brings nothing"
+            )
+        if self.coverage_weight and (self.decoder == "fixed" or self.attention != "coverage"):
+            raise ValueError("coverage_weight is for attention = coverage")
+        return self
+
+
+class TextSamplerConfig(SamplerConfig):
+    """How a text is written of another."""
+
+    coverage_penalty: float = Field(0.0, ge=0, description="favours what has looked at the whole source")
+    min_length: int = Field(0, ge=0, description="least tokens, the end among them")
+    no_repeat: int = Field(0, ge=0, description="no run of so many tokens is said twice; 0 allows it")
+    replace_unknown: bool = Field(False, description="an unknown word becomes the source's word that was looked at")
+
+
+class GenerationConfig(Config):
+    """One experiment that writes texts of texts."""
+
+    seed: int = Field(0, ge=0)
+    data: DataConfig = DataConfig()
+    model: ModelConfig = ModelConfig()
+    training: TrainingConfig = TrainingConfig()
+    sampler: TextSamplerConfig = TextSamplerConfig()
+
+    @model_validator(mode="after")
+    def _sampler_fits(self):
+        longest = self.data.lengths()[1] + 1
+        if self.sampler.min_length > longest:
+            raise ValueError(f"sampler.min_length is {self.sampler.min_length}, and no text has more than {longest}")
+        if self.sampler.replace_unknown and self.model.decoder == "fixed":
+            raise ValueError("sampler.replace_unknown goes by the attention; the fixed decoder has none")
+        return self
