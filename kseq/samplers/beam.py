@@ -10,9 +10,10 @@ class Beam:
     """Keeps the `width` best prefixes, and apart from them the `width` best finished hypotheses.
 
     At each step the `width` best continuations over all prefixes are taken; those that end are moved to the finished
-    ones, where nothing is added to them any more, and the best that do not end are carried on. A row is done when
-    it has `width` finished hypotheses, or when no prefix can reach the worst of those it would return. The score
-    is Wu et al.'s (2016, https://arxiv.org/abs/1609.08144, equation 14):
+    ones, where nothing is added to them any more, and the best that do not end are carried on. A row is done when no
+    prefix can reach the worst of those it would return, or when it has `width` finished hypotheses and no prefix would
+    reach it by ending with the next token: unlikely ends alone do not stop a search. The score is Wu et al.'s (2016,
+    https://arxiv.org/abs/1609.08144, equations 14 and 15):
 
         score = log p(sequence) / ((5 + length) / 6)^length_penalty + cp
         cp = coverage_penalty Σ_i log min(Σ_j p_ij, 1)
@@ -62,29 +63,27 @@ class Beam:
         look = step(tf.fill([batch * width], start), states, memory)[2]
         rule = Free(width, end) if required is None else Required(required, width, end)
 
-        def advance(t, tokens, log_probs, met, states, covered, finished, history):
+        def advance(t, live, tokens, log_probs, met, states, covered, finished, history):
             logits, states, alignment = step(tf.reshape(tokens, [-1]), states, memory)
             alignment = tf.cast(alignment, tf.float32)
             covered = [c + alignment for c in covered]
             each = tf.nn.log_softmax(tf.cast(logits, tf.float32))
             total = log_probs[:, :, None] + tf.reshape(each, [batch, width, logits.shape[-1]])
-            # A row that is done stays as it is while others go on: a row's result is the same in any batch.
-            live = ~self._done(finished[0], log_probs[:, 0], max_length)
             ends, (log_probs, parent, tokens), met = rule.choose(total, met)
             finished = self._merge(finished, ends, live, t + 1, covered)
+            # A row that is done stays as it is while others go on: a row's result is the same in any batch.
+            live &= ~self._done(finished[0], log_probs[:, 0], t + 1, max_length)
             rows = tf.reshape(tf.range(batch)[:, None] * width + parent, [-1])
             states, covered = ([tf.ensure_shape(tf.gather(x, rows), x.shape) for x in xs] for xs in (states, covered))
             written = zip(history, (tokens, parent, tf.reshape(alignment, [batch, width, -1])), strict=True)
             history = tuple(array.write(t, x) for array, x in written)
-            return t + 1, tokens, log_probs, met, states, covered, finished, history
-
-        def open_rows(t, tokens, log_probs, met, states, covered, finished, history):
-            return ~tf.reduce_all(self._done(finished[0], log_probs[:, 0], max_length))
+            return t + 1, live, tokens, log_probs, met, states, covered, finished, history
 
         prefixes = (*self._prefixes(batch, start), rule.start(), states, self._uncovered(look, memory_mask))
-        loop = (tf.constant(0), *prefixes, self._finished(batch), self._history(max_length, look.shape[-1]))
-        t, _, log_probs, met, _, covered, finished, history = tf.while_loop(
-            open_rows, advance, loop, maximum_iterations=max_length
+        counters = (tf.constant(0), tf.fill([batch], True))
+        loop = (*counters, *prefixes, self._finished(batch), self._history(max_length, look.shape[-1]))
+        t, _, _, log_probs, met, _, covered, finished, history = tf.while_loop(
+            lambda t, live, *_: tf.reduce_any(live), advance, loop, maximum_iterations=max_length
         )
         best = self._best(finished, t, log_probs, covered, rule.behind(log_probs, met))
         return self._read(t, best, [array.stack() for array in history], end)
@@ -137,12 +136,13 @@ class Beam:
         _, kept = tf.math.top_k(both[0], self.width)
         return tuple(tf.gather(x, kept, batch_dims=1) for x in both)
 
-    def _done(self, scores, best, max_length):
-        """Rows with a full set, or whose best prefix, at its longest, stays behind the last that is returned."""
-        full = scores[:, -1] > NEVER / 2
-        # It may yet attend to everything: cp is at most 0.
-        beaten = scores[:, self.n_best - 1] >= best / self._penalty(max_length)
-        return full | beaten
+    def _done(self, scores, best, t, max_length):
+        """Rows whose best prefix stays behind the last that is returned: in the end, or with a full set, for now."""
+        last = scores[:, self.n_best - 1]
+        # A prefix may yet attend to everything: cp is at most 0.
+        beaten = last >= best / self._penalty(max_length)
+        behind = last >= best / self._penalty(t + 1)
+        return beaten | (scores[:, -1] > NEVER / 2) & behind
 
     def _best(self, finished, t, log_probs, covered, behind):
         """The best hypotheses: score, log-probability, length, slot, and whether it has ended, each `[batch, n_best]`.

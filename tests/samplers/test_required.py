@@ -86,8 +86,8 @@ def beam_over_lists(language, row, phrases, width, max_length, exponent):
         finished += [(prefix[0] / penalty(length, exponent), prefix[1]) for prefix in allot(after) if prefix[2] == END]
         finished = sorted(finished, reverse=True)[:width]
         prefixes = sorted(allot([prefix for prefix in after if prefix[2] != END]), key=lambda prefix: -prefix[0])
-        reachable = prefixes[0][0] / penalty(max_length, exponent)
-        if len(finished) == width or (finished and finished[0][0] >= reachable):
+        reachable = [prefixes[0][0] / penalty(n, exponent) for n in (max_length, length + 1)]
+        if finished and finished[0][0] >= reachable[len(finished) == width]:
             break
     unfinished = [(prefix[0] / penalty(length, exponent), prefix[1]) for prefix in prefixes]
     unfinished.sort(key=lambda found: not all(contains(found[1], p) for p in phrases))

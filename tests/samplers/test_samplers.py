@@ -117,7 +117,7 @@ def enumerate_all(language, row, max_length, exponent, beta=0.0):
 def beam_over_lists(language, row, width, max_length, exponent, n_best, beta=0.0):
     """(score, ids), best first: the beam search that the docstring describes, for one row, over lists."""
     prefixes, finished = [(0.0, (), START, np.zeros(5), 0)], []
-    for _ in range(max_length):
+    for length in range(1, max_length + 1):
         after = []
         for total, ids, *state in prefixes:
             log_probs, h, count, _ = oracle_step(language, row, *state)
@@ -126,8 +126,8 @@ def beam_over_lists(language, row, width, max_length, exponent, n_best, beta=0.0
         finished += [(score_of(language, row, ids, exponent, beta), ids) for _, ids, v, *_ in after[:width] if v == END]
         finished = sorted(finished, reverse=True)[:width]
         prefixes = [prefix for prefix in after if prefix[2] != END][:width]
-        reachable = prefixes[0][0] / penalty(max_length, exponent)
-        if len(finished) == width or (len(finished) >= n_best and finished[n_best - 1][0] >= reachable):
+        reachable = [prefixes[0][0] / penalty(n, exponent) for n in (max_length, length + 1)]
+        if len(finished) >= n_best and finished[n_best - 1][0] >= reachable[len(finished) == width]:
             break
     unfinished = [(score_of(language, row, ids, exponent, beta), ids) for _, ids, *_ in prefixes]
     return (finished + sorted(unfinished, reverse=True))[:n_best]
@@ -254,6 +254,23 @@ def test_search_goes_on_while_the_penalty_may_still_favour_a_longer_answer(expon
     )
     assert found.lengths.numpy().tolist() == [[length]]
     np.testing.assert_allclose(found.scores, [[score]], rtol=1e-5)
+
+
+@pytest.mark.parametrize("exponent", [0.0, 1.0])
+def test_unlikely_ends_do_not_stop_a_likelier_answer(exponent):
+    """By hand: after each of five words the end has p = 0.1, and then it is certain: 0.8⁵ = 0.33 beats 0.1 and 0.08."""
+    table = np.full((6, 6), 1e-9, "float32")
+    table[:5, [END, 3, 4]] = [0.1, 0.8, 0.1]
+    table[5, END] = 1.0
+
+    def step(tokens, states, memory):
+        return tf.gather(np.log(table), states[0]), [states[0] + 1], memory
+
+    found = Beam(2, length_penalty=exponent)(
+        step, [tf.zeros([1], tf.int32)], tf.ones([1, 1]), start=START, end=END, max_length=6
+    )
+    assert found.ids.numpy().tolist() == [[[3, 3, 3, 3, 3, END]]]
+    np.testing.assert_allclose(found.log_probs, [[5 * np.log(0.8)]], rtol=1e-5)
 
 
 @pytest.mark.parametrize(
