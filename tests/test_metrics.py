@@ -1,10 +1,25 @@
 import math
+import random
 
 import numpy as np
 import pytest
 import sacrebleu
 
-from kseq.metrics import bleu, exact_match, pointing
+from kseq.metrics import (
+    accuracy,
+    bleu,
+    confusion,
+    corpus_bleu,
+    exact_match,
+    macro_f1,
+    novel,
+    pointing,
+    repeated,
+    rouge,
+    rouge_words,
+    span_f1,
+    spans,
+)
 
 CORPUS = [
     ("a dog runs on the wet grass", ["a dog runs on wet grass", "the brown dog runs on the grass", "a dog on grass"]),
@@ -71,6 +86,131 @@ def test_bleu_takes_words_as_they_are():
 
 def test_bleu_of_an_empty_prediction_is_0():
     assert set(bleu([""], [["a dog"]]).values()) == {0.0}
+
+
+def test_corpus_bleu_parts_words_itself():
+    """Counted by hand: 5/6 words ("." is one of its own), 3/5 pairs, 2/4 threes, 1/3 fours."""
+    expected = 100 * (5 / 6 * 3 / 5 * 2 / 4 * 1 / 3) ** (1 / 4)
+    np.testing.assert_allclose(corpus_bleu(["The old red dog ran."], [["The old red dog runs."]]), expected, rtol=1e-9)
+    assert corpus_bleu(["Don't go, he said."], [["Don't go, he said.", "Stay."]]) == pytest.approx(100)
+
+
+def test_corpus_bleu_is_that_of_sacrebleu():
+    """Oracle: sacrebleu's corpus_bleu with its own defaults, with 1 to 4 references a text."""
+    predictions, references = ([row[i] for row in CORPUS] for i in (0, 1))
+    streams = [[texts[i] if i < len(texts) else None for texts in references] for i in range(4)]
+    np.testing.assert_allclose(corpus_bleu(predictions, references), sacrebleu.corpus_bleu(predictions, streams).score)
+    assert corpus_bleu(["我爱北京天安门"], [["我爱北京的天安门"]], tokenize="zh") > 40
+    assert corpus_bleu(["我爱北京天安门"], [["我爱北京的天安门"]]) < 1
+
+
+@pytest.mark.parametrize(
+    "text, target, expected",
+    [
+        # 3 of 4 and 3 of 5 words; pairs: "the cat" of 3 and of 4; in order: "the cat", "mat" or "the cat", "a".
+        ("The cat, a mat!", "the cat on a mat", (2 * 4 / 9, 2 * 2 / 7, 2 * 4 / 9)),
+        ("mat a cat the", "the cat on a mat", (2 * 4 / 9, 0, 2 * 1 / 9)),
+        ("the the the", "the cat", (2 * 1 / 5, 0, 2 * 1 / 5)),
+        ("running", "run", (0, 0, 0)),  # no stemming
+        ("", "run", (0, 0, 0)),
+        ("run 2", "run 2", (1, 1, 1)),
+    ],
+)
+def test_rouge_by_hand(text, target, expected):
+    scores = rouge([text], [target])
+    assert list(scores) == ["rouge_1", "rouge_2", "rouge_l"]
+    np.testing.assert_allclose(list(scores.values()), 100 * np.array(expected), rtol=1e-9)
+
+
+def test_rouge_is_a_mean_over_texts_and_takes_other_words():
+    """By hand: (1 + 0) / 2. Chinese has no words of a…z; by character, 2 of 3 and 2 of 2."""
+    assert rouge(["a b", "c"], ["a b", "d"]) == {"rouge_1": 50, "rouge_2": 50, "rouge_l": 50}
+    assert rouge(["我爱你"], ["我爱"])["rouge_1"] == 0
+    np.testing.assert_allclose(rouge(["我爱你"], ["我爱"], words=list)["rouge_1"], 100 * 2 * 2 / 5)
+    assert rouge_words("Don't, RUN-2 é") == ["don", "t", "run", "2"]
+    with pytest.raises(ValueError, match="shorter"):
+        rouge(["a", "b"], ["a"])
+
+
+def test_novel_by_hand():
+    """5 words, "new" and "too" of them new; pairs: "dog new", "new the", "too a" of … each counted in its own text."""
+    predictions, sources = ["A dog, new the", "too a"], ["the dog. A dog", "a new cat"]
+    assert novel(predictions, sources) == 2 / 6
+    assert novel(predictions, sources, n=2) == 3 / 4
+    assert novel(["犬猫"], ["犬"], words=list) == 0.5
+    assert math.isnan(novel(["", "a"], ["b", "b"], n=2))
+
+
+def test_repeated_by_hand():
+    """Threes of "a b c a b c a": abc bca cab abc bca, 2 of 5 again; a second text has 1 and no repeat."""
+    assert repeated(["a b c. A b, c a"]) == 2 / 5
+    assert repeated(["a b c a b c a", "a b c"]) == 2 / 6
+    assert repeated(["a a a", "a"], n=1) == 2 / 4
+    assert repeated(["犬犬"], n=1, words=list) == 0.5
+    assert math.isnan(repeated(["a b", ""]))
+
+
+def test_labels_by_hand():
+    """F1: a 2·2/(3+2), b 2·1/(1+3), c 0 (never predicted), d 0 (never right)."""
+    references, predictions = list("aabbbc"), list("aabdad")
+    assert accuracy(predictions, references) == 3 / 6
+    np.testing.assert_allclose(macro_f1(predictions, references), np.mean([4 / 5, 2 / 4, 0, 0]))
+    np.testing.assert_array_equal(
+        confusion(predictions, references, list("abcd")), [[2, 0, 0, 0], [1, 1, 0, 1], [0, 0, 0, 1], [0, 0, 0, 0]]
+    )
+    with pytest.raises(ValueError, match="shorter"):
+        accuracy("ab", "a")
+
+
+TAGS = ["O", "B-x", "I-x", "B-y", "I-y", "B-x-y", "I-x-y"]
+
+
+def conlleval(tags):
+    """Oracle: `startOfChunk` and `endOfChunk` of conlleval.pl, line by line."""
+    found, first = set(), None
+    tags = ["O", *tags, "O"]
+    for i in range(1, len(tags)):
+        (before, _, was), (now, _, kind) = tags[i - 1].partition("-"), tags[i].partition("-")
+        end = (before, now) in {("B", "B"), ("B", "O"), ("I", "B"), ("I", "O")} or (before != "O" and was != kind)
+        start = (before, now) in {("B", "B"), ("I", "B"), ("O", "B"), ("O", "I")} or (now != "O" and was != kind)
+        if end:
+            found.add((was, first, i - 1))
+        if start:
+            first = i - 1
+    return found
+
+
+def test_spans_are_those_of_conlleval():
+    draw = random.Random(0)
+    for _ in range(3000):
+        tags = draw.choices(TAGS, k=draw.randrange(9))
+        assert len(spans(tags)) == len(set(spans(tags))) and set(spans(tags)) == conlleval(tags), tags
+
+
+@pytest.mark.parametrize(
+    "tags, targets, expected",
+    [
+        ("B-x I-x O B-y", "B-x I-x O B-y", 1),
+        ("B-x I-x O B-y", "B-x O O B-y", 2 * 1 / 4),
+        ("B-x I-x O O", "B-y I-y O B-y", 0),
+        ("I-x I-x O B-y", "B-x I-x O I-y", 1),
+        ("B-x B-x", "B-x I-x", 0),
+        ("O O O", "O B-x O", 0),
+    ],
+)
+def test_span_f1_by_hand(tags, targets, expected):
+    assert span_f1([tags.split()], [targets.split()]) == expected
+
+
+def test_span_f1_counts_over_all_texts():
+    """By hand: 1 of 1 and of 1, 0 of 1 and of 2: 2·1 / (2 + 3)."""
+    assert span_f1([["B-x"], ["B-x", "O", "O"]], [["B-x"], ["O", "B-x", "B-y"]]) == 2 / 5
+    assert math.isnan(span_f1([["O"]], [["O"]]))
+
+
+def test_span_f1_of_texts_of_other_lengths_raises():
+    with pytest.raises(ValueError, match="1 tags cannot be held against 2"):
+        span_f1([["O"]], [["O", "O"]])
 
 
 def test_exact_match():
