@@ -37,6 +37,7 @@ from kseq.layers import (
     MonotonicAttention,
     NormalizedBahdanauAttention,
     PeepholeLSTMCell,
+    PoolingAttention,
     Recurrent,
     RNNCell,
     ScaledLuongAttention,
@@ -44,7 +45,7 @@ from kseq.layers import (
     StackedCell,
     ZeroBridge,
 )
-from kseq.models import ImageEncoder, Seq2Seq, TextEncoder
+from kseq.models import ImageEncoder, Seq2Seq, SequenceClassifier, SequenceTagger, TextEncoder
 
 UNITS = 4
 
@@ -182,6 +183,12 @@ def tiny_seq2seq(decoder="bahdanau", **options):
     return Seq2Seq(encoder, DenseBridge(cell.state_size), makers[decoder](), 11, embedding_size=3, **options)
 
 
+def tiny_text_encoder(**options):
+    """An encoder of eleven words in both directions."""
+    layer = Bidirectional(Recurrent(LSTMCell(UNITS), return_state=True))
+    return TextEncoder(11, layer, embedding_size=3, **options)
+
+
 def _states(n):
     return lambda batch: [normal(batch, UNITS, seed=k) for k in range(1, n + 1)]
 
@@ -222,6 +229,10 @@ def _seq2seq_inputs(batch, time):
     return {"inputs": {"source": normal(batch, 8, 8, 3), "tokens": _tokens(batch, time)}}
 
 
+def _source_inputs(batch, time):
+    return {"source": _tokens(batch, time)}
+
+
 def _tokens(batch, time):
     return np.random.default_rng(0).integers(1, 11, (batch, time)).astype("int32")
 
@@ -255,6 +266,12 @@ CONTRACTS = {
         lambda: LuongMonotonicAttention(score_bias=0.5, noise=0.3, hard=False, seed=1), _past_inputs, draws=True
     ),
     "HardAttention": Contract(lambda: HardAttention(3, weight=0.5, decay=0.8, seed=1), _attention_inputs, draws=True),
+    "PoolingAttention": Contract(
+        lambda: PoolingAttention(3),
+        lambda batch, time: {
+            name: x for name, x in _attention_inputs(batch, time).items() if name != "query"
+        },
+    ),
     "DenseBridge": Contract(
         lambda: DenseBridge([2, 3]), lambda batch, time: {"states": [normal(batch, 4), normal(batch, 5, seed=1)]}
     ),
@@ -306,10 +323,26 @@ CONTRACTS = {
         draws=True,
     ),
     "TextEncoder": Contract(
-        lambda: TextEncoder(
-            11, Bidirectional(Recurrent(LSTMCell(UNITS), return_state=True)), embedding_size=3, dropout=0.1
-        ),
-        lambda batch, time: {"source": _tokens(batch, time)},
+        lambda: tiny_text_encoder(dropout=0.1),
+        _source_inputs,
+        draws=True,
+    ),
+    "SequenceClassifier": Contract(
+        lambda: SequenceClassifier(tiny_text_encoder(), 5, pooling="attention", units=3, dropout=0.1),
+        _source_inputs,
+        float32_output=True,
+        draws=True,
+    ),
+    "SequenceClassifier-last": Contract(
+        lambda: SequenceClassifier(tiny_text_encoder(), 5, pooling="last", units=2, dropout=0.1),
+        _source_inputs,
+        float32_output=True,
+        draws=True,
+    ),
+    "SequenceTagger": Contract(
+        lambda: SequenceTagger(tiny_text_encoder(), 5, classes=4, pooling="max", units=3, dropout=0.1),
+        _source_inputs,
+        float32_output=True,
         draws=True,
     ),
     "Seq2Seq": Contract(

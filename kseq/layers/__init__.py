@@ -16,6 +16,7 @@ from kseq.layers.hard import HardAttention
 from kseq.layers.location import CoverageAttention, LocalAttention, LocationAttention, coverage_loss
 from kseq.layers.monotonic import LuongMonotonicAttention, MonotonicAttention
 from kseq.layers.multiplicative import DotAttention, LuongAttention, ScaledLuongAttention
+from kseq.layers.pooling import PoolingAttention
 from kseq.layers.probe import gate_activations, state_gradients
 from kseq.layers.recurrent import Bidirectional, Recurrent
 from kseq.layers.stack import Stack, StackedCell
@@ -77,6 +78,7 @@ __all__ = [
     "MonotonicAttention",
     "NormalizedBahdanauAttention",
     "PeepholeLSTMCell",
+    "PoolingAttention",
     "RNNCell",
     "Recurrent",
     "RecurrentCell",
