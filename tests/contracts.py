@@ -268,9 +268,7 @@ CONTRACTS = {
     "HardAttention": Contract(lambda: HardAttention(3, weight=0.5, decay=0.8, seed=1), _attention_inputs, draws=True),
     "PoolingAttention": Contract(
         lambda: PoolingAttention(3),
-        lambda batch, time: {
-            name: x for name, x in _attention_inputs(batch, time).items() if name != "query"
-        },
+        lambda batch, time: {name: x for name, x in _attention_inputs(batch, time).items() if name != "query"},
     ),
     "DenseBridge": Contract(
         lambda: DenseBridge([2, 3]), lambda batch, time: {"states": [normal(batch, 4), normal(batch, 5, seed=1)]}

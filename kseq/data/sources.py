@@ -5,10 +5,14 @@ import itertools
 import json
 
 from kseq.data import tables
+from kseq.data.phrases import PHRASES, SPLITS, phrases
 from kseq.data.tfds import read_tfds, value_at
 from kseq.errors import UserError
 
-FORMS = "text:<files>, tsv:<file>, csv:<file>, labelled:<file>, jsonl:<file> or tfds:<name>"
+FORMS = (
+    "text:<files>, tsv:<file>, csv:<file>, labelled:<file>, jsonl:<file>, tfds:<name>, "
+    f"{', '.join(f'toy:{name}' for name in PHRASES)}"
+)
 
 
 class Examples:
@@ -61,6 +65,7 @@ def read(source, split, fields, *, columns=(), quotes=False, bad_bytes="stop"):
             - `labelled:<file>`: the first word of a line is its `label`, the rest its `text`.
             - `jsonl:<file>`: an object a line.
             - `tfds:<name>`: TensorFlow Datasets; classes are their names.
+            - `toy:<name>`: generated phrases, one of `PHRASES`.
         split: its name.
         fields: {role: field}: what the task calls a text, and the column, the key or the feature that holds it;
             "a/b" is `b` inside `a`. The role "split" names a field that holds the split of an example.
@@ -89,10 +94,17 @@ def read(source, split, fields, *, columns=(), quotes=False, bad_bytes="stop"):
         "labelled": lambda: tables.read_labelled(path, bad_bytes=bad_bytes),
         "jsonl": lambda: tables.read_jsonl(path, bad_bytes=bad_bytes),
         "tfds": lambda: read_tfds(name, split, names),
+        "toy": lambda: _toy(source, name, split),
     }.get(kind)
-    if rows is None or not name:
+    if rows is None or not name or (kind == "toy" and name not in PHRASES):
         raise UserError(f"data.source {source!r} is not one of {FORMS}")
     return Examples(lambda: _examples(rows(), source, split, fields))
+
+
+def _toy(source, name, split):
+    if split not in SPLITS:
+        raise UserError(f"{source}: there is no split {split!r}; it has {' and '.join(SPLITS)}")
+    return phrases(name, split)
 
 
 def _parallel(source, path, names, bad_bytes):

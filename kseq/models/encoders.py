@@ -84,7 +84,8 @@ class TextEncoder(keras.layers.Layer):
         layer: a `Recurrent`, a `Bidirectional`, or a layer of Keras: recurrent with `return_sequences`, or a
             convolution with `padding="same"`.
         embedding_size: size of a word's vector.
-        dropout: share of the embedded words dropped in training.
+        dropout: share of the embedded words' numbers dropped in training.
+        word_dropout: share of the words dropped whole in training.
 
     Call arguments:
         source: int `[batch, source]`.
@@ -96,7 +97,7 @@ class TextEncoder(keras.layers.Layer):
         ValueError: the layer is a model, between whose layers padding would be read, or gives more than one sequence.
     """
 
-    def __init__(self, vocabulary_size, layer, *, embedding_size, dropout=0.0, **kwargs):
+    def __init__(self, vocabulary_size, layer, *, embedding_size, dropout=0.0, word_dropout=0.0, **kwargs):
         super().__init__(**kwargs)
         if isinstance(layer, keras.Model):
             raise ValueError(f"layer must be one layer, got the model {layer.name}, which would read padding inside")
@@ -107,6 +108,7 @@ class TextEncoder(keras.layers.Layer):
         self.embedding_size = embedding_size
         self.embedding = layers.Embedding(vocabulary_size, embedding_size, dtype=self.dtype_policy)
         self.dropout = layers.Dropout(dropout, dtype=self.dtype_policy)
+        self.word_dropout = layers.Dropout(word_dropout, (None, None, 1), dtype=self.dtype_policy)
 
     def build(self, source_shape):
         self.embedding.build(source_shape)
@@ -116,7 +118,8 @@ class TextEncoder(keras.layers.Layer):
     def call(self, source, training=None):
         real = source != 0
         kept = ops.cast(real, self.compute_dtype)[:, :, None]
-        embedded = self.dropout(self.embedding(source), training=training) * kept
+        embedded = self.word_dropout(self.embedding(source), training=training)
+        embedded = self.dropout(embedded, training=training) * kept
         # A convolution takes no mask: it sees zeros for padding, and what it makes of them is not read.
         masked = "mask" in inspect.signature(self.layer.call).parameters
         memory, *state = tf.nest.flatten(self.layer(embedded, **({"mask": real} if masked else {})))
@@ -130,6 +133,7 @@ class TextEncoder(keras.layers.Layer):
             "layer": keras.saving.serialize_keras_object(self.layer),
             "embedding_size": self.embedding_size,
             "dropout": self.dropout.rate,
+            "word_dropout": self.word_dropout.rate,
         }
 
     @classmethod

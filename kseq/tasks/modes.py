@@ -52,7 +52,7 @@ def train(task, workdir, config, *, resume, show):
     )
     best = progress["best"]
     minutes = progress["seconds"] / 60
-    print(f"best {task.monitor} {best['value']:.2f} after epoch {best['epoch']}; {minutes:.1f} minutes", flush=True)
+    print(f"best {task.monitor} {best['value']:.4g} after epoch {best['epoch']}; {minutes:.1f} minutes", flush=True)
 
 
 def evaluate(task, workdir, changes, *, record_as=None):
@@ -64,6 +64,7 @@ def evaluate(task, workdir, changes, *, record_as=None):
         workdir / "predictions.jsonl", "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
     )
     kseq.files.write_json(workdir / "metrics.json", metrics)
+    metrics = {name: value for name, value in metrics.items() if not isinstance(value, dict)}
     for name, value in metrics.items():
         print(f"{name:>14} {value:.4g}")
     print(f"{len(rows)} predictions in {workdir / 'predictions.jsonl'}", flush=True)
@@ -78,7 +79,8 @@ def predict(task, workdir, changes, inputs):
     folder = workdir / "predictions"
     for line in run.predict(inputs, folder):
         print(line, flush=True)
-    print(f"pictures of the attention in {folder}", flush=True)
+    if folder.is_dir():
+        print(f"pictures of the attention in {folder}", flush=True)
 
 
 def export(task, workdir, changes):

@@ -31,17 +31,24 @@ def append_results(run, name, metrics, seconds):
 
 
 def write_samples(run, name, rows):
-    """Writes `SAMPLES` predictions, evenly spread over the split, and four pictures of the attention to the card."""
+    """Writes `SAMPLES` predictions, evenly spread over the split, and what `predict` draws of dev, to the card."""
     folder = _card(run) / "samples"
     chosen = rows[:: max(1, len(rows) // SAMPLES)][:SAMPLES]
     lines = [f"# {name}: {len(chosen)} of {len(rows)} predictions, evenly spread over {run.config.data.dev}", ""]
-    lines += ["| | id | prediction | a reference |", "|---|---|---|---|"]
+    source = ["source"] if "source" in rows[0] else []
+    lines += [_line("", "id", *source, "prediction", "a reference"), "|---" * (4 + len(source)) + "|"]
     for row in chosen:
-        lines.append(f"| {'=' if row['exact'] else '≠'} | {row['id']} | {row['prediction']} | {row['references'][0]} |")
+        shown = [row["id"], *(row[name] for name in source), row["prediction"], row["references"][0]]
+        lines.append(_line("=" if row["exact"] else "≠", *shown))
     lines += ["", "= the prediction is one of the references, word for word; ≠ it is not.", ""]
     kseq.files.write_text(folder / f"{name}.md", "\n".join(lines))
     for line in run.predict((), folder / name):
         print(line, flush=True)
+
+
+def _line(*cells):
+    """A line of a table; what would end a cell is written so that it does not."""
+    return "| " + " | ".join(" ".join(cell.split()).replace("|", r"\|") for cell in cells) + " |"
 
 
 def _card(run):

@@ -51,7 +51,12 @@ class Task(abc.ABC):
 
     @abc.abstractmethod
     def evaluate(self):
-        """({metric: number}, list of {…} a row for each example of the dev split)."""
+        """(metrics, list of rows, one for each example of the dev split).
+
+        A metric is a number, or a {name: number} that stands in `metrics.json` alone. A row has "id", "prediction",
+        "references", a list of what would be right, and "exact", whether the prediction is one of them; "source", where
+        what is read is a text; and what else the task knows.
+        """
 
     @abc.abstractmethod
     def predict(self, inputs, folder):
