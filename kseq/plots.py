@@ -186,6 +186,29 @@ def coloured_words(examples, title=""):
     return "\n".join([*page, "</html>", ""])
 
 
+def coloured_spans(examples, title=""):
+    """A page of texts, the words of each span on a ground of its kind's colour, its kind behind it.
+
+    Args:
+        examples: list of (words, spans as `kseq.metrics.spans` gives them, what is said of the text).
+        title: above all.
+
+    Returns:
+        text of an HTML file.
+    """
+    kinds = sorted({kind for _, spans, _ in examples for kind, *_ in spans})
+    page = [_PAGE.format(title=html.escape(title))]
+    for words, spans, note in examples:
+        words = [html.escape(word) for word in words]
+        for kind, first, end in spans:
+            # By the golden angle, so that neighbours differ and no hue comes twice.
+            hue = (137.5 * kinds.index(kind)) % 360
+            words[first] = f'<span style="background:hsl({hue:.0f},70%,85%)">{words[first]}'
+            words[end - 1] += f" <small>{html.escape(kind)}</small></span>"
+        page.append(f'<p><b>{html.escape(note)}</b> <span dir="auto">{" ".join(words)}</span></p>')
+    return "\n".join([*page, "</html>", ""])
+
+
 def save(figure, path):
     """Writes a figure as a PNG file, whole or not at all.
 

@@ -4,12 +4,13 @@ python -m kseq.tasks.classify --help
 """
 
 import numpy as np
+from pydantic import Field
 
 import kseq
 from kseq.config import Config
 from kseq.tasks import labelled, runner
-from kseq.tasks.labelled import LabelTrainingConfig, ModelConfig
-from kseq.tasks.one_label import OneLabel
+from kseq.tasks.label_model import ModelConfig
+from kseq.tasks.one_label import LabelTrainingConfig, OneLabel
 
 
 class Fields(Config):
@@ -30,7 +31,7 @@ class DataConfig(labelled.DataConfig):
 class ClassifyConfig(Config):
     """One classification experiment."""
 
-    seed: int = 0
+    seed: int = Field(0, ge=0)
     data: DataConfig = DataConfig()
     model: ModelConfig = ModelConfig()
     training: LabelTrainingConfig = LabelTrainingConfig()

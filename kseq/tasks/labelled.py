@@ -14,7 +14,7 @@ from tqdm import tqdm
 import kseq
 from kseq.config import Config
 from kseq.errors import UserError
-from kseq.tasks.schema import TrainingConfig
+from kseq.tasks.label_model import make_encoder, take_vectors
 from kseq.tasks.task import Task
 
 SHOWN = 4  # examples of the dev split that `predict` shows when it is given none
@@ -25,6 +25,9 @@ TABLES = "labels.json"
 
 # The parts are named through `kseq`, which imports them, and TensorFlow, when they are needed: `--help` and a wrong
 # config answer at once.
+
+
+Unit = Literal["caption", "space", "word", "subword", "character", "byte"]
 
 
 class DataConfig(Config):
@@ -39,7 +42,7 @@ class DataConfig(Config):
     bad_bytes: Literal["stop", "latin-1", "replace"] = Field("stop", description="what becomes of a line not in UTF-8")
     train_count: int = Field(0, ge=0, description="at most so many examples; 0 is all")
     dev_count: int = Field(0, ge=0)
-    unit: Literal["caption", "space", "word", "subword", "character", "byte"] = "word"
+    unit: Unit = "word"
     lower_case: bool = False
     normalize: Literal["none", "nfc", "nfkc"] = "none"
     vocabulary_size: int = Field(20_000, ge=5)
@@ -50,30 +53,6 @@ class DataConfig(Config):
     def length(self):
         """Most tokens of a text."""
         return self.max_length or LENGTHS[self.unit]
-
-
-class ModelConfig(Config):
-    """What reads the words."""
-
-    cell: Literal["rnn", "lstm", "gru", "peephole", "layer_norm_lstm", "layer_norm_gru"] = "lstm"
-    units: int = Field(64, ge=1, description="of each direction")
-    layers: int = Field(1, ge=1, le=16)
-    bidirectional: bool = True
-    pooling: Literal["attention", "mean", "max", "last"] = "attention"
-    attention_units: int = Field(64, ge=1)
-    embedding_size: int = Field(64, ge=1)
-    vectors: str = Field("", description="text file of GloVe or word2vec, for the words that it has")
-    train_vectors: bool = Field(True, description="false leaves all words as they are before training")
-    embedding_dropout: float = Field(0.0, ge=0, lt=1)
-    word_dropout: float = Field(0.0, ge=0, lt=1, description="share of the words that are dropped whole")
-    recurrent_dropout: float = Field(0.0, ge=0, lt=1)
-    dropout: float = Field(0.0, ge=0, lt=1, description="between layers and before the labels")
-
-
-class LabelTrainingConfig(TrainingConfig):
-    """How a model of labels is trained."""
-
-    class_weights: Literal["none", "balanced"] = Field("none", description="balanced: rare labels count for more")
 
 
 class Labelled(Task):
@@ -107,7 +86,7 @@ class Labelled(Task):
         self.keep(self.walk(train, self.config.data.train))
         self.model = self.build()
         if self.config.model.vectors and not again:
-            self.take_vectors()
+            take_vectors(self.config.model, self.model.encoder.embedding, self.text.vocabulary)
 
     def load(self, weights):
         self.read_tables()
@@ -186,25 +165,7 @@ class Labelled(Task):
 
     def build(self):
         """The model of the config, with new weights."""
-        config = self.config.model
-        layers = []
-        for k in range(config.layers):
-            layer = kseq.layers.Recurrent(
-                kseq.layers.CELLS[config.cell](config.units),
-                return_state=True,
-                dropout=config.dropout if k else 0.0,
-                recurrent_dropout=config.recurrent_dropout,
-            )
-            layers.append(kseq.layers.Bidirectional(layer) if config.bidirectional else layer)
-        encoder = kseq.models.TextEncoder(
-            len(self.text.vocabulary),
-            kseq.layers.Stack(layers) if config.layers > 1 else layers[0],
-            embedding_size=config.embedding_size,
-            dropout=config.embedding_dropout,
-            word_dropout=config.word_dropout,
-        )
-        encoder.embedding.trainable = config.train_vectors
-        model = self.make(encoder)
+        model = self.make(make_encoder(self.config.model, len(self.text.vocabulary)))
         model(self.feed([np.ones((1, 1), "int32") for _ in self.raw]))
         return model
 
@@ -212,20 +173,37 @@ class Labelled(Task):
         """What the model takes of the ids of each role."""
         return sides[0] if len(sides) == 1 else dict(zip(self.raw, sides, strict=True))
 
-    def take_vectors(self):
-        """Puts the vectors of `model.vectors` in place of those of the words that it has."""
-        config, embeddings = self.config.model, self.model.encoder.embedding.embeddings
-        words = [word.strip(kseq.preprocessors.TIE) for word in self.text.vocabulary]
-        vectors, found = kseq.data.read_vectors(config.vectors, words, config.embedding_size)
-        found[: len(kseq.preprocessors.SPECIAL)] = False
-        if not np.any(found):
-            raise UserError(f"{config.vectors} has no word of the vocabulary")
-        embeddings.assign(np.where(found[:, None], vectors, np.asarray(embeddings)))
-        print(f"{np.sum(found)} of {len(words)} words have their vectors from {config.vectors}", flush=True)
-
     def ids(self, texts):
         """string `[batch]` → ragged int32 `[batch, (tokens)]`; a text without tokens is one unknown one."""
         return filled(self.text.ids(texts))
+
+    def shuffled(self, sequences, clock):
+        """Batches (numbers of the examples, ids of theirs), as `shuffled_batches` gives them."""
+        return kseq.data.shuffled_batches(
+            range(len(sequences)),
+            sequences,
+            batch_size=self.config.training.batch_size,
+            buckets=self.config.data.buckets,
+            seed=self.config.seed,
+            clock=clock,
+            full=self.config.training.xla,
+        )
+
+    def strange(self, references, name):
+        """The labels that training has not, which are said: they are never the answer, and count as wrong."""
+        strange = sorted(set(references) - set(self.tables[name]))
+        if strange:
+            count = sum(label in strange for label in references)
+            shown = ", ".join(strange[:10])
+            print(f"{count} of {len(references)} have a {name} that training has not ({shown}): wrong", flush=True)
+        return strange
+
+    def confusion(self, labels, references):
+        """{label: {answer: how often}}, drawn in the workdir too."""
+        every = [*self.tables["label"], *self.strange(references, "label")]
+        counts = kseq.metrics.confusion(labels, references, every)
+        kseq.plots.save(kseq.plots.confusion(counts, every), self.workdir / "predictions" / "confusion.png")
+        return {label: dict(zip(every, row, strict=True)) for label, row in zip(every, counts.tolist(), strict=True)}
 
     def parts(self):
         return [self.model, self.text]
@@ -273,6 +251,18 @@ def filled(ids):
     return tf.concat([ids, tf.RaggedTensor.from_row_lengths(unknown, empty)], axis=1)
 
 
+def label_of(where, example):
+    """The label of an example.
+
+    Raises:
+        UserError: it is empty.
+    """
+    label = example["label"].strip()
+    if not label:
+        raise UserError(f"{where}: the label is empty")
+    return label
+
+
 def known(labels, table, where, name):
     """The numbers of labels in a table.
 
@@ -284,8 +274,3 @@ def known(labels, table, where, name):
         if label not in numbers:
             raise UserError(f"{where}: the {name} {label!r} is none of the run's ({', '.join(table)})")
     return [numbers[label] for label in labels]
-
-
-def balanced(targets, count):
-    """n / (labels · n_label) for each label: what makes every label weigh the same in all."""
-    return len(targets) / (count * np.maximum(np.bincount(targets, minlength=count), 1))

@@ -1,13 +1,22 @@
 """What the tasks share that give one label to a text, or to two."""
 
 import functools
+from typing import Literal
 
 import numpy as np
+from pydantic import Field
 
 import kseq
 from kseq.errors import UserError
 from kseq.tasks import labelled
 from kseq.tasks.labelled import Labelled
+from kseq.tasks.schema import TrainingConfig
+
+
+class LabelTrainingConfig(TrainingConfig):
+    """How a model of labels is trained."""
+
+    class_weights: Literal["none", "balanced"] = Field("none", description="balanced: rare labels count for more")
 
 
 class OneLabel(Labelled):
@@ -16,10 +25,7 @@ class OneLabel(Labelled):
     monitor = "accuracy"
 
     def labels(self, where, example):
-        label = example["label"].strip()
-        if not label:
-            raise UserError(f"{where}: the label is empty")
-        return {"label": [label]}
+        return {"label": [labelled.label_of(where, example)]}
 
     def keep(self, examples):
         self.sides, self.targets = [[] for _ in self.raw], []
@@ -42,25 +48,16 @@ class OneLabel(Labelled):
         first = [row + [kseq.preprocessors.PADDING] * (n - len(row)) for row, n in zip(first, longest, strict=True)]
         others = [tf.ragged.constant(side, tf.int32) for side in others]
         balanced = training.class_weights == "balanced"
-        weights = labelled.balanced(self.targets, len(self.names)) if balanced else np.ones(len(self.names))
+        weights = balanced_weights(self.targets, len(self.names)) if balanced else np.ones(len(self.names))
         targets, weights = tf.constant(self.targets, tf.int32), tf.constant(weights, tf.float32)
-        batches = kseq.data.shuffled_batches(
-            range(len(first)),
-            first,
-            batch_size=training.batch_size,
-            buckets=self.config.data.buckets,
-            seed=self.config.seed,
-            clock=clock,
-            full=training.xla,
-        )
 
         def read(rows, tokens):
-            shape = [None, tf.shape(tokens)[1]]
-            sides = [tokens, *(tf.gather(side, rows).to_tensor(shape=shape) for side in others)]
+            sides = [tokens, *(tf.gather(side, rows).to_tensor(shape=tf.shape(tokens)) for side in others)]
             labels = tf.gather(targets, rows)
             return self.feed(sides), labels, tf.gather(weights, labels)
 
-        return batches.map(read, num_parallel_calls=tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE)
+        batches = self.shuffled(first, clock).map(read, num_parallel_calls=tf.data.AUTOTUNE)
+        return batches.prefetch(tf.data.AUTOTUNE)
 
     def loss(self):
         return kseq.losses.TokenCrossentropy(self.config.training.label_smoothing)
@@ -109,16 +106,8 @@ class OneLabel(Labelled):
         return {"accuracy": kseq.metrics.accuracy([label for label, *_ in self.dev_answers()], self.references)}
 
     def evaluate(self):
-        """A label that training has not is never the answer, and counts as wrong."""
         answers, references = self.dev_answers(), self.references
         labels = [label for label, *_ in answers]
-        strange = sorted(set(references) - set(self.names))
-        if strange:
-            count = sum(label in strange for label in references)
-            print(f"{count} of {len(labels)} have a label that training has not ({', '.join(strange)}): wrong")
-        every = [*self.names, *strange]
-        counts = kseq.metrics.confusion(labels, references, every)
-        kseq.plots.save(kseq.plots.confusion(counts, every), self.workdir / "predictions" / "confusion.png")
         rows = [
             {
                 "id": where.rpartition("/")[2],
@@ -130,11 +119,10 @@ class OneLabel(Labelled):
             }
             for (where, example), (label, score, _), reference in zip(self.dev, answers, references, strict=True)
         ]
-        table = {label: dict(zip(every, row, strict=True)) for label, row in zip(every, counts.tolist(), strict=True)}
         metrics = {
             "accuracy": kseq.metrics.accuracy(labels, references),
             "macro_f1": kseq.metrics.macro_f1(labels, references),
-            "confusion": table,
+            "confusion": self.confusion(labels, references),
         }
         return metrics, rows
 
@@ -168,3 +156,8 @@ class OneLabel(Labelled):
 def shown(token):
     """A token without its marks."""
     return token.strip(kseq.preprocessors.TIE).replace(kseq.preprocessors.SPACE, " ") or " "
+
+
+def balanced_weights(targets, count):
+    """n / (labels · n_label) for each label: what makes every label weigh the same in all."""
+    return len(targets) / (count * np.maximum(np.bincount(targets, minlength=count), 1))
