@@ -43,9 +43,10 @@ from kseq.layers import (
     ScaledLuongAttention,
     Stack,
     StackedCell,
+    WordByWordAttention,
     ZeroBridge,
 )
-from kseq.models import ImageEncoder, Seq2Seq, SequenceClassifier, SequenceTagger, TextEncoder
+from kseq.models import ImageEncoder, PairClassifier, Seq2Seq, SequenceClassifier, SequenceTagger, TextEncoder
 
 UNITS = 4
 
@@ -185,8 +186,11 @@ def tiny_seq2seq(decoder="bahdanau", **options):
 
 def tiny_text_encoder(**options):
     """An encoder of eleven words in both directions."""
-    layer = Bidirectional(Recurrent(LSTMCell(UNITS), return_state=True))
-    return TextEncoder(11, layer, embedding_size=3, **options)
+    return TextEncoder(11, two_ways(), embedding_size=3, **options)
+
+
+def two_ways():
+    return Bidirectional(Recurrent(LSTMCell(UNITS), return_state=True))
 
 
 def _states(n):
@@ -227,6 +231,18 @@ def _decoder_inputs(n):
 
 def _seq2seq_inputs(batch, time):
     return {"inputs": {"source": normal(batch, 8, 8, 3), "tokens": _tokens(batch, time)}}
+
+
+def _matching_inputs(batch, time):
+    arguments = _decoder_inputs(1)(batch, time)
+    lengths = [time, *[1 + b % time for b in range(1, batch)]]
+    return {name: arguments[name] for name in ("inputs", "memory", "memory_mask")} | {
+        "inputs_mask": lengths_mask(lengths, time)
+    }
+
+
+def _pair_inputs(batch, time):
+    return {"inputs": {"premise": _tokens(batch, time + 1), "hypothesis": _tokens(batch, time)}}
 
 
 def _source_inputs(batch, time):
@@ -270,6 +286,7 @@ CONTRACTS = {
         lambda: PoolingAttention(3),
         lambda batch, time: {name: x for name, x in _attention_inputs(batch, time).items() if name != "query"},
     ),
+    "WordByWordAttention": Contract(lambda: WordByWordAttention(3), _matching_inputs),
     "DenseBridge": Contract(
         lambda: DenseBridge([2, 3]), lambda batch, time: {"states": [normal(batch, 4), normal(batch, 5, seed=1)]}
     ),
@@ -321,7 +338,7 @@ CONTRACTS = {
         draws=True,
     ),
     "TextEncoder": Contract(
-        lambda: tiny_text_encoder(dropout=0.1),
+        lambda: tiny_text_encoder(dropout=0.1, word_dropout=0.2),
         _source_inputs,
         draws=True,
     ),
@@ -334,6 +351,18 @@ CONTRACTS = {
     "SequenceClassifier-last": Contract(
         lambda: SequenceClassifier(tiny_text_encoder(), 5, pooling="last", units=2, dropout=0.1),
         _source_inputs,
+        float32_output=True,
+        draws=True,
+    ),
+    "PairClassifier": Contract(
+        lambda: PairClassifier(tiny_text_encoder(), two_ways(), 5, attention="word", units=3, dropout=0.1),
+        _pair_inputs,
+        float32_output=True,
+        draws=True,
+    ),
+    "PairClassifier-last": Contract(
+        lambda: PairClassifier(tiny_text_encoder(), two_ways(), 5, attention="last", units=3, dropout=0.1),
+        _pair_inputs,
         float32_output=True,
         draws=True,
     ),

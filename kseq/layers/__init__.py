@@ -14,6 +14,7 @@ from kseq.layers.convert import from_keras, to_keras
 from kseq.layers.decoder import Decoder, FixedContextDecoder
 from kseq.layers.hard import HardAttention
 from kseq.layers.location import CoverageAttention, LocalAttention, LocationAttention, coverage_loss
+from kseq.layers.matching import WordByWordAttention
 from kseq.layers.monotonic import LuongMonotonicAttention, MonotonicAttention
 from kseq.layers.multiplicative import DotAttention, LuongAttention, ScaledLuongAttention
 from kseq.layers.pooling import PoolingAttention
@@ -85,6 +86,7 @@ __all__ = [
     "ScaledLuongAttention",
     "Stack",
     "StackedCell",
+    "WordByWordAttention",
     "ZeroBridge",
     "coverage_loss",
     "from_keras",

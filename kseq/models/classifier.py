@@ -1,12 +1,13 @@
-"""One label for a whole sequence: N vs 1."""
+"""One label for a whole sequence, or for two: N vs 1."""
 
 import keras
 from keras import layers, ops
 
-from kseq.layers import PoolingAttention
+from kseq.layers import BahdanauAttention, PoolingAttention, WordByWordAttention
 from kseq.layers.functional import product
 
 POOLINGS = ("attention", "mean", "max", "last")
+MATCHES = ("none", "last", "word")
 
 
 @keras.saving.register_keras_serializable("kseq")
@@ -111,3 +112,100 @@ class Pooling(keras.layers.Layer):
 
     def get_config(self):
         return super().get_config() | {"kind": self.kind, "units": self.units}
+
+
+@keras.saving.register_keras_serializable("kseq")
+class PairClassifier(keras.Model):
+    """A label for a premise and a hypothesis, which is read with the premise in mind (Rocktäschel et al., 2016,
+    https://arxiv.org/abs/1509.06664, sections 2.2 to 2.4).
+
+        Y, states = encoder(premise);  h_1 … h_N = layer(hypothesis, states)
+        h* = tanh(W_p r + W_x h_N)                     equations 10 and 14
+        r = Σ_s α_s Y_s,  α = softmax(wᵀ tanh(W_y Y + W_h h_N))    "last", equations 7 to 9
+        r = r_N                                        "word", `WordByWordAttention`
+        logits = V h* + b
+
+    With "none" there is no r: what is known of the premise has come through the states. h_N is the row of the last
+    word.
+
+    Args:
+        encoder: `TextEncoder` of the premise, whose layer returns its states.
+        layer: a layer as the encoder's, for the hypothesis.
+        classes: number of labels.
+        attention: "none", "last" or "word".
+        units: size of w and of h*.
+        dropout: share of h* dropped in training.
+
+    Call arguments:
+        inputs: {"premise": int `[batch, source]`, "hypothesis": int `[batch, time]`}; the words share one table.
+
+    Returns:
+        logits float32 `[batch, classes]`.
+
+    Raises:
+        ValueError: attention is not one of the three.
+    """
+
+    def __init__(self, encoder, layer, classes, *, attention="word", units=64, dropout=0.0, **kwargs):
+        super().__init__(**kwargs)
+        if attention not in MATCHES:
+            raise ValueError(f"attention must be one of {', '.join(MATCHES)}, got {attention!r}")
+        self.encoder = encoder
+        self.layer = layer
+        self.classes = classes
+        self.kind = attention
+        self.units = units
+        mechanisms = {"last": BahdanauAttention, "word": WordByWordAttention}
+        self.attention = mechanisms[attention](units, dtype=self.dtype_policy) if attention != "none" else None
+        self.both = layers.Dense(units, activation="tanh", use_bias=False, dtype=self.dtype_policy)
+        self.dropout = layers.Dropout(dropout, dtype=self.dtype_policy)
+        self.labels = layers.Dense(classes, dtype="float32")
+
+    def call(self, inputs, training=None):
+        return self.attend(inputs, training)[0]
+
+    def attend(self, inputs, training=None):
+        """The logits, and where each word of the hypothesis looked: float32 `[batch, time, source]`.
+
+        With "last" the one look is that of the last word, `[batch, 1, source]`; with "none" it is zeros.
+        """
+        premise = self.encoder(inputs["premise"], training=training)
+        hypothesis = self.encoder.read(self.layer, inputs["hypothesis"], premise.state, training=training)
+        h = last_row(hypothesis.memory, hypothesis.memory_mask)
+        if self.kind == "word":
+            r, alignments = self.attention(
+                hypothesis.memory,
+                premise.memory,
+                inputs_mask=hypothesis.memory_mask,
+                memory_mask=premise.memory_mask,
+                training=training,
+            )
+            h = ops.concatenate([r, h], axis=-1)
+        elif self.kind == "last":
+            r, alignment = self.attention(h, premise.memory, memory_mask=premise.memory_mask)
+            h, alignments = ops.concatenate([r, h], axis=-1), alignment[:, None]
+        else:
+            alignments = ops.cast(ops.zeros_like(premise.memory_mask)[:, None], "float32")
+        return self.labels(self.dropout(self.both(h), training=training)), alignments
+
+    def get_config(self):
+        return super().get_config() | {
+            "encoder": keras.saving.serialize_keras_object(self.encoder),
+            "layer": keras.saving.serialize_keras_object(self.layer),
+            "classes": self.classes,
+            "attention": self.kind,
+            "units": self.units,
+            "dropout": self.dropout.rate,
+        }
+
+    @classmethod
+    def from_config(cls, config):
+        parts = [keras.saving.deserialize_keras_object(config.pop(name)) for name in ("encoder", "layer")]
+        return cls(*parts, **config)
+
+
+def last_row(memory, memory_mask):
+    """The last row that is real: `[batch, time, d]`, bool `[batch, time]` → `[batch, d]`; the first where none is."""
+    places = ops.arange(ops.shape(memory)[1], dtype="int32")
+    last = ops.max(ops.where(memory_mask, places, 0), axis=1)
+    return ops.squeeze(ops.take_along_axis(memory, last[:, None, None], axis=1), 1)

@@ -116,13 +116,18 @@ class TextEncoder(keras.layers.Layer):
             self.layer.build((*source_shape, self.embedding_size))
 
     def call(self, source, training=None):
+        return self.read(self.layer, source, training=training)
+
+    def read(self, layer, source, initial_state=None, training=None):
+        """What `call` returns, by another layer over the same words, which may begin with states."""
         real = source != 0
         kept = ops.cast(real, self.compute_dtype)[:, :, None]
         embedded = self.word_dropout(self.embedding(source), training=training)
         embedded = self.dropout(embedded, training=training) * kept
         # A convolution takes no mask: it sees zeros for padding, and what it makes of them is not read.
-        masked = "mask" in inspect.signature(self.layer.call).parameters
-        memory, *state = tf.nest.flatten(self.layer(embedded, **({"mask": real} if masked else {})))
+        options = {"mask": real} if "mask" in inspect.signature(layer.call).parameters else {}
+        options |= {} if initial_state is None else {"initial_state": initial_state}
+        memory, *state = tf.nest.flatten(layer(embedded, **options))
         memory *= kept
         mean = ops.sum(memory, axis=1) / ops.maximum(ops.sum(kept, axis=1), 1)
         return Encoded(memory, real, state or [mean])
