@@ -1,6 +1,7 @@
 """Pictures of what a model looked at."""
 
 import html
+import textwrap
 import warnings
 
 import matplotlib
@@ -63,6 +64,46 @@ def picture_alignment(picture, words, alignments, title=""):
         axis.set_title(f"{word}  {weights.max():.2f}", fontsize=10)
     figure.suptitle(title, fontsize=11)
     return figure
+
+
+def text_alignment(source, words, alignments, title=""):
+    """Where each word looked: a row a word, a column a token of the source, 0 white, 1 black.
+
+    Args:
+        source: list of tokens.
+        words: list of tokens.
+        alignments: `[time ≥ words, source ≥ tokens]`.
+        title: above all; a long one is broken into lines.
+
+    Returns:
+        `matplotlib.figure.Figure`; `save` writes it.
+    """
+    columns, rows = ([_label(token) for token in tokens] for tokens in (source, words))
+    cell = max(0.1, min(0.3, 30 / max(len(rows), len(columns), 1)))  # inches: most pictures are no wider than 30
+    size = min(10, 72 * 0.85 * cell)
+    beside, above = (max(map(len, labels), default=0) * size / 100 + 0.4 for labels in (rows, columns))
+    width = max(cell * len(columns) + beside, 3.2)
+    title = textwrap.fill(title, int(11 * width), max_lines=4, placeholder=" …")
+    height = cell * len(rows) + above + 0.2 * (2 + title.count("\n"))
+    figure = Figure(figsize=(width, height), layout="constrained")
+    axis = figure.subplots()
+    axis.imshow(alignments[: len(words), : len(source)], cmap="Greys", vmin=0, vmax=1, interpolation="none")
+    upright = max(map(len, columns), default=0) == 1
+    axis.set_xticks(range(len(columns)), columns, rotation=0 if upright else 90, fontsize=size)
+    axis.set_yticks(range(len(rows)), rows, fontsize=size)
+    axis.xaxis.tick_top()
+    axis.tick_params(length=0)
+    axis.set_xticks(np.arange(len(columns) + 1) - 0.5, minor=True)
+    axis.set_yticks(np.arange(len(rows) + 1) - 0.5, minor=True)
+    axis.grid(which="minor", color="0.9", linewidth=0.5)
+    axis.tick_params(which="minor", length=0)
+    figure.suptitle(title.replace("$", r"\$"), fontsize=11)
+    return figure
+
+
+def _label(token):
+    """A token as a label: short, and no formula."""
+    return (token if len(token) <= 24 else f"{token[:23]}…").replace("$", r"\$")
 
 
 def gradients(norms, title=""):
@@ -142,7 +183,7 @@ def confusion(counts, labels, title=""):
         `matplotlib.figure.Figure`; `save` writes it.
     """
     counts = np.asarray(counts)
-    names = [plain(label) for label in labels]
+    names = [_label(label) for label in labels]
     side = max(3.2, 0.5 * len(names) + 0.09 * max(map(len, names)) + 0.8)
     figure = Figure(figsize=(side, side), layout="constrained")
     axis = figure.subplots()
@@ -156,12 +197,6 @@ def confusion(counts, labels, title=""):
     axis.set_yticks(range(len(names)), names, fontsize=8)
     axis.set(xlabel="answer", ylabel="label", title=title)
     return figure
-
-
-def plain(text):
-    """A text as a label: on one line, short, and no formula."""
-    text = " ".join(text.split())
-    return (text if len(text) <= 24 else f"{text[:23]}…").replace("$", r"\$")
 
 
 def coloured_words(examples, title=""):

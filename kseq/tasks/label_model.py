@@ -12,15 +12,13 @@ from kseq.errors import UserError
 # The parts are named through `kseq`, which imports them, and TensorFlow, when they are needed.
 
 
-class ModelConfig(Config):
+class EncoderConfig(Config):
     """What reads the words."""
 
     cell: Literal["rnn", "lstm", "gru", "peephole", "layer_norm_lstm", "layer_norm_gru"] = "lstm"
     units: int = Field(64, ge=1, description="of each direction")
     layers: int = Field(1, ge=1, le=16)
     bidirectional: bool = True
-    pooling: Literal["attention", "mean", "max", "last"] = "attention"
-    attention_units: int = Field(64, ge=1)
     embedding_size: int = Field(64, ge=1)
     vectors: str = Field("", description="text file of GloVe or word2vec, for the words that it has")
     train_vectors: bool = Field(True, description="false leaves all words as they are before training")
@@ -30,8 +28,15 @@ class ModelConfig(Config):
     dropout: float = Field(0.0, ge=0, lt=1, description="between layers and before the labels")
 
 
-def make_encoder(config, size):
-    """The `TextEncoder` of a `ModelConfig`, for so many words, with new weights."""
+class ModelConfig(EncoderConfig):
+    """What reads the words, and what is taken of all of them."""
+
+    pooling: Literal["attention", "mean", "max", "last"] = "attention"
+    attention_units: int = Field(64, ge=1)
+
+
+def make_layer(config):
+    """The recurrent layer of an `EncoderConfig`, with new weights."""
     layers = []
     for k in range(config.layers):
         layer = kseq.layers.Recurrent(
@@ -41,9 +46,14 @@ def make_encoder(config, size):
             recurrent_dropout=config.recurrent_dropout,
         )
         layers.append(kseq.layers.Bidirectional(layer) if config.bidirectional else layer)
+    return kseq.layers.Stack(layers) if config.layers > 1 else layers[0]
+
+
+def make_encoder(config, size):
+    """The `TextEncoder` of an `EncoderConfig`, for so many words, with new weights."""
     encoder = kseq.models.TextEncoder(
         size,
-        kseq.layers.Stack(layers) if config.layers > 1 else layers[0],
+        make_layer(config),
         embedding_size=config.embedding_size,
         dropout=config.embedding_dropout,
         word_dropout=config.word_dropout,
