@@ -37,7 +37,9 @@ class SequenceTagger(keras.Model):
         self.encoder = encoder
         self.tags = tags
         self.classes = classes
-        self.pooling = Pooling(pooling, units, dtype=self.dtype_policy)
+        self.kind = pooling
+        self.units = units
+        self.pooling = Pooling(pooling, units, dtype=self.dtype_policy) if classes else None
         self.dropout = layers.Dropout(dropout, dtype=self.dtype_policy)
         self.tag = layers.Dense(tags, dtype="float32")
         self.label = layers.Dense(classes, dtype="float32") if classes else None
@@ -59,8 +61,8 @@ class SequenceTagger(keras.Model):
             "encoder": keras.saving.serialize_keras_object(self.encoder),
             "tags": self.tags,
             "classes": self.classes,
-            "pooling": self.pooling.kind,
-            "units": self.pooling.units,
+            "pooling": self.kind,
+            "units": self.units,
             "dropout": self.dropout.rate,
         }
 

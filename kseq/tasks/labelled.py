@@ -127,15 +127,13 @@ class Labelled(Task):
     def learn_tables(self, train):
         """Makes the vocabulary and the tables of labels of the training examples, and writes them to the workdir."""
         data, found = self.config.data, {}
-
-        def texts():
-            for where, example in self.walk(train, f"vocabulary of {data.train}"):
-                for name, labels in self.labels(where, example).items():
-                    found.setdefault(name, set()).update(labels)
-                yield from (example[role] for role in self.raw)
-
+        for where, example in self.walk(train, f"labels of {data.train}"):
+            for name, labels in self.labels(where, example).items():
+                found.setdefault(name, set()).update(labels)
+        walk = self.walk(train, f"vocabulary of {data.train}")
+        texts = (example[role] for _, example in walk for role in self.raw)
         options = {"size": data.vocabulary_size, "min_count": data.min_count, "tokenizer": self.tokenizer()}
-        self.text = kseq.preprocessors.TextPreprocessor.adapt(texts(), max_length=data.length(), **options)
+        self.text = kseq.preprocessors.TextPreprocessor.adapt(texts, max_length=data.length(), **options)
         self.tables = {name: sorted(labels) for name, labels in found.items()}
         for name, labels in self.tables.items():
             if len(labels) < 2:
