@@ -17,9 +17,9 @@ class TokenCrossentropy(keras.losses.Loss):
         label_smoothing: ε, at least 0 and less than 1.
 
     Call arguments:
-        y_true: int `[batch, time]`.
-        y_pred: logits `[batch, time, vocabulary]`.
-        sample_weight: `[batch, time]`.
+        y_true: int `[batch, time]`, or `[batch]`.
+        y_pred: logits `[batch, time, vocabulary]`, or `[batch, labels]`.
+        sample_weight: as y_true.
 
     Raises:
         ValueError: label_smoothing is out of range.
@@ -34,7 +34,7 @@ class TokenCrossentropy(keras.losses.Loss):
     def call(self, y_true, y_pred):
         logits = ops.cast(y_pred, "float32")
         normaliser = ops.logsumexp(logits, axis=-1)
-        chosen = ops.take_along_axis(logits, ops.cast(y_true, "int32")[:, :, None], axis=-1)
+        chosen = ops.take_along_axis(logits, ops.cast(y_true, "int32")[..., None], axis=-1)
         loss = normaliser - ops.squeeze(chosen, -1)
         if self.label_smoothing:
             spread = normaliser - ops.mean(logits, axis=-1)

@@ -1,5 +1,6 @@
 """Pictures of what a model looked at."""
 
+import html
 import textwrap
 import warnings
 
@@ -21,6 +22,18 @@ CJK_FONTS = (
     "WenQuanYi Zen Hei",
     "IPAGothic",
 )
+
+
+_PAGE = """<!DOCTYPE html>
+<html lang="und">
+<meta charset="utf-8">
+<title>{title}</title>
+<style>
+body {{ font: 16px/1.8 sans-serif; max-width: 60em; margin: 2em auto; padding: 0 1em; color: #000; background: #fff }}
+b {{ font-size: 85%; padding-right: .6em }}
+span span {{ border-radius: 3px; padding: .1em .15em }}
+</style>
+<h1>{title}</h1>"""
 
 
 def picture_alignment(picture, words, alignments, title=""):
@@ -156,6 +169,79 @@ def by_length(panels, label):
     axes[0].set_ylabel(label)
     axes[0].legend()
     return figure
+
+
+def confusion(counts, labels, title=""):
+    """How often each class was taken for each: a row a class, shaded by the share of the row.
+
+    Args:
+        counts: int `[reference, prediction]`.
+        labels: names of the classes.
+        title: above all.
+
+    Returns:
+        `matplotlib.figure.Figure`; `save` writes it.
+    """
+    counts = np.asarray(counts)
+    names = [_label(label) for label in labels]
+    side = max(3.2, 0.5 * len(names) + 0.09 * max(map(len, names)) + 0.8)
+    figure = Figure(figsize=(side, side), layout="constrained")
+    axis = figure.subplots()
+    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    axis.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    for (row, column), count in np.ndenumerate(counts):
+        if count and len(names) <= 40:
+            colour = "white" if shares[row, column] > 0.5 else "black"
+            axis.text(column, row, str(count), ha="center", va="center", fontsize=8, color=colour)
+    axis.set_xticks(range(len(names)), names, rotation=90, fontsize=8)
+    axis.set_yticks(range(len(names)), names, fontsize=8)
+    axis.set(xlabel="answer", ylabel="label", title=title)
+    return figure
+
+
+def coloured_words(examples, title=""):
+    """A page of texts, each word on a ground the redder the more it weighed, among those of its text.
+
+    Args:
+        examples: list of (words, weights, what is said of the text).
+        title: above all.
+
+    Returns:
+        text of an HTML file.
+    """
+    page = [_PAGE.format(title=html.escape(title))]
+    for words, weights, note in examples:
+        most = max([*map(float, weights), 1e-9])
+        spans = [
+            f'<span style="background:rgba(214,39,40,{0.8 * float(weight) / most:.2f})" title="{float(weight):.3f}">'
+            f"{html.escape(word)}</span>"
+            for word, weight in zip(words, weights, strict=True)
+        ]
+        page.append(f'<p><b>{html.escape(note)}</b> <span dir="auto">{" ".join(spans)}</span></p>')
+    return "\n".join([*page, "</html>", ""])
+
+
+def coloured_spans(examples, title=""):
+    """A page of texts, the words of each span on a ground of its kind's colour, its kind behind it.
+
+    Args:
+        examples: list of (words, spans as `kseq.metrics.spans` gives them, what is said of the text).
+        title: above all.
+
+    Returns:
+        text of an HTML file.
+    """
+    kinds = sorted({kind for _, spans, _ in examples for kind, *_ in spans})
+    page = [_PAGE.format(title=html.escape(title))]
+    for words, spans, note in examples:
+        words = [html.escape(word) for word in words]
+        for kind, first, end in spans:
+            # By the golden angle, so that neighbours differ and no hue comes twice.
+            hue = (137.5 * kinds.index(kind)) % 360
+            words[first] = f'<span style="background:hsl({hue:.0f},70%,85%)">{words[first]}'
+            words[end - 1] += f" <small>{html.escape(kind)}</small></span>"
+        page.append(f'<p><b>{html.escape(note)}</b> <span dir="auto">{" ".join(words)}</span></p>')
+    return "\n".join([*page, "</html>", ""])
 
 
 def save(figure, path):

@@ -95,7 +95,7 @@ def fit(model, batches, config, workdir, *, loss, validate, monitor, clock, star
         batches: `tf.data.Dataset`, one epoch; its order may depend on `clock`.
         config: `TrainingConfig`.
         workdir: folder for checkpoints and logs.
-        loss: `keras.losses.Loss`.
+        loss: `keras.losses.Loss`, or {output: loss}.
         validate: function without arguments → {name: number}.
         monitor: name of the metric that decides, larger is better.
         clock: `kseq.data.pipeline.Clock`.

@@ -39,14 +39,16 @@ from kseq.layers import (
     NormalizedBahdanauAttention,
     PeepholeLSTMCell,
     PointerGenerator,
+    PoolingAttention,
     Recurrent,
     RNNCell,
     ScaledLuongAttention,
     Stack,
     StackedCell,
+    WordByWordAttention,
     ZeroBridge,
 )
-from kseq.models import ImageEncoder, Seq2Seq, TextEncoder
+from kseq.models import ImageEncoder, PairClassifier, Seq2Seq, SequenceClassifier, SequenceTagger, TextEncoder
 
 UNITS = 4
 
@@ -192,6 +194,15 @@ def tiny_copier(copies=2, **options):
     return Seq2Seq(encoder, DenseBridge(cell.state_size), decoder, 11, embedding_size=3, copies=copies, **options)
 
 
+def tiny_text_encoder(**options):
+    """An encoder of eleven words in both directions."""
+    return TextEncoder(11, two_ways(), embedding_size=3, **options)
+
+
+def two_ways():
+    return Bidirectional(Recurrent(LSTMCell(UNITS), return_state=True))
+
+
 def _states(n):
     return lambda batch: [normal(batch, UNITS, seed=k) for k in range(1, n + 1)]
 
@@ -247,6 +258,26 @@ def _copier_inputs(batch, time):
     return {"inputs": {"source": _tokens(batch, time + 1, words=13), "tokens": _tokens(batch, time, words=13)}}
 
 
+def _matching_inputs(batch, time):
+    arguments = _decoder_inputs(1)(batch, time)
+    lengths = [time, *[1 + b % time for b in range(1, batch)]]
+    return {name: arguments[name] for name in ("inputs", "memory", "memory_mask")} | {
+        "inputs_mask": lengths_mask(lengths, time)
+    }
+
+
+def _pair_inputs(batch, time):
+    return {"inputs": {"premise": _tokens(batch, time + 1), "hypothesis": _tokens(batch, time)}}
+
+
+def _source_inputs(batch, time):
+    return {"source": _tokens(batch, time)}
+
+
+def _tokens(batch, time):
+    return np.random.default_rng(0).integers(1, 11, (batch, time)).astype("int32")
+
+
 _INITIALIZERS = {"kernel_initializer": "he_normal", "recurrent_initializer": "glorot_normal"}
 
 CONTRACTS = {
@@ -276,6 +307,11 @@ CONTRACTS = {
         lambda: LuongMonotonicAttention(score_bias=0.5, noise=0.3, hard=False, seed=1), _past_inputs, draws=True
     ),
     "HardAttention": Contract(lambda: HardAttention(3, weight=0.5, decay=0.8, seed=1), _attention_inputs, draws=True),
+    "PoolingAttention": Contract(
+        lambda: PoolingAttention(3),
+        lambda batch, time: {name: x for name, x in _attention_inputs(batch, time).items() if name != "query"},
+    ),
+    "WordByWordAttention": Contract(lambda: WordByWordAttention(3), _matching_inputs),
     "DenseBridge": Contract(
         lambda: DenseBridge([2, 3]), lambda batch, time: {"states": [normal(batch, 4), normal(batch, 5, seed=1)]}
     ),
@@ -331,10 +367,38 @@ CONTRACTS = {
         draws=True,
     ),
     "TextEncoder": Contract(
-        lambda: TextEncoder(
-            11, Bidirectional(Recurrent(LSTMCell(UNITS), return_state=True)), embedding_size=3, dropout=0.1
-        ),
-        lambda batch, time: {"source": _tokens(batch, time)},
+        lambda: tiny_text_encoder(dropout=0.1, word_dropout=0.2),
+        _source_inputs,
+        draws=True,
+    ),
+    "SequenceClassifier": Contract(
+        lambda: SequenceClassifier(tiny_text_encoder(), 5, pooling="attention", units=3, dropout=0.1),
+        _source_inputs,
+        float32_output=True,
+        draws=True,
+    ),
+    "SequenceClassifier-last": Contract(
+        lambda: SequenceClassifier(tiny_text_encoder(), 5, pooling="last", units=2, dropout=0.1),
+        _source_inputs,
+        float32_output=True,
+        draws=True,
+    ),
+    "PairClassifier": Contract(
+        lambda: PairClassifier(tiny_text_encoder(), two_ways(), 5, attention="word", units=3, dropout=0.1),
+        _pair_inputs,
+        float32_output=True,
+        draws=True,
+    ),
+    "PairClassifier-last": Contract(
+        lambda: PairClassifier(tiny_text_encoder(), two_ways(), 5, attention="last", units=3, dropout=0.1),
+        _pair_inputs,
+        float32_output=True,
+        draws=True,
+    ),
+    "SequenceTagger": Contract(
+        lambda: SequenceTagger(tiny_text_encoder(), 5, classes=4, pooling="max", units=3, dropout=0.1),
+        _source_inputs,
+        float32_output=True,
         draws=True,
     ),
     "Seq2Seq": Contract(

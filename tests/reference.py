@@ -303,3 +303,25 @@ def token_crossentropy(y, logits, weights, label_smoothing=0.0):
         target[y[b, t]] += 1 - label_smoothing
         total -= weights[b, t] * (target @ np.log(p))
     return total / weights.sum()
+
+
+def pooling_attention(memory, mask, W, b, u):
+    """Yang et al. (2016), equations 5 to 7, for one sequence: the row and the alignment."""
+    if not np.any(mask):
+        return np.zeros(memory.shape[1]), np.zeros(len(memory))
+    scores = [np.tanh(h @ W + b) @ u for h in memory]
+    weights = np.array([np.exp(e) if real else 0.0 for e, real in zip(scores, mask, strict=True)])
+    alignment = weights / weights.sum()
+    return sum(a * h for a, h in zip(alignment, memory, strict=True)), alignment
+
+
+def word_by_word(inputs, memory, mask, W_y, W_h, W_r, w, W_t):
+    """Rocktäschel et al. (2016), equations 11 to 13, for one sequence: the last r and all alignments."""
+    r, alignments = np.zeros(memory.shape[1]), []
+    for h in inputs:
+        scores = [np.tanh(y @ W_y + h @ W_h + r @ W_r) @ w for y in memory]
+        weights = np.array([np.exp(e) if real else 0.0 for e, real in zip(scores, mask, strict=True)])
+        alignment = weights / max(weights.sum(), 1e-30)
+        r = sum(a * y for a, y in zip(alignment, memory, strict=True)) + np.tanh(r @ W_t)
+        alignments.append(alignment)
+    return r, np.array(alignments)

@@ -7,6 +7,7 @@ from kseq.data.pipeline import Clock, length_boundaries, shuffled_batches, teach
 from kseq.data.sources import Examples, read
 from kseq.data.store import stored
 from kseq.data.tables import read_csv, read_jsonl, read_labelled, read_lines, read_parallel, read_tsv
+from kseq.data.vectors import read_vectors
 
 __all__ = [
     "Clock",
@@ -25,6 +26,7 @@ __all__ = [
     "read_parallel",
     "read_pictures",
     "read_tsv",
+    "read_vectors",
     "shuffled_batches",
     "stored",
     "teacher_forced",

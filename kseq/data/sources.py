@@ -5,10 +5,15 @@ import itertools
 import json
 
 from kseq.data import tables, toy
+from kseq.data.phrases import PHRASES, SPLITS, phrases
 from kseq.data.tfds import read_tfds, value_at
 from kseq.errors import UserError
 
-FORMS = "toy:numbers, text:<files>, tsv:<file>, csv:<file>, labelled:<file>, jsonl:<file> or tfds:<name>"
+TOYS = ("numbers", *PHRASES)
+FORMS = (
+    f"{', '.join(f'toy:{name}' for name in TOYS)}, text:<files>, tsv:<file>, csv:<file>, labelled:<file>, "
+    "jsonl:<file> or tfds:<name>"
+)
 TOY_COUNT = {"train": 20_000, "dev": 1_000}
 
 
@@ -63,6 +68,7 @@ def read(source, split, fields, *, columns=(), quotes=False, bad_bytes="stop"):
             - `labelled:<file>`: the first word of a line is its `label`, the rest its `text`.
             - `jsonl:<file>`: an object a line.
             - `tfds:<name>`: TensorFlow Datasets; classes are their names.
+            - `toy:<name>`: generated phrases, one of `PHRASES`.
         split: its name.
         fields: {role: field}: what the task calls a text, and the column, the key or the feature that holds it;
             "a/b" is `b` inside `a`. The role "split" names a field that holds the split of an example.
@@ -81,7 +87,6 @@ def read(source, split, fields, *, columns=(), quotes=False, bad_bytes="stop"):
     path = name.replace("{split}", split)
     names = list(fields.values())
     rows = {
-        "toy": lambda: _toy(source, split),
         "text": lambda: _parallel(source, path, names, bad_bytes),
         "tsv": lambda: (
             tables.read_csv(path, columns, separator="\t", bad_bytes=bad_bytes)
@@ -92,15 +97,18 @@ def read(source, split, fields, *, columns=(), quotes=False, bad_bytes="stop"):
         "labelled": lambda: tables.read_labelled(path, bad_bytes=bad_bytes),
         "jsonl": lambda: tables.read_jsonl(path, bad_bytes=bad_bytes),
         "tfds": lambda: read_tfds(name, split, names),
+        "toy": lambda: _toy(source, name, split),
     }.get(kind)
-    if rows is None or not name or (kind == "toy" and name != "numbers"):
+    if rows is None or not name or (kind == "toy" and name not in TOYS):
         raise UserError(f"data.source {source!r} is not one of {FORMS}")
     return Examples(lambda: _examples(rows(), source, split, fields))
 
 
-def _toy(source, split):
-    if split not in TOY_COUNT:
-        raise UserError(f"{source}: there is no split {split!r}; it has {' and '.join(TOY_COUNT)}")
+def _toy(source, name, split):
+    if split not in SPLITS:
+        raise UserError(f"{source}: there is no split {split!r}; it has {' and '.join(SPLITS)}")
+    if name in PHRASES:
+        return phrases(name, split)
     return ((f"{source} {row['id']}", row) for row in toy.numbers(split, TOY_COUNT[split]))
 
 

@@ -14,10 +14,12 @@ from kseq.layers.convert import from_keras, to_keras
 from kseq.layers.decoder import Decoder, FixedContextDecoder
 from kseq.layers.hard import HardAttention
 from kseq.layers.location import CoverageAttention, LocalAttention, LocationAttention, coverage_loss
+from kseq.layers.matching import WordByWordAttention
 from kseq.layers.monotonic import LuongMonotonicAttention, MonotonicAttention
 from kseq.layers.multiplicative import DotAttention, LuongAttention, ScaledLuongAttention
 from kseq.layers.noise import Dropout
 from kseq.layers.pointer import PointerGenerator
+from kseq.layers.pooling import PoolingAttention
 from kseq.layers.probe import gate_activations, state_gradients
 from kseq.layers.recurrent import Bidirectional, Recurrent
 from kseq.layers.stack import Stack, StackedCell
@@ -81,12 +83,14 @@ __all__ = [
     "NormalizedBahdanauAttention",
     "PeepholeLSTMCell",
     "PointerGenerator",
+    "PoolingAttention",
     "RNNCell",
     "Recurrent",
     "RecurrentCell",
     "ScaledLuongAttention",
     "Stack",
     "StackedCell",
+    "WordByWordAttention",
     "ZeroBridge",
     "coverage_loss",
     "from_keras",

@@ -1,12 +1,17 @@
 """Models made of the layers: `keras.Model` and nothing of our own."""
 
+from kseq.models.classifier import PairClassifier, SequenceClassifier
 from kseq.models.encoders import Encoded, ImageEncoder, TextEncoder, fingerprint, make_backbone, small_cnn
 from kseq.models.seq2seq import Seq2Seq, doubly_stochastic_penalty
+from kseq.models.tagger import SequenceTagger
 
 __all__ = [
     "Encoded",
     "ImageEncoder",
+    "PairClassifier",
     "Seq2Seq",
+    "SequenceClassifier",
+    "SequenceTagger",
     "TextEncoder",
     "doubly_stochastic_penalty",
     "fingerprint",

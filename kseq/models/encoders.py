@@ -86,7 +86,8 @@ class TextEncoder(keras.layers.Layer):
         layer: a `Recurrent`, a `Bidirectional`, or a layer of Keras: recurrent with `return_sequences`, or a
             convolution with `padding="same"`.
         embedding_size: size of a word's vector.
-        dropout: share of the embedded words dropped in training.
+        dropout: share of the embedded words' numbers dropped in training.
+        word_dropout: share of the words dropped whole in training.
 
     Call arguments:
         source: int `[batch, source]`.
@@ -98,7 +99,7 @@ class TextEncoder(keras.layers.Layer):
         ValueError: the layer is a model, between whose layers padding would be read, or gives more than one sequence.
     """
 
-    def __init__(self, vocabulary_size, layer, *, embedding_size, dropout=0.0, **kwargs):
+    def __init__(self, vocabulary_size, layer, *, embedding_size, dropout=0.0, word_dropout=0.0, **kwargs):
         super().__init__(**kwargs)
         if isinstance(layer, keras.Model):
             raise ValueError(f"layer must be one layer, got the model {layer.name}, which would read padding inside")
@@ -109,6 +110,7 @@ class TextEncoder(keras.layers.Layer):
         self.embedding_size = embedding_size
         self.embedding = layers.Embedding(vocabulary_size, embedding_size, dtype=self.dtype_policy)
         self.dropout = Dropout(dropout, dtype=self.dtype_policy)
+        self.word_dropout = Dropout(word_dropout, dtype=self.dtype_policy)
 
     def build(self, source_shape):
         self.embedding.build(source_shape)
@@ -116,12 +118,19 @@ class TextEncoder(keras.layers.Layer):
             self.layer.build((*source_shape, self.embedding_size))
 
     def call(self, source, training=None):
+        return self.read(self.layer, source, training=training)
+
+    def read(self, layer, source, initial_state=None, training=None):
+        """What `call` returns, by another layer over the same words, which may begin with states."""
         real = source != 0
         kept = ops.cast(real, self.compute_dtype)[:, :, None]
-        embedded = self.dropout(self.embedding(source), training=training) * kept
+        embedded = self.embedding(source)
+        embedded *= self.word_dropout(ops.ones_like(embedded[:, :, :1]), training=training)
+        embedded = self.dropout(embedded, training=training) * kept
         # A convolution takes no mask: it sees zeros for padding, and what it makes of them is not read.
-        masked = "mask" in inspect.signature(self.layer.call).parameters
-        memory, *state = tf.nest.flatten(self.layer(embedded, **({"mask": real} if masked else {})))
+        options = {"mask": real} if "mask" in inspect.signature(layer.call).parameters else {}
+        options |= {} if initial_state is None else {"initial_state": initial_state}
+        memory, *state = tf.nest.flatten(layer(embedded, **options))
         memory *= kept
         mean = ops.sum(memory, axis=1) / ops.maximum(ops.sum(kept, axis=1), 1)
         return Encoded(memory, real, state or [mean])
@@ -132,6 +141,7 @@ class TextEncoder(keras.layers.Layer):
             "layer": keras.saving.serialize_keras_object(self.layer),
             "embedding_size": self.embedding_size,
             "dropout": self.dropout.rate,
+            "word_dropout": self.word_dropout.rate,
         }
 
     @classmethod

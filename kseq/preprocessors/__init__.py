@@ -6,6 +6,7 @@ from kseq.preprocessors.text import TextPreprocessor, tokenize
 from kseq.preprocessors.tokenizers import (
     END,
     PADDING,
+    SPACE,
     SPECIAL,
     START,
     TIE,
@@ -13,12 +14,14 @@ from kseq.preprocessors.tokenizers import (
     ByteTokenizer,
     CaptionTokenizer,
     CharacterTokenizer,
+    SpaceTokenizer,
     Tokenizer,
     WordTokenizer,
 )
 
 UNITS = {
     "caption": CaptionTokenizer,
+    "space": SpaceTokenizer,
     "word": WordTokenizer,
     "character": CharacterTokenizer,
     "byte": ByteTokenizer,
@@ -28,6 +31,7 @@ UNITS = {
 __all__ = [
     "END",
     "PADDING",
+    "SPACE",
     "SPECIAL",
     "START",
     "TIE",
@@ -37,6 +41,7 @@ __all__ = [
     "CaptionTokenizer",
     "CharacterTokenizer",
     "ImagePreprocessor",
+    "SpaceTokenizer",
     "SubwordTokenizer",
     "TextPreprocessor",
     "Tokenizer",

@@ -108,6 +108,16 @@ class CaptionTokenizer(Tokenizer):
         return spaced(_replace(tf.strings.reduce_join(tokens, -1, separator=" "), rf" *([{_UNSPACED}]) *", r"\1"))
 
 
+class SpaceTokenizer(Tokenizer):
+    """Words as they are given: what stands between spaces."""
+
+    def _split(self, texts):
+        return tf.strings.split(texts)
+
+    def join(self, tokens):
+        return spaced(tf.strings.reduce_join(tokens, -1, separator=" "))
+
+
 class WordTokenizer(Tokenizer):
     """Words, with punctuation split off; Chinese and Japanese by character.
 

@@ -52,7 +52,7 @@ def train(task, workdir, config, *, resume, show):
     )
     best = progress["best"]
     minutes = progress["seconds"] / 60
-    print(f"best {task.monitor} {best['value']:.2f} after epoch {best['epoch']}; {minutes:.1f} minutes", flush=True)
+    print(f"best {task.monitor} {best['value']:.4g} after epoch {best['epoch']}; {minutes:.1f} minutes", flush=True)
 
 
 def evaluate(task, workdir, changes, *, record_as=None):

@@ -43,7 +43,7 @@ class Task(abc.ABC):
 
     @abc.abstractmethod
     def loss(self):
-        """`keras.losses.Loss`."""
+        """`keras.losses.Loss`, or {output: loss} for a model of several outputs."""
 
     @abc.abstractmethod
     def validate(self):

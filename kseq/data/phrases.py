@@ -1,0 +1,115 @@
+"""Generated data: phrases about shapes, each with labels that only the order of its words tells."""
+
+import hashlib
+from collections.abc import Iterator
+
+import numpy as np
+
+from kseq.data.toy import COLOURS, SHAPES, SIZES
+
+SPLITS = ("train", "dev")
+_DEV_SHARE = 0.1
+_COUNTS = {"train": 6000, "dev": 600}
+# Each relation, whether the object that is named first is first from left to right or from top to bottom, and the
+# relation that says the same of the two objects in the other order.
+_RELATIONS = {
+    "left of": (True, "right of"),
+    "right of": (False, "left of"),
+    "above": (True, "below"),
+    "below": (False, "above"),
+}
+
+
+def places(rng):
+    """Which of two objects is the first one, from left to right or from top to bottom: `label` of `text`."""
+    objects = [_object(rng) for _ in range(2)]
+    relation = _draw(rng, _RELATIONS)
+    first = objects[0] if _RELATIONS[relation][0] else objects[1]
+    return {"text": f"{_phrase(objects[0])} is {relation} {_phrase(objects[1])}", "label": first[-1]}
+
+
+def orders(rng):
+    """What is to be done, and with what: `text`, a tag for each of its words, and `label`.
+
+    "paint the red circle blue": red belongs to the object, blue is what it is to become.
+    """
+    kind = _draw(rng, ("put", "paint", "resize", "remove"))
+    words = [(_draw(rng, {"paint": ("paint", "make", "turn"), "resize": ("make",)}.get(kind, (kind,))), "O")]
+    words += _tagged(_object(rng), "object")
+    if kind == "put":
+        relation = _draw(rng, _RELATIONS)
+        words += [*_span(relation.split(), "relation"), *_tagged(_object(rng), "place")]
+    elif kind != "remove":
+        words += _span([_draw(rng, COLOURS if kind == "paint" else SIZES)], {"paint": "colour"}.get(kind, "size"))
+    if rng.random() < 0.5:
+        words.append(("now", "O"))
+    text, tags = (" ".join(part) for part in zip(*words, strict=True))
+    return {"text": text, "tags": tags, "label": kind}
+
+
+def claims(rng):
+    """A premise and a hypothesis, and whether the one follows from the other: `premise`, `hypothesis`, `label`."""
+    (_, colour, shape), (_, _, other) = a, b = _two_objects(rng)
+    relation = _draw(rng, _RELATIONS)
+    back = _RELATIONS[relation][1]
+    label = _draw(rng, ("entailment", "contradiction", "neutral"))
+    across = _draw(rng, [r for r in _RELATIONS if r not in (relation, back)])
+    hypothesis = {
+        "entailment": (f"the {other} is {back} the {shape}", f"the {shape} is {colour}"),
+        "contradiction": (
+            f"the {other} is {relation} the {shape}",
+            f"the {shape} is {_draw(rng, [c for c in COLOURS if c != colour])}",
+        ),
+        "neutral": (f"the {other} is {across} the {shape}", f"the {shape} is beside a cat"),
+    }[label]
+    premise = f"{_phrase(a)} is {relation} {_phrase(b)}"
+    return {"premise": premise, "hypothesis": _draw(rng, hypothesis), "label": label}
+
+
+PHRASES = {"places": places, "orders": orders, "claims": claims}
+
+
+def phrases(name, split, *, seed=0) -> Iterator[tuple[str, dict]]:
+    """Yields ("toy:name split[i]", example), the same ones each time; no example is in both splits.
+
+    Args:
+        name: one of `PHRASES`.
+        split: one of `SPLITS`.
+        seed: at least 0.
+    """
+    found, i = 0, 0
+    while found < _COUNTS[split]:
+        example = PHRASES[name](np.random.default_rng((seed, i)))
+        i += 1
+        digest = hashlib.blake2b("\n".join(example.values()).encode(), digest_size=8).digest()
+        if (int.from_bytes(digest) / 2**64 < _DEV_SHARE) == (split == "dev"):
+            yield f"toy:{name} {split}[{found}]", example
+            found += 1
+
+
+def _draw(rng, choices):
+    choices = list(choices)
+    return choices[rng.integers(len(choices))]
+
+
+def _object(rng):
+    """(size, colour, shape)."""
+    return _draw(rng, SIZES), _draw(rng, COLOURS), _draw(rng, SHAPES)
+
+
+def _two_objects(rng):
+    """Two of different shapes."""
+    a = _object(rng)
+    return a, (_draw(rng, SIZES), _draw(rng, COLOURS), _draw(rng, [shape for shape in SHAPES if shape != a[-1]]))
+
+
+def _phrase(thing):
+    return f"the {' '.join(thing)}"
+
+
+def _tagged(thing, kind):
+    return [("the", "O"), *_span(thing, kind)]
+
+
+def _span(words, kind):
+    return [(word, f"{'I' if i else 'B'}-{kind}") for i, word in enumerate(words)]

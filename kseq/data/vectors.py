@@ -1,0 +1,68 @@
+"""Vectors of words that were trained elsewhere, from the text files of GloVe and word2vec."""
+
+from collections import defaultdict
+
+import numpy as np
+
+from kseq.data.tables import read_lines
+from kseq.errors import UserError
+
+
+def read_vectors(path, words, size):
+    """The vectors that a file has for words: a line a word and its numbers, spaces between; plain or `.gz`.
+
+    Read line by line; only what is asked for is kept. A first line with the two counts (word2vec) is passed over. A
+    word that the file does not have is looked for in lower case.
+
+    Args:
+        path: of the file.
+        words: list of words.
+        size: numbers of a vector.
+
+    Returns:
+        float32 `[words, size]`, zeros where the file has no such word, and bool `[words]`, true where it has.
+
+    Raises:
+        UserError: the file cannot be read, has vectors of another size, or a line is not as the others.
+    """
+    wanted, lower = defaultdict(list), defaultdict(list)
+    for i, word in enumerate(words):
+        wanted[word].append(i)
+        lower[word.lower()].append(i)
+    # What the file has under a word's own name counts more than what it has under its name in lower case.
+    vectors, rank = np.zeros((len(words), size), "float32"), np.zeros(len(words), int)
+    lines = _without_counts(read_lines(path, "replace"), path, size)
+    for where, line in lines:
+        word, *numbers = line.rstrip(" ").rsplit(" ", size)
+        if len(numbers) < size:
+            raise UserError(f"{where}: {len(numbers)} number(s) where the lines before have {size}")
+        for better, rows in ((2, wanted.get(word, ())), (1, lower.get(word, ()))):
+            new = [i for i in rows if rank[i] < better]
+            if new:
+                vectors[new], rank[new] = _vector(numbers, where), better
+    return vectors, rank > 0
+
+
+def _without_counts(lines, path, size):
+    """The lines without the word2vec's first one, when the vectors have `size` numbers."""
+    where, line = next(lines, (path, ""))
+    fields = line.rstrip(" ").split(" ")
+    counts = len(fields) == 2 and all(field.isdigit() for field in fields)
+    found = int(fields[1]) if counts else len(fields) - 1
+    if not found:
+        raise UserError(f"{where}: a word and its numbers must stand here, with spaces between")
+    if found != size:
+        raise UserError(f"{path} has vectors of {found} numbers; set model.embedding_size={found}, it is {size}")
+    if not counts:
+        yield where, line
+    yield from lines
+
+
+def _vector(numbers, where):
+    try:
+        vector = np.array(numbers, "float32")
+    except ValueError as error:
+        raise UserError(f"{where}: {error}") from None
+    if not np.all(np.isfinite(vector)):
+        raise UserError(f"{where}: a number is not finite")
+    return vector

@@ -1,0 +1,78 @@
+"""Two sequences held against each other, one word at a time."""
+
+import keras
+from keras import ops
+
+from kseq.layers.attention import additive_score, masked_softmax
+from kseq.layers.functional import linear, positive, product
+from kseq.layers.unroll import unroll
+
+
+@keras.saving.register_keras_serializable("kseq")
+class WordByWordAttention(keras.layers.Layer):
+    """Reads a memory once for each row of a sequence, and remembers what it read (Rocktäschel et al., 2016,
+    https://arxiv.org/abs/1509.06664, equations 11 to 13; Y is the memory, h the sequence).
+
+        M_t = tanh(W_y Y + W_h h_t + W_r r_{t−1})
+        α_t = softmax(wᵀ M_t) over the rows that the mask leaves
+        r_t = Σ_s α_ts Y_s + tanh(W_t r_{t−1}),  r_0 = 0
+
+    Scores and softmax are computed in float32 under every policy. Where a row of the sequence is not real, r stays and
+    the alignment is zero.
+
+    Args:
+        units: size of w.
+
+    Call arguments:
+        inputs: `[batch, time, d_h]`.
+        memory: `[batch, source, d]`.
+        inputs_mask: bool `[batch, time]`, true where a row is real.
+        memory_mask: bool `[batch, source]`.
+
+    Returns:
+        the last r, `[batch, d]`, and the alignments, float32 `[batch, time, source]`.
+
+    Raises:
+        ValueError: units is not a positive whole number.
+    """
+
+    def __init__(self, units, **kwargs):
+        super().__init__(**kwargs)
+        self.units = positive("units", units)
+
+    def build(self, inputs_shape, memory_shape, inputs_mask_shape=None, memory_mask_shape=None):
+        d = memory_shape[-1]
+        self.inputs_kernel = self.add_weight((inputs_shape[-1], self.units), name="inputs_kernel")
+        self.memory_kernel = self.add_weight((d, self.units), name="memory_kernel")
+        self.read_kernel = self.add_weight((d, self.units), name="read_kernel")
+        self.scale = self.add_weight((self.units,), name="scale")
+        self.recurrent_kernel = self.add_weight((d, d), "orthogonal", name="recurrent_kernel")
+
+    def call(self, inputs, memory, inputs_mask=None, memory_mask=None, training=None):
+        if memory_mask is None:
+            memory_mask = ops.ones(ops.shape(memory)[:2], "bool")
+        keys = linear(memory, self.memory_kernel)
+
+        def step(projected, states):
+            [r] = states
+            summed = keys + (projected + linear(r, self.read_kernel))[:, None, :]
+            alignment = masked_softmax(additive_score(summed, self.scale), memory_mask)
+            r = product(ops.cast(alignment, memory.dtype), memory) + ops.tanh(linear(r, self.recurrent_kernel))
+            return alignment, [r]
+
+        first = ops.zeros_like(memory[:, 0])
+        alignments, [r] = unroll(
+            step,
+            inputs,
+            [first],
+            inputs_mask,
+            project=lambda x: linear(x, self.inputs_kernel),
+            training=training,
+        )
+        return r, alignments
+
+    def compute_output_shape(self, inputs_shape, memory_shape, inputs_mask_shape=None, memory_mask_shape=None):
+        return (memory_shape[0], memory_shape[-1]), (*inputs_shape[:2], memory_shape[1])
+
+    def get_config(self):
+        return super().get_config() | {"units": self.units}

@@ -1,0 +1,83 @@
+"""Whether one sentence follows from another (Rocktäschel et al., 2016, https://arxiv.org/abs/1509.06664).
+
+python -m kseq.tasks.entail --help
+"""
+
+from typing import Literal
+
+import numpy as np
+from pydantic import Field
+
+import kseq
+from kseq.config import Config
+from kseq.tasks import label_model, labelled, runner
+from kseq.tasks.one_label import LabelTrainingConfig, OneLabel
+
+
+class Fields(Config):
+    """What the source calls the parts of an example; "split", where it has one, names its split."""
+
+    premise: str = "premise"
+    hypothesis: str = "hypothesis"
+    label: str = "label"
+    split: str = ""
+
+
+class DataConfig(labelled.DataConfig):
+    """Which pairs and labels, and how they are read."""
+
+    source: str = "toy:claims"
+    fields: Fields = Fields()
+
+
+class ModelConfig(label_model.EncoderConfig):
+    """What reads the words, and how the two sentences are held against each other."""
+
+    bidirectional: bool = False
+    attention: Literal["none", "last", "word"] = Field("word", description="by the last word, or word by word")
+    attention_units: int = Field(64, ge=1)
+
+
+class EntailConfig(Config):
+    """One entailment experiment."""
+
+    seed: int = Field(0, ge=0)
+    data: DataConfig = DataConfig()
+    model: ModelConfig = ModelConfig()
+    training: LabelTrainingConfig = LabelTrainingConfig(epochs=12)
+
+
+class Entail(OneLabel):
+    """A premise and a hypothesis in, whether the one follows from the other out."""
+
+    name = "entail"
+    Config = EntailConfig
+    raw = ("premise", "hypothesis")
+
+    def make(self, encoder):
+        config = self.config.model
+        return kseq.models.PairClassifier(
+            encoder,
+            label_model.make_layer(config),
+            len(self.names),
+            attention=config.attention,
+            units=config.attention_units,
+            dropout=config.dropout,
+        )
+
+    def answer(self, premise, hypothesis):
+        return self.label(premise, hypothesis)
+
+    def draw(self, answers, folder):
+        for i, (texts, look, label) in enumerate(answers[: labelled.SHOWN], 1):
+            premise, hypothesis = self.tokens(texts)
+            if self.config.model.attention == "last":
+                hypothesis = hypothesis[-1:]
+            if np.any(look) and premise and hypothesis:
+                look = look[: len(hypothesis), : len(premise)]
+                figure = kseq.plots.text_alignment(premise, hypothesis, look, title=label)
+                kseq.plots.save(figure, folder / f"{i:05d}.png")
+
+
+if __name__ == "__main__":
+    runner.main(Entail)

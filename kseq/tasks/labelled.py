@@ -1,0 +1,274 @@
+"""What the tasks share whose answers are labels: how texts are read, encoded and walked in batches."""
+
+import abc
+import functools
+import hashlib
+import itertools
+import json
+from typing import Literal
+
+import numpy as np
+from pydantic import Field
+from tqdm import tqdm
+
+import kseq
+from kseq.config import Config
+from kseq.errors import UserError
+from kseq.tasks.label_model import make_encoder, take_vectors
+from kseq.tasks.task import Task
+
+SHOWN = 4  # examples of the dev split that `predict` shows when it is given none
+DRAWN = 100  # inputs of which `predict` shows more than the answer; of a long file the first
+AT_ONCE = 256  # texts that are answered at once
+LENGTHS = {"caption": 200, "space": 200, "word": 200, "subword": 300, "character": 800, "byte": 1000}
+TABLES = "labels.json"
+
+# The parts are named through `kseq`, which imports them, and TensorFlow, when they are needed: `--help` and a wrong
+# config answer at once.
+
+
+Unit = Literal["caption", "space", "word", "subword", "character", "byte"]
+
+
+class DataConfig(Config):
+    """Which texts and labels, and how they are read."""
+
+    source: str
+    train: str = "train"
+    dev: str = "dev"
+    holdout: float = Field(0.0, ge=0, lt=1, description="share of train that is dev in place of a split of its own")
+    columns: tuple[str, ...] = Field((), description="of a table whose first line does not name them")
+    quotes: bool = Field(False, description="for tsv: fields may stand in quotation marks")
+    bad_bytes: Literal["stop", "latin-1", "replace"] = Field("stop", description="what becomes of a line not in UTF-8")
+    train_count: int = Field(0, ge=0, description="at most so many examples; 0 is all")
+    dev_count: int = Field(0, ge=0)
+    unit: Unit = "word"
+    lower_case: bool = False
+    normalize: Literal["none", "nfc", "nfkc"] = "none"
+    vocabulary_size: int = Field(20_000, ge=5)
+    min_count: int = Field(1, ge=1)
+    max_length: int = Field(0, ge=0, le=5000, description="tokens of a text; the rest is cut off; 0 goes by the unit")
+    buckets: int = Field(4, ge=1, le=20)
+
+    def length(self):
+        """Most tokens of a text."""
+        return self.max_length or LENGTHS[self.unit]
+
+
+class Labelled(Task):
+    """Texts in, labels out. A subclass says what is labelled, by which model, and how it is scored.
+
+    Attributes:
+        raw: the fields of an example that are texts, and the names of the inputs of `answer`.
+        tables: {what is labelled: list of its labels}, after `prepare` or `load`.
+    """
+
+    @abc.abstractmethod
+    def labels(self, where, example):
+        """{what is labelled: list of its labels} of an example; `UserError` where they cannot be used."""
+
+    @abc.abstractmethod
+    def make(self, encoder):
+        """The model over a `TextEncoder`, with new weights, not yet built."""
+
+    @abc.abstractmethod
+    def keep(self, examples):
+        """Makes of the training examples, pairs (place, example), what `batches` needs of them."""
+
+    def prepare(self):
+        train = self.examples()[0]
+        _ = self.dev  # what is wrong with it is said before training
+        again = (self.workdir / kseq.training.PROGRESS).exists()
+        if again:
+            self.read_tables()
+        else:
+            self.learn_tables(train)
+        self.keep(self.walk(train, self.config.data.train))
+        self.model = self.build()
+        if self.config.model.vectors and not again:
+            take_vectors(self.config.model, self.model.encoder.embedding, self.text.vocabulary)
+
+    def load(self, weights):
+        self.read_tables()
+        self.model = self.build()
+        kseq.training.load_variables(weights, self.model.weights)
+
+    def examples(self):
+        """`Examples` of train and of dev, not yet read."""
+        data = self.config.data
+        fields = {role: field for role, field in data.fields.model_dump().items() if field}
+        options = {"columns": data.columns, "quotes": data.quotes, "bad_bytes": data.bad_bytes}
+        train = kseq.data.read(data.source, data.train, fields, **options)
+        if data.holdout:
+            train, dev = train.hold_out(data.holdout, seed=0)
+        else:
+            dev = kseq.data.read(data.source, data.dev, fields, **options)
+        return train.first(data.train_count), dev.first(data.dev_count)
+
+    @functools.cached_property
+    def dev(self):
+        """(place, example) for each of the dev split."""
+        pairs = list(self.walk(self.examples()[1], self.config.data.dev))
+        if not pairs:
+            raise UserError(f"data.holdout={self.config.data.holdout} leaves no example for dev; raise it")
+        for where, example in pairs:
+            self.labels(where, example)
+        return pairs
+
+    def walk(self, examples, title):
+        """The examples, with a bar that shows how far."""
+        return tqdm(examples, desc=f"{title} of {self.config.data.source}", unit=" examples", disable=None)
+
+    def tokenizer(self):
+        """What parts the texts."""
+        data = self.config.data
+        return kseq.preprocessors.UNITS[data.unit](lower_case=data.lower_case, normalize=data.normalize)
+
+    def learn_tables(self, train):
+        """Makes the vocabulary and the tables of labels of the training examples, and writes them to the workdir."""
+        data, found = self.config.data, {}
+        for where, example in self.walk(train, f"labels of {data.train}"):
+            for name, labels in self.labels(where, example).items():
+                found.setdefault(name, set()).update(labels)
+        walk = self.walk(train, f"vocabulary of {data.train}")
+        texts = (example[role] for _, example in walk for role in self.raw)
+        options = {"size": data.vocabulary_size, "min_count": data.min_count, "tokenizer": self.tokenizer()}
+        self.text = kseq.preprocessors.TextPreprocessor.adapt(texts, max_length=data.length(), **options)
+        self.tables = {name: sorted(labels) for name, labels in found.items()}
+        for name, labels in self.tables.items():
+            if len(labels) < 2:
+                raise UserError(f"{data.source}: all of {data.train} has one {name}, {labels[0]!r}; two are needed")
+        self.text.save(self.workdir / "vocabulary.txt")
+        kseq.files.write_json(self.workdir / TABLES, {"vocabulary": self.fingerprint(), **self.tables})
+
+    def read_tables(self):
+        """Reads what `learn_tables` wrote.
+
+        Raises:
+            UserError: a file is missing, or is not what the run was trained with.
+        """
+        path = self.workdir / "vocabulary.txt"
+        self.text = kseq.preprocessors.TextPreprocessor.load(path, self.config.data.length(), self.tokenizer())
+        self.tables = json.loads((self.workdir / TABLES).read_text(encoding="utf-8"))
+        if self.tables.pop("vocabulary") != self.fingerprint():
+            raise UserError(
+                f"{path} is not what the run was trained with, or data.unit, data.lower_case or data.normalize is not"
+            )
+
+    def fingerprint(self):
+        """What changes when the ids of a text would."""
+        data = self.config.data
+        rules = [data.unit, data.lower_case, data.normalize, *self.text.vocabulary]
+        return hashlib.sha256(json.dumps(rules).encode()).hexdigest()
+
+    def build(self):
+        """The model of the config, with new weights."""
+        model = self.make(make_encoder(self.config.model, len(self.text.vocabulary)))
+        model(self.feed([np.ones((1, 1), "int32") for _ in self.raw]))
+        return model
+
+    def feed(self, sides):
+        """What the model takes of the ids of each role."""
+        return sides[0] if len(sides) == 1 else dict(zip(self.raw, sides, strict=True))
+
+    def ids(self, texts):
+        """string `[batch]` → ragged int32 `[batch, (tokens)]`; a text without tokens is one unknown one."""
+        return filled(self.text.ids(texts))
+
+    def shuffled(self, sequences, clock):
+        """Batches (numbers of the examples, ids of theirs), as `shuffled_batches` gives them."""
+        return kseq.data.shuffled_batches(
+            range(len(sequences)),
+            sequences,
+            batch_size=self.config.training.batch_size,
+            buckets=self.config.data.buckets,
+            seed=self.config.seed,
+            clock=clock,
+            full=self.config.training.xla,
+        )
+
+    def strange(self, references, name):
+        """The labels that training has not, which are said: they are never the answer, and count as wrong."""
+        strange = sorted(set(references) - set(self.tables[name]))
+        if strange:
+            count = sum(label in strange for label in references)
+            shown = ", ".join(strange[:10])
+            print(f"{count} of {len(references)} have a {name} that training has not ({shown}): wrong", flush=True)
+        return strange
+
+    def confusion(self, labels, references):
+        """{label: {answer: how often}}, drawn in the workdir too."""
+        every = [*self.tables["label"], *self.strange(references, "label")]
+        counts = kseq.metrics.confusion(labels, references, every)
+        kseq.plots.save(kseq.plots.confusion(counts, every), self.workdir / "predictions" / "confusion.png")
+        return {label: dict(zip(every, row, strict=True)) for label, row in zip(every, counts.tolist(), strict=True)}
+
+    def parts(self):
+        return [self.model, self.text]
+
+    def given(self, inputs):
+        """Yields the text of each input of the command line: a text, or `@file`, whose lines are texts."""
+        for given in inputs:
+            if given.startswith("@"):
+                yield from kseq.data.read_lines(given[1:], self.config.data.bad_bytes)
+            else:  # what the terminal gives may be no UTF-8
+                yield given, given.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+
+    def some_of_dev(self):
+        """A few examples, evenly spread."""
+        return self.dev[:: max(1, len(self.dev) // SHOWN)][:SHOWN]
+
+    def example(self):
+        example = max((example for _, example in self.dev[:SHOWN]), key=lambda e: len(e[self.raw[0]]))
+        return {role: example[role].encode() for role in self.raw}
+
+
+def batched(items, size=AT_ONCE):
+    """Lists of at most `size` of them."""
+    items = iter(items)
+    while batch := list(itertools.islice(items, size)):
+        yield batch
+
+
+def by_length(texts, answer):
+    """`answer(list of texts)`, a list, for each of `texts`, those of one length together."""
+    order = sorted(range(len(texts)), key=lambda i: len(texts[i]))
+    answers = [None] * len(texts)
+    for rows in batched(order):
+        for i, one in zip(rows, answer([texts[i] for i in rows]), strict=True):
+            answers[i] = one
+    return answers
+
+
+def filled(ids):
+    """Ragged ids `[batch, (tokens)]` with one unknown token where there was none."""
+    import tensorflow as tf
+
+    empty = tf.cast(ids.row_lengths() == 0, tf.int64)
+    unknown = tf.fill([tf.reduce_sum(empty)], kseq.preprocessors.UNKNOWN)
+    return tf.concat([ids, tf.RaggedTensor.from_row_lengths(unknown, empty)], axis=1)
+
+
+def label_of(where, example):
+    """The label of an example.
+
+    Raises:
+        UserError: it is empty.
+    """
+    label = example["label"].strip()
+    if not label:
+        raise UserError(f"{where}: the label is empty")
+    return label
+
+
+def known(labels, table, where, name):
+    """The numbers of labels in a table.
+
+    Raises:
+        UserError: one is not among them.
+    """
+    numbers = {label: i for i, label in enumerate(table)}
+    for label in labels:
+        if label not in numbers:
+            raise UserError(f"{where}: the {name} {label!r} is none of the run's ({', '.join(table)})")
+    return [numbers[label] for label in labels]

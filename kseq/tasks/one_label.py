@@ -1,0 +1,163 @@
+"""What the tasks share that give one label to a text, or to two."""
+
+import functools
+from typing import Literal
+
+import numpy as np
+from pydantic import Field
+
+import kseq
+from kseq.errors import UserError
+from kseq.tasks import labelled
+from kseq.tasks.labelled import Labelled
+from kseq.tasks.schema import TrainingConfig
+
+
+class LabelTrainingConfig(TrainingConfig):
+    """How a model of labels is trained."""
+
+    class_weights: Literal["none", "balanced"] = Field("none", description="balanced: rare labels count for more")
+
+
+class OneLabel(Labelled):
+    """Texts in, one label out. A subclass says what there is to be seen of an answer."""
+
+    monitor = "accuracy"
+
+    def labels(self, where, example):
+        return {"label": [labelled.label_of(where, example)]}
+
+    def keep(self, examples):
+        self.sides, self.targets = [[] for _ in self.raw], []
+        for batch in labelled.batched(examples, 1000):
+            for side, role in zip(self.sides, self.raw, strict=True):
+                side += self.ids([example[role] for _, example in batch]).to_list()
+            for where, example in batch:
+                self.targets += labelled.known(self.labels(where, example)["label"], self.names, where, "label")
+
+    @property
+    def names(self):
+        """The labels."""
+        return self.tables["label"]
+
+    def batches(self, clock):
+        import tensorflow as tf
+
+        training, (first, *others) = self.config.training, self.sides
+        longest = [max(map(len, rows)) for rows in zip(*self.sides, strict=True)]
+        first = [row + [kseq.preprocessors.PADDING] * (n - len(row)) for row, n in zip(first, longest, strict=True)]
+        others = [tf.ragged.constant(side, tf.int32) for side in others]
+        balanced = training.class_weights == "balanced"
+        weights = balanced_weights(self.targets, len(self.names)) if balanced else np.ones(len(self.names))
+        targets, weights = tf.constant(self.targets, tf.int32), tf.constant(weights, tf.float32)
+
+        def read(rows, tokens):
+            sides = [tokens, *(tf.gather(side, rows).to_tensor(shape=tf.shape(tokens)) for side in others)]
+            labels = tf.gather(targets, rows)
+            return self.feed(sides), labels, tf.gather(weights, labels)
+
+        batches = self.shuffled(first, clock).map(read, num_parallel_calls=tf.data.AUTOTUNE)
+        return batches.prefetch(tf.data.AUTOTUNE)
+
+    def loss(self):
+        return kseq.losses.TokenCrossentropy(self.config.training.label_smoothing)
+
+    @functools.cached_property
+    def look(self):
+        """A `tf.function` from the ids of each side to probabilities `[batch, labels]` and the alignment."""
+        import tensorflow as tf
+
+        @tf.function(input_signature=[tf.TensorSpec([None, None], tf.int32)] * len(self.raw))
+        def look(*sides):
+            logits, alignment = self.model.attend(self.feed(sides))
+            return tf.nn.softmax(logits), alignment
+
+        return look
+
+    def label(self, *texts):
+        """string `[batch]` of each role → what `answer` is to return."""
+        import tensorflow as tf
+
+        probabilities, _ = self.look(*(self.ids(side).to_tensor() for side in texts))
+        best = tf.argmax(probabilities, axis=-1)
+        return {"text": tf.gather(tf.constant(self.names), best), "score": tf.reduce_max(probabilities, axis=-1)}
+
+    def answers(self, texts):
+        """(label, its probability, alignment) for each of a list of tuples of texts, one text a role."""
+
+        def answer(batch):
+            sides = [self.ids(list(side)).to_tensor() for side in zip(*batch, strict=True)]
+            probabilities, alignments = (x.numpy() for x in self.look(*sides))
+            best = probabilities.argmax(axis=-1)
+            return [(self.names[i], float(p[i]), a) for i, p, a in zip(best, probabilities, alignments, strict=True)]
+
+        return labelled.by_length(texts, answer)
+
+    @functools.cached_property
+    def references(self):
+        """The labels of the dev split."""
+        return [self.labels(where, example)["label"][0] for where, example in self.dev]
+
+    def dev_answers(self):
+        """What `answers` says of the dev split."""
+        return self.answers([tuple(example[role] for role in self.raw) for _, example in self.dev])
+
+    def validate(self):
+        return {"accuracy": kseq.metrics.accuracy([label for label, *_ in self.dev_answers()], self.references)}
+
+    def evaluate(self):
+        answers, references = self.dev_answers(), self.references
+        labels = [label for label, *_ in answers]
+        rows = [
+            {
+                "id": where.rpartition("/")[2],
+                "source": "\t".join(example[role] for role in self.raw),
+                "prediction": label,
+                "score": score,
+                "exact": label == reference,
+                "references": [reference],
+            }
+            for (where, example), (label, score, _), reference in zip(self.dev, answers, references, strict=True)
+        ]
+        metrics = {
+            "accuracy": kseq.metrics.accuracy(labels, references),
+            "macro_f1": kseq.metrics.macro_f1(labels, references),
+            "confusion": self.confusion(labels, references),
+        }
+        return metrics, rows
+
+    def predict(self, inputs, folder):
+        drawn = []
+        texts = self.asked(inputs) if inputs else self.some_of_dev()
+        for batch in labelled.batched(texts):
+            sides = [tuple(example[role] for role in self.raw) for _, example in batch]
+            for texts, (label, score, alignment) in zip(sides, self.answers(sides), strict=True):
+                if len(drawn) < labelled.DRAWN:
+                    drawn.append((texts, alignment, f"{label} {score:.2f}"))
+                yield "\t".join([*(text.replace("\t", " ") for text in texts), label, f"{score:.3f}"])
+        self.draw(drawn, folder)
+
+    def asked(self, inputs):
+        """(place, example) for each line that is given, tabs between the texts."""
+        for where, text in self.given(inputs):
+            texts = [text] if len(self.raw) == 1 else text.split("\t")
+            if len(texts) != len(self.raw):
+                raise UserError(f"{where}: must be {' and '.join(self.raw)}, a tab between")
+            yield where, dict(zip(self.raw, texts, strict=True))
+
+    def draw(self, answers, folder):
+        """Writes to `folder` what there is to be seen of a list of (texts, alignment, answer)."""
+
+    def tokens(self, texts):
+        """The tokens of each of a list of texts, as they are shown."""
+        return [[shown(token.decode()) for token in row] for row in self.text.tokens(texts).to_list()]
+
+
+def shown(token):
+    """A token without its marks."""
+    return token.strip(kseq.preprocessors.TIE).replace(kseq.preprocessors.SPACE, " ") or " "
+
+
+def balanced_weights(targets, count):
+    """n / (labels · n_label) for each label: what makes every label weigh the same in all."""
+    return len(targets) / (count * np.maximum(np.bincount(targets, minlength=count), 1))

@@ -1,0 +1,251 @@
+"""Tags for the words of a text, and a label for the whole beside them (Liu and Lane, 2016,
+https://arxiv.org/abs/1609.01454).
+
+python -m kseq.tasks.tag --help
+"""
+
+import functools
+import re
+
+import numpy as np
+from pydantic import Field
+
+import kseq
+from kseq.config import Config
+from kseq.errors import UserError
+from kseq.tasks import labelled, runner
+from kseq.tasks.label_model import ModelConfig
+from kseq.tasks.labelled import Labelled
+from kseq.tasks.schema import TrainingConfig
+
+BIO = re.compile(r"O|[BI]-.+")
+
+
+class Fields(Config):
+    """What the source calls the parts of an example; "label" and "split" may be empty."""
+
+    text: str = "text"
+    tags: str = "tags"
+    label: str = "label"
+    split: str = ""
+
+
+class DataConfig(labelled.DataConfig):
+    """Which words and tags, and how they are read. Words, and tags, have spaces between."""
+
+    source: str = "toy:orders"
+    fields: Fields = Fields()
+    unit: labelled.Unit = Field("space", description="into which a word is parted; its tag is told by the first part")
+
+
+class TagConfig(Config):
+    """One tagging experiment."""
+
+    seed: int = Field(0, ge=0)
+    data: DataConfig = DataConfig()
+    model: ModelConfig = ModelConfig()
+    training: TrainingConfig = TrainingConfig()
+
+
+class Tag(Labelled):
+    """Words in, a tag for each of them out, and a label for all."""
+
+    name = "tag"
+    Config = TagConfig
+    monitor = "span_f1"
+    raw = ("text",)
+
+    @property
+    def joint(self):
+        """Whether the whole has a label too."""
+        return bool(self.config.data.fields.label)
+
+    def labels(self, where, example):
+        found = {"tags": example["tags"].split()}
+        return found | {"label": [labelled.label_of(where, example)]} if self.joint else found
+
+    def walk(self, examples, title):
+        for batch in labelled.batched(super().walk(examples, title), 1000):
+            counts = self.words([example["text"] for _, example in batch]).row_lengths().numpy()
+            for (where, example), count in zip(batch, counts, strict=True):
+                tags = example["tags"].split()
+                if len(tags) != count:
+                    raise UserError(f"{where}: {count} word(s) and {len(tags)} tag(s); each word must have one")
+                strange = [tag for tag in tags if not BIO.fullmatch(tag)]
+                if strange:
+                    raise UserError(f"{where}: the tag {strange[0]!r} is neither O nor B-kind or I-kind")
+                yield where, example
+
+    def make(self, encoder):
+        config = self.config.model
+        return kseq.models.SequenceTagger(
+            encoder,
+            len(self.tables["tags"]),
+            classes=len(self.tables["label"]) if self.joint else 0,
+            pooling=config.pooling,
+            units=config.attention_units,
+            dropout=config.dropout,
+        )
+
+    @functools.cached_property
+    def spaces(self):
+        """What parts a text into the words that are given."""
+        return kseq.preprocessors.SpaceTokenizer()
+
+    def words(self, texts):
+        """string `[batch]` → ragged string `[batch, (words)]`."""
+        return self.spaces.split(texts)
+
+    def pieces(self, texts):
+        """string `[batch]` → ids `[batch, time]` of the parts of all words, and which is the first one of its word."""
+        import tensorflow as tf
+
+        words = self.words(texts)
+        ids = self.ids(words.values)
+        first = tf.ragged.range(ids.row_lengths()) == 0
+        whole = [tf.RaggedTensor.from_row_splits(x, words.row_splits).merge_dims(1, 2) for x in (ids, first)]
+        ids, first = (x[:, : self.config.data.length()] for x in whole)
+        ids = labelled.filled(ids).to_tensor()
+        return ids, first.to_tensor(shape=tf.shape(ids))
+
+    def keep(self, examples):
+        self.ids_of, self.tags_of, self.firsts, self.targets = [], [], [], []
+        for batch in labelled.batched(examples, 1000):
+            ids, first = (x.numpy() for x in self.pieces([example["text"] for _, example in batch]))
+            for (where, example), row, real in zip(batch, ids, first, strict=True):
+                numbers = {
+                    name: labelled.known(labels, self.tables[name], where, name)
+                    for name, labels in self.labels(where, example).items()
+                }
+                row, real = row[row > 0], real[row > 0]
+                tags = np.zeros(len(row), int)
+                tags[real] = numbers["tags"][: np.sum(real)]
+                self.ids_of.append(row.tolist())
+                self.tags_of.append(tags.tolist())
+                self.firsts.append(real.astype(float).tolist())
+                self.targets += numbers.get("label", [0])
+
+    def batches(self, clock):
+        import tensorflow as tf
+
+        tags, targets = tf.ragged.constant(self.tags_of, tf.int32), tf.constant(self.targets, tf.int32)
+        firsts = tf.ragged.constant(self.firsts, tf.float32)
+
+        def read(rows, tokens):
+            shape = tf.shape(tokens)
+            labels = {"tags": tf.gather(tags, rows).to_tensor(shape=shape)}
+            weights = {"tags": tf.gather(firsts, rows).to_tensor(shape=shape)}
+            if self.joint:
+                labels["label"] = tf.gather(targets, rows)
+                weights["label"] = tf.ones_like(rows, tf.float32)
+            return tokens, labels, weights
+
+        batches = self.shuffled(self.ids_of, clock).map(read, num_parallel_calls=tf.data.AUTOTUNE)
+        return batches.prefetch(tf.data.AUTOTUNE)
+
+    def loss(self):
+        one = kseq.losses.TokenCrossentropy(self.config.training.label_smoothing)
+        return {"tags": one, "label": one} if self.joint else {"tags": one}
+
+    @functools.cached_property
+    def look(self):
+        """A `tf.function` from ids to {output: probabilities} and the alignment of the label."""
+        import tensorflow as tf
+
+        @tf.function(input_signature=[tf.TensorSpec([None, None], tf.int32)])
+        def look(ids):
+            logits, alignment = self.model.attend(ids)
+            return {name: tf.nn.softmax(x) for name, x in logits.items()}, alignment
+
+        return look
+
+    def answer(self, text):
+        """A word that was cut off has the tag O."""
+        import tensorflow as tf
+
+        ids, first = self.pieces(text)
+        probabilities, _ = self.look(ids)
+        best = tf.gather(tf.constant(self.tables["tags"]), tf.argmax(probabilities["tags"], axis=-1))
+        best = tf.ragged.boolean_mask(best, first)
+        cut = self.words(text).row_lengths() - best.row_lengths()
+        best = tf.concat([best, tf.RaggedTensor.from_row_lengths(tf.fill([tf.reduce_sum(cut)], "O"), cut)], axis=1)
+        sure = tf.where(first, tf.reduce_max(probabilities["tags"], axis=-1), 0)
+        score = tf.reduce_sum(sure, axis=1) / tf.maximum(tf.reduce_sum(tf.cast(first, tf.float32), axis=1), 1)
+        found = {"text": tf.strings.reduce_join(best, axis=-1, separator=" "), "score": score}
+        if not self.joint:
+            return found
+        label = tf.argmax(probabilities["label"], axis=-1)
+        return found | {"label": tf.gather(tf.constant(self.tables["label"]), label)}
+
+    def answers(self, texts):
+        """{"text": the tags, "score": …, "label": …} for each of a list of texts."""
+
+        def answer(batch):
+            found = {name: x.numpy().tolist() for name, x in self.answer(np.array(batch, object)).items()}
+            found = {name: [x.decode() if isinstance(x, bytes) else x for x in xs] for name, xs in found.items()}
+            return [dict(zip(found, values, strict=True)) for values in zip(*found.values(), strict=True)]
+
+        return labelled.by_length(texts, answer)
+
+    def dev_answers(self):
+        """What `answers` says of the dev split, and its tags."""
+        answers = self.answers([example["text"] for _, example in self.dev])
+        return answers, [answer["text"].split() for answer in answers]
+
+    @functools.cached_property
+    def references(self):
+        """{what is labelled: its labels} for each of the dev split."""
+        return [self.labels(where, example) for where, example in self.dev]
+
+    def validate(self):
+        return self.scores(*self.dev_answers())
+
+    def scores(self, answers, tags):
+        """The metrics by which a run is watched."""
+        metrics = {"span_f1": kseq.metrics.span_f1(tags, [known["tags"] for known in self.references])}
+        if self.joint:
+            right = [a["label"] == known["label"][0] for a, known in zip(answers, self.references, strict=True)]
+            metrics["intent_accuracy"] = float(np.mean(right))
+        return metrics
+
+    def evaluate(self):
+        """Tags and labels that training has not are never the answer, and count as wrong."""
+        answers, found = self.dev_answers()
+        rows = []
+        for (where, example), answer, tags, known in zip(self.dev, answers, found, self.references, strict=True):
+            labels = {"label": answer["label"], "label_reference": known["label"][0]} if self.joint else {}
+            row = {"id": where.rpartition("/")[2], "source": example["text"], "prediction": answer["text"]}
+            row |= {"score": answer["score"], "exact": tags == known["tags"], "references": [" ".join(known["tags"])]}
+            rows.append(row | labels)
+        metrics = self.scores(answers, found)
+        every = [tag for known in self.references for tag in known["tags"]]
+        self.strange(every, "tags")
+        metrics["accuracy"] = kseq.metrics.accuracy([tag for tags in found for tag in tags], every)
+        metrics["exact_match"] = float(np.mean([row["exact"] for row in rows]))
+        if self.joint:
+            labels = ([row[name] for row in rows] for name in ("label", "label_reference"))
+            metrics["confusion"] = self.confusion(*labels)
+        return metrics, rows
+
+    def predict(self, inputs, folder):
+        drawn = []
+        texts = self.given(inputs) if inputs else ((where, example["text"]) for where, example in self.some_of_dev())
+        for batch in labelled.batched(texts):
+            for (_, text), answer in zip(batch, self.answers([text for _, text in batch]), strict=True):
+                drawn += [(text, answer)] if len(drawn) < labelled.DRAWN else []
+                label = [answer["label"]] if self.joint else []
+                yield "\t".join([text.replace("\t", " "), answer["text"], *label, f"{answer['score']:.3f}"])
+        self.draw(drawn, folder)
+
+    def draw(self, answers, folder):
+        """Writes a page of the words, those of a span in the colour of its kind."""
+        examples = []
+        for text, answer in answers:
+            words = [word.decode() for word in self.words([text])[0].numpy()]
+            examples.append((words, kseq.metrics.spans(answer["text"].split()), answer.get("label", "")))
+        page = kseq.plots.coloured_spans(examples, f"{self.workdir.name}: the spans that were found")
+        kseq.files.write_text(folder / "spans.html", page)
+
+
+if __name__ == "__main__":
+    runner.main(Tag)

@@ -1,0 +1,81 @@
+"""The generated phrases: their labels against rules written anew, and the same phrases every time."""
+
+import itertools
+
+import pytest
+
+from kseq.data import read
+from kseq.data.phrases import PHRASES, SPLITS, phrases
+from kseq.errors import UserError
+from kseq.metrics import spans
+
+
+def some(name, split="train", count=300):
+    return [example for _, example in itertools.islice(phrases(name, split), count)]
+
+
+def halves(text):
+    """((size, colour, shape), relation, (size, colour, shape))."""
+    first, _, second = text.partition(" is ")
+    *relation, _, size, colour, shape = second.split()
+    return tuple(first.split()[1:]), " ".join(relation), (size, colour, shape)
+
+
+def test_a_place_is_that_of_the_object_further_left_or_up():
+    for example in some("places"):
+        first, relation, second = halves(example["text"])
+        assert example["label"] == (first if relation in ("left of", "above") else second)[2]
+
+
+def test_the_spans_of_an_order_are_what_it_speaks_of():
+    kinds = set()
+    for example in some("orders"):
+        words, tags = example["text"].split(), example["tags"].split()
+        assert len(words) == len(tags)
+        found = {kind: words[first:end] for kind, first, end in spans(tags)}
+        assert len(found["object"]) == 3 and words[1] == "the" and tags[1] == "O"
+        assert (
+            set(found) - {"object"}
+            == {"put": {"relation", "place"}, "paint": {"colour"}, "resize": {"size"}, "remove": set()}[
+                example["label"]
+            ]
+        )
+        kinds.add(example["label"])
+    assert len(kinds) == 4
+
+
+BACK = {"left of": "right of", "right of": "left of", "above": "below", "below": "above"}
+
+
+def test_a_claim_follows_from_its_premise_or_not():
+    """Oracle: the premise's facts, looked up."""
+    labels = set()
+    for example in some("claims"):
+        first, relation, second = halves(example["premise"])
+        _, subject, _, *claim = example["hypothesis"].split()
+        colours = {thing[2]: thing[1] for thing in (first, second)}
+        if len(claim) == 1:
+            want = "entailment" if colours[subject] == claim[0] else "contradiction"
+        elif claim[-1] == "cat":
+            want = "neutral"
+        else:
+            said = " ".join(claim[:-2])
+            true = relation if (subject, claim[-1]) == (first[2], second[2]) else BACK[relation]
+            want = {true: "entailment", BACK[true]: "contradiction"}.get(said, "neutral")
+        assert example["label"] == want
+        labels.add(want)
+    assert len(labels) == 3
+
+
+@pytest.mark.parametrize("name", PHRASES)
+def test_they_are_the_same_every_time_and_no_phrase_is_in_both_splits(name):
+    train, dev = ([tuple(example.values()) for example in some(name, split, 500)] for split in SPLITS)
+    assert train == [tuple(example.values()) for example in some(name, "train", 500)]
+    assert not set(train) & set(dev)
+
+
+def test_they_are_read_by_their_name():
+    where, example = next(iter(read("toy:places", "dev", {"text": "text", "label": "label"})))
+    assert where == "toy:places dev[0]" and example.keys() == {"text", "label"}
+    with pytest.raises(UserError, match="toy:places: there is no split 'test'; it has train and dev"):
+        list(read("toy:places", "test", {"text": "text"}))

@@ -1,0 +1,460 @@
+"""The programs whose answers are labels, from files to answers, at a size that trains in seconds."""
+
+import csv
+import html.parser
+import json
+import re
+
+import keras
+import numpy as np
+import pytest
+import tensorflow_datasets as tfds
+from PIL import Image
+from tensorflow.python.framework.config import disable_op_determinism
+
+from kseq.config import ConfigError, load
+from kseq.data import Clock
+from kseq.errors import UserError
+from kseq.layers import CELLS
+from kseq.preprocessors import UNKNOWN
+from kseq.tasks import modes, record
+from kseq.tasks.classify import Classify
+from kseq.tasks.entail import Entail
+from kseq.tasks.one_label import balanced_weights
+from kseq.tasks.tag import Tag
+
+TASKS = {"classify": Classify, "tag": Tag, "entail": Entail}
+TINY = (
+    "data.train_count=64",
+    "data.dev_count=24",
+    "data.buckets=1",
+    "model.units=8",
+    "model.attention_units=4",
+    "model.embedding_size=6",
+    "training.epochs=1",
+    "training.batch_size=32",
+)
+METRICS = {
+    "classify": {"accuracy", "macro_f1", "confusion", "seconds_train"},
+    "entail": {"accuracy", "macro_f1", "confusion", "seconds_train"},
+    "tag": {"span_f1", "intent_accuracy", "accuracy", "exact_match", "confusion", "seconds_train"},
+}
+
+every_task = pytest.mark.parametrize("name", TASKS)
+
+
+def train(name, workdir, changes=(), *, resume=False):
+    config = load(TASKS[name].Config, overrides=[*TINY, *changes])
+    modes.train(TASKS[name], workdir, config, resume=resume, show=0)
+
+
+def prepared(name, workdir, changes=()):
+    run = TASKS[name](load(TASKS[name].Config, overrides=[*TINY, *changes]), workdir)
+    run.prepare()
+    return run
+
+
+@pytest.fixture(autouse=True)
+def as_in_a_new_process():
+    yield
+    keras.config.set_dtype_policy("float32")
+    disable_op_determinism()
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """{name: folder of a run on generated data}."""
+    folder = tmp_path_factory.mktemp("runs")
+    for name in TASKS:
+        train(name, folder / name)
+    return {name: folder / name for name in TASKS}
+
+
+@pytest.fixture
+def lines(tmp_path):
+    """Writes a file of lines; its path."""
+
+    def lines(content, name="train.txt"):
+        path = tmp_path / name
+        path.write_bytes(content if isinstance(content, bytes) else content.encode())
+        return path
+
+    return lines
+
+
+# --- a run
+
+
+@every_task
+def test_evaluation_writes_metrics_and_a_row_for_each_text(name, trained, capsys):
+    modes.evaluate(TASKS[name], trained[name], [])
+    metrics = json.loads((trained[name] / "metrics.json").read_text())
+    assert metrics.keys() == METRICS[name]
+    rows = [json.loads(line) for line in (trained[name] / "predictions.jsonl").read_text().splitlines()]
+    assert len(rows) == 24 and {"id", "source", "prediction", "score", "exact", "references"} <= rows[0].keys()
+    right = np.mean([row["exact"] for row in rows])
+    if name != "tag":
+        assert metrics["accuracy"] == pytest.approx(right)
+        counts = metrics["confusion"]
+        assert sum(counts[label].get(label, 0) for label in counts) == sum(row["exact"] for row in rows)
+    assert sum(sum(row.values()) for row in metrics["confusion"].values()) == 24
+    with Image.open(trained[name] / "predictions" / "confusion.png") as picture:
+        assert np.ptp(np.asarray(picture)) > 0
+    assert "confusion" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "name", ["classify", *(pytest.param(name, marks=pytest.mark.slow) for name in ("tag", "entail"))]
+)
+def test_the_saved_model_answers_in_a_process_without_kseq_and_keras(name, trained, capsys):
+    modes.export(TASKS[name], trained[name], [])
+    assert "asked in a process without kseq and keras, it answers" in capsys.readouterr().out
+
+
+@every_task
+def test_a_line_of_a_file_is_answered_as_a_text_of_the_command_line(name, trained, lines, capsys):
+    """Whatever it holds: nothing, NUL, another script, what is not UTF-8, 10,000 words."""
+    texts = ["make the <b> red & blue", "", "a\0b", "我爱 北京", "caf\udce9", "word " * 10_000, "the red star"]
+    sides = [f"{text}\ta claim" for text in texts] if name == "entail" else texts
+    content = "\n".join(sides).encode("utf-8", "surrogateescape") + b"\n"
+    path = lines(content)
+    answers = []
+    for inputs in ([f"@{path}"], sides):
+        modes.predict(TASKS[name], trained[name], ["data.bad_bytes=replace"], inputs)
+        *found, last = capsys.readouterr().out.splitlines()
+        assert last.startswith("pictures of the attention in ") and len(found) == len(texts)
+        answers.append([line.split("\t")[1:] for line in found])
+    assert answers[0] == answers[1]
+    if name == "tag":
+        counts = [len(tags.split()) for tags, *_ in answers[0]]
+        assert counts == [6, 0, 1, 2, 1, 10_000, 3]
+
+
+def test_without_inputs_some_of_dev_are_answered(trained, capsys):
+    modes.predict(Classify, trained["classify"], [], [])
+    assert len(capsys.readouterr().out.splitlines()) == 1 + 4
+
+
+def test_the_page_of_attention_is_html_that_holds_the_words(trained, capsys):
+    """The words that weigh the most are coloured the most, and no text can add elements of its own."""
+    text = 'the <script>alert(1)</script> & "star"'
+    modes.predict(Classify, trained["classify"], [], [text])
+    page = (trained["classify"] / "predictions/attention.html").read_text()
+    words = []
+
+    class Reader(html.parser.HTMLParser):
+        def handle_starttag(self, tag, attributes):
+            assert tag in ("html", "meta", "title", "style", "h1", "p", "b", "span")
+            self.weight = dict(attributes).get("title")
+
+        def handle_data(self, data):
+            if getattr(self, "weight", None):
+                words.append((data, float(self.weight)))
+                self.weight = None
+
+    Reader().feed(page)
+    run = TASKS["classify"](load(Classify.Config, overrides=TINY), trained["classify"])
+    run.load(trained["classify"] / "best-0001.npz")
+    [(_, _, look)] = run.answers([(text,)])
+    assert [word for word, _ in words] == run.tokens([text])[0]
+    np.testing.assert_allclose([weight for _, weight in words], look, atol=1e-3)
+    assert sum(look) == pytest.approx(1, abs=1e-5)
+
+
+def test_the_page_of_spans_holds_the_words_and_their_kinds(trained):
+    modes.predict(Tag, trained["tag"], [], ["put the <i> star"])
+    page = (trained["tag"] / "predictions/spans.html").read_text()
+    assert "&lt;i&gt;" in page and "<i>" not in page
+
+
+def test_the_alignment_of_two_sentences_is_drawn(trained):
+    modes.predict(Entail, trained["entail"], [], ["the red star\tthe star is red"])
+    with Image.open(trained["entail"] / "predictions/00001.png") as picture:
+        assert np.ptp(np.asarray(picture)) > 0
+    with pytest.raises(UserError, match="must be premise and hypothesis, a tab between"):
+        modes.predict(Entail, trained["entail"], [], ["the red star"])
+
+
+@every_task
+def test_a_vocabulary_of_another_run_is_refused(name, trained, tmp_path):
+    run = prepared(name, tmp_path)
+    words = (tmp_path / "vocabulary.txt").read_text().splitlines()
+    (tmp_path / "vocabulary.txt").write_text("\n".join([*words[:-2], words[-1], words[-2]]) + "\n")
+    with pytest.raises(UserError, match=r"vocabulary.txt is not what the run was trained with, or data.unit"):
+        run.load(trained[name] / "best-0001.npz")
+
+
+@every_task
+def test_the_record_is_written_by_the_program(name, trained, tmp_path, monkeypatch):
+    (tmp_path / "tasks" / name).mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)
+    modes.evaluate(TASKS[name], trained[name], [], record_as="tiny")
+    with open(tmp_path / "tasks" / name / "results.csv") as file:
+        rows = list(csv.DictReader(file))
+    assert {row["metric"] for row in rows} == METRICS[name] - {"confusion"} and tuple(rows[0]) == record.COLUMNS
+    samples = (tmp_path / "tasks" / name / "samples/tiny.md").read_text()
+    assert samples.count("\n| = |") + samples.count("\n| ≠ |") == 20
+
+
+@pytest.mark.parametrize(("cell", "unit"), [("rnn", "word"), ("lstm", "byte"), ("gru", "character")])
+@every_task
+def test_one_line_of_the_config_changes_the_model(name, cell, unit, tmp_path):
+    """Each text of dev has an answer, each word its tag, and a batch of training is one that the model takes."""
+    run = prepared(name, tmp_path, [f"model.cell={cell}", f"data.unit={unit}", "data.train_count=32"])
+    layer = run.model.encoder.layer
+    assert type((layer if name == "entail" else layer.layer).cell) is CELLS[cell]
+    inputs, targets, weights = next(iter(run.batches(Clock())))
+    outputs = run.model(inputs)
+    parts = [run.loss(), targets, outputs, weights]
+    for loss, y, logits, w in zip(*map(keras.tree.flatten, parts), strict=True):
+        assert np.isfinite(loss(y, logits, w)) and logits.shape[:-1] == y.shape == w.shape
+    assert all(0 <= value <= 1 for value in run.validate().values())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("unit", ["word", "character", "byte"])
+@pytest.mark.parametrize("cell", ["rnn", "lstm", "gru"])
+@every_task
+def test_the_grid_trains(name, cell, unit, tmp_path):
+    train(name, tmp_path, [f"model.cell={cell}", f"data.unit={unit}", "training.epochs=2"])
+    history = json.loads((tmp_path / "progress.json").read_text())["history"]
+    assert history[1]["loss"] < history[0]["loss"]
+
+
+@pytest.mark.slow
+@every_task
+@pytest.mark.parametrize("changes", [["training.xla=true"], ["training.precision=mixed_float16"], ["model.layers=2"]])
+def test_it_trains_compiled_in_half_precision_and_deep(name, changes, tmp_path):
+    train(name, tmp_path, [*changes, "training.epochs=2"])
+    keras.config.set_dtype_policy("float32")
+    history = json.loads((tmp_path / "progress.json").read_text())["history"]
+    assert history[1]["loss"] < history[0]["loss"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "floor"), [("classify", 0.95), ("tag", 0.95), ("entail", 0.85)])
+def test_the_generated_task_is_learned(name, floor, tmp_path):
+    config = load(TASKS[name].Config)
+    modes.train(TASKS[name], tmp_path, config, resume=False, show=0)
+    assert json.loads((tmp_path / "progress.json").read_text())["best"]["value"] > floor
+
+
+# --- labels
+
+
+def test_a_label_that_training_has_not_is_counted_as_wrong(lines, tmp_path, capsys):
+    lines("a x\nb y\n" * 20, "train.txt")
+    lines("a x\nc y\nc y\n", "dev.txt")
+    train("classify", tmp_path / "run", [f"data.source=labelled:{tmp_path}/{{split}}.txt"])
+    modes.evaluate(Classify, tmp_path / "run", [])
+    assert "2 of 3 have a label that training has not (c): wrong" in capsys.readouterr().out
+    metrics = json.loads((tmp_path / "run/metrics.json").read_text())
+    assert metrics["accuracy"] <= 1 / 3 and metrics["confusion"].keys() == {"a", "b", "c"}
+
+
+def test_tags_that_training_has_not_are_counted_as_wrong(lines, tmp_path, capsys):
+    for split, tags in (("train", "O B-a"), ("dev", "O B-z")):
+        lines("play it\n" * 40, f"{split}.in")
+        lines(f"{tags}\n" * 40, f"{split}.out")
+    changes = [f"data.source=text:{tmp_path}/{{split}}.{{field}}", "data.fields.text=in", "data.fields.tags=out"]
+    train("tag", tmp_path / "run", [*changes, "data.fields.label="])
+    modes.evaluate(Tag, tmp_path / "run", [])
+    assert "24 of 48 have a tags that training has not (B-z): wrong" in capsys.readouterr().out
+    metrics = json.loads((tmp_path / "run/metrics.json").read_text())
+    assert metrics.keys() == {"span_f1", "accuracy", "exact_match", "seconds_train"} and metrics["span_f1"] == 0
+
+
+def test_rare_labels_weigh_more_where_asked(lines, tmp_path):
+    """Oracle: scikit-learn's "balanced"."""
+    from sklearn.utils.class_weight import compute_class_weight
+
+    path = lines("a x\n" * 30 + "b y\n" * 10)
+    changes = [f"data.source=labelled:{path}", "data.holdout=0", "training.class_weights=balanced"]
+    run = prepared("classify", tmp_path / "run", changes)
+    want = compute_class_weight("balanced", classes=np.array([0, 1]), y=np.array(run.targets))
+    np.testing.assert_allclose(balanced_weights(run.targets, 2), want)
+    for _, labels, weights in run.batches(Clock()):
+        np.testing.assert_allclose(weights, want[labels.numpy()], rtol=1e-6)
+
+
+def test_every_example_comes_once_with_its_own_label_and_tags(tmp_path):
+    run = prepared("tag", tmp_path, ["data.unit=character", "training.batch_size=7"])
+    known = {tuple(ids): (tags, label) for ids, tags, label in zip(run.ids_of, run.tags_of, run.targets, strict=True)}
+    count = 0
+    for tokens, labels, weights in run.batches(Clock()):
+        rows = zip(
+            tokens.numpy(), labels["tags"].numpy(), labels["label"].numpy(), weights["tags"].numpy(), strict=True
+        )
+        for ids, tags, label, real in rows:
+            n = np.count_nonzero(ids)
+            assert known[tuple(ids[:n])] == (tags[:n].tolist(), label)
+            text = [run.text.vocabulary[i] for i in ids[:n]]
+            assert not np.any(real[n:]) and np.sum(real) <= len(text)
+            count += 1
+    assert count == 64
+
+
+def test_a_word_is_tagged_by_its_first_part(tmp_path):
+    """By hand: "ab c" has three characters; the tags of a and c are told, that of b is not."""
+    run = prepared("tag", tmp_path, ["data.unit=character", "data.max_length=4"])
+    ids, first = run.pieces(["ab c", "", "abcde f"])
+    assert first.numpy().tolist() == [[True, False, True, False], [False] * 4, [True, False, False, False]]
+    assert ids.numpy()[1].tolist() == [UNKNOWN, 0, 0, 0]
+    tags = [text.decode().split() for text in run.answer(np.array(["ab c", "", "abcde f"], object))["text"].numpy()]
+    assert list(map(len, tags)) == [2, 0, 2] and tags[2][1] == "O"
+
+
+def test_the_two_texts_of_a_pair_stay_together(tmp_path):
+    run = prepared("entail", tmp_path, ["training.batch_size=7", "data.buckets=3"])
+    rows = zip(*run.sides, run.targets, strict=True)
+    known = {(tuple(premise), tuple(hypothesis)): label for premise, hypothesis, label in rows}
+    count = 0
+    for sides, labels, _ in run.batches(Clock()):
+        pairs = zip(sides["premise"].numpy(), sides["hypothesis"].numpy(), labels.numpy(), strict=True)
+        for premise, hypothesis, label in pairs:
+            assert known[tuple(premise[premise > 0]), tuple(hypothesis[hypothesis > 0])] == label
+            count += 1
+    assert count == 64
+
+
+# --- bad data
+
+
+@pytest.mark.parametrize(
+    ("content", "changes", "message"),
+    [
+        ("a x\nb caf\xe9\n".encode("latin-1"), [], r"train.txt:2: not UTF-8 .* set data.bad_bytes"),
+        ("a x\na y\n", [], r"all of train has one label, 'a'; two are needed"),
+        ("", [], r"split 'train' has no examples"),
+        ("a x\nb y\n", ["data.fields.text=body"], r"train.txt:1: there is no field 'body'; .* Set data.fields.text"),
+        ("a x\nb y\n", ["data.holdout=0.001"], r"data.holdout=0.001 leaves no example for dev; raise it"),
+        ("a x\nb y\n", ["data.source=labelled:none"], r"none cannot be read"),
+        ("a x\nb y\n", ["model.vectors=none.txt"], r"none.txt cannot be read"),
+        ("a x\nb y\n", ["training.xla=true"], r"make no full batch of 32; lower training.batch_size"),
+    ],
+)
+def test_bad_data_stop_the_run_with_one_line(lines, tmp_path, content, changes, message):
+    path = lines(content)
+    with pytest.raises(UserError, match=message) as error:
+        train("classify", tmp_path / "run", [f"data.source=labelled:{path}", "data.dev=train", *changes])
+    assert "\n" not in str(error.value)
+
+
+def test_an_empty_label_is_named(lines, tmp_path):
+    path = lines("label,text\na,x\n ,y\n")
+    with pytest.raises(UserError, match=r"train.txt:3: the label is empty"):
+        train("classify", tmp_path / "run", [f"data.source=csv:{path}"])
+
+
+@pytest.mark.parametrize(
+    ("text", "tags", "message"),
+    [
+        ("play it\n", "O B-a\nO\n", "as many lines each; .*train.in has 1, .*train.out has 2"),
+        ("play it\nnow\n", "O B-a\nO O\n", r"train.in:2: 1 word\(s\) and 2 tag\(s\); each word must have one"),
+        ("play it\n", "O NN\n", r"train.in:1: the tag 'NN' is neither O nor B-kind or I-kind"),
+    ],
+)
+def test_words_and_tags_that_do_not_fit_are_named(lines, tmp_path, text, tags, message):
+    lines(text, "train.in")
+    lines(tags, "train.out")
+    changes = [f"data.source=text:{tmp_path}/{{split}}.{{field}}", "data.fields.text=in", "data.fields.tags=out"]
+    with pytest.raises(UserError, match=message):
+        train("tag", tmp_path / "run", [*changes, "data.fields.label=", "data.dev=train"])
+
+
+def test_texts_without_words_and_very_long_ones_train(lines, tmp_path):
+    """A text without words is one unknown word; one of 10,000 words is cut off at `data.max_length`."""
+    path = lines("label,text\na,\nb,\0\na," + "word " * 10_000 + "\nb,x\n" * 8)
+    run = prepared("classify", tmp_path, [f"data.source=csv:{path}", "data.dev=train", "data.max_length=50"])
+    assert run.sides[0][0] == [UNKNOWN] and max(map(len, run.sides[0])) == 50
+    run.validate()
+
+
+def test_a_label_that_is_new_when_a_run_goes_on_is_named(lines, tmp_path):
+    lines("a x\nb y\n" * 20, "train.txt")
+    lines("a x\n", "dev.txt")
+    changes = [f"data.source=labelled:{tmp_path}/{{split}}.txt", "training.epochs=2"]
+    train("classify", tmp_path / "run", changes)
+    path = lines("a x\nc y\n" * 20, "train.txt")
+    message = f"{path}:2: the label 'c' is none of the run's (a, b)"
+    with pytest.raises(UserError, match=re.escape(message)):
+        train("classify", tmp_path / "run", changes, resume=True)
+
+
+def test_a_key_that_is_mistyped_is_named():
+    with pytest.raises(ConfigError, match=r"did you mean data.fields.premise\?"):
+        load(Entail.Config, overrides=["data.fields.premisse=a"])
+
+
+# --- vectors
+
+
+@pytest.fixture
+def vectors(lines):
+    return lines("x 1 2 3 4 5 6\nDog 6 5 4 3 2 1\nbird 1 1 1 1 1 1\n", "vectors.txt")
+
+
+@pytest.mark.parametrize("moves", [pytest.param(True, marks=pytest.mark.slow), False])
+def test_words_have_their_vectors_which_move_or_stay(lines, tmp_path, vectors, moves, capsys):
+    """Frozen ones do not move by one bit, over training, loading and going on."""
+    lines("a x dog\nb y Dog\n" * 20, "train.txt")
+    lines("a x\n", "dev.txt")
+    changes = [f"data.source=labelled:{tmp_path}/{{split}}.txt", f"model.vectors={vectors}"]
+    changes += [f"model.train_vectors={str(moves).lower()}"]
+    run = prepared("classify", tmp_path / "a", changes)
+    before = np.asarray(run.model.encoder.embedding.embeddings)
+    rows = dict(zip(run.text.vocabulary, before, strict=True))
+    assert rows["x"].tolist() == [1, 2, 3, 4, 5, 6] and rows["Dog"].tolist() == [6, 5, 4, 3, 2, 1]
+    assert "2 of 8 words have their vectors" in capsys.readouterr().out
+    train("classify", tmp_path / "b", changes)
+    vectors.unlink()  # a finished run needs it no more
+    after = TASKS["classify"](load(Classify.Config, overrides=[*TINY, *changes]), tmp_path / "b")
+    after.load(tmp_path / "b/best-0001.npz")
+    table = np.asarray(after.model.encoder.embedding.embeddings)
+    assert after.text.vocabulary == run.text.vocabulary
+    assert (
+        np.array_equal(table[words := [run.text.vocabulary.index(word) for word in ("x", "Dog")]], before[words])
+        != moves
+    )
+
+
+def test_vectors_without_a_word_of_the_text_are_named(lines, tmp_path, vectors):
+    path = lines("a p\nb q\n")
+    changes = [f"data.source=labelled:{path}", "data.dev=train", f"model.vectors={vectors}"]
+    with pytest.raises(UserError, match=r"vectors.txt has no word of the vocabulary"):
+        prepared("classify", tmp_path / "run", changes)
+
+
+# --- configs
+
+
+CONFIGS = {
+    "classify": ["trec", "sst2", "chnsenticorp", "imdb_reviews", "ag_news_subset"],
+    "tag": ["snips"],
+    "entail": ["sick", "snli", "multi_nli"],
+}
+
+
+@pytest.mark.parametrize(("name", "config"), [(name, config) for name in CONFIGS for config in CONFIGS[name]])
+def test_every_config_is_valid(name, config):
+    load(TASKS[name].Config, f"configs/{name}/{config}.toml")
+
+
+@pytest.mark.parametrize(
+    ("name", "config"),
+    [
+        ("classify", "imdb_reviews"),
+        pytest.param("classify", "ag_news_subset", marks=pytest.mark.slow),
+        ("entail", "snli"),
+        pytest.param("entail", "multi_nli", marks=pytest.mark.slow),
+    ],
+)
+def test_datasets_of_tfds_train(name, config, tmp_path):
+    """TFDS makes up texts and classes; nothing is downloaded."""
+    tiny = [change for change in TINY if not change.startswith("data.dev_count")]
+    changes = [*tiny, "data.min_count=1", *(["data.holdout=0.3"] if name == "classify" else [])]
+    loaded = load(TASKS[name].Config, f"configs/{name}/{config}.toml", changes)
+    with tfds.testing.mock_data(num_examples=40, data_dir=str(tmp_path / "data")):
+        modes.train(TASKS[name], tmp_path / "run", loaded, resume=False, show=0)
+    labels = json.loads((tmp_path / "run/labels.json").read_text())["label"]
+    assert not any(label.isdigit() for label in labels)
