@@ -1,6 +1,6 @@
 """Random numbers for training, from a generator that is as quick under XLA on a CPU as without.
 
-Keras leaves the choice to TensorFlow, which under XLA takes one that needs 50 times as long there
+Keras leaves the choice to TensorFlow, which under XLA takes one that needs a hundred times as long
 (`benchmarks/noise.py`). The numbers of a seed are others with XLA than without.
 """
 
