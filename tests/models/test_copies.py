@@ -145,6 +145,7 @@ def left(log_probs, ids, rules):
     return log_probs - np.log(np.exp(log_probs).sum(-1, keepdims=True))
 
 
+@pytest.mark.slow
 def test_one_step_of_training_is_the_same_compiled_or_not():
     trained = []
     for compiled in (False, True):
@@ -229,6 +230,7 @@ def answering(text, model, copies):
     return tf.function(answer, input_signature=[tf.TensorSpec([None], tf.string, name="text")])
 
 
+@pytest.mark.slow
 def test_a_word_that_no_training_had_is_copied_and_the_saved_model_copies_it_too(tmp_path):
     """A plain model cannot: without own words the best that it could say is the unknown word."""
     keras.utils.set_random_seed(0)

@@ -122,6 +122,7 @@ def test_one_seed_one_result():
     assert not np.allclose(results[0][0], results[0][1])
 
 
+@pytest.mark.slow
 def test_a_compiled_step_of_training_reaches_every_weight():
     model, inputs = made("luong", dropout=0.1)
     model.compile(keras.optimizers.SGD(0.5), TokenCrossentropy(), jit_compile=True)

@@ -168,6 +168,7 @@ def test_in_training_alone_the_attention_asks_for_its_penalty():
         assert model.losses == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("compiled", [False, True])
 def test_hard_attention_trains_compiled_or_not(compiled):
     """Without REINFORCE its weights would stay; its baseline moves in training alone."""
