@@ -107,3 +107,10 @@ def test_smoothing_out_of_range_raises(value):
         ValueError, match=f"^{re.escape(f'label_smoothing must be at least 0 and less than 1, got {value}')}$"
     ):
         TokenCrossentropy(value)
+
+
+def test_one_label_a_text_is_a_sequence_of_one():
+    targets, logits, weights = random_batch(5)
+    whole = TokenCrossentropy(0.1)(targets[:, :1], logits[:, :1], weights[:, :1] + 0.5)
+    one = TokenCrossentropy(0.1)(targets[:, 0], logits[:, 0], weights[:, 0] + 0.5)
+    np.testing.assert_allclose(one, whole, rtol=1e-6)

@@ -17,11 +17,12 @@ from kseq.preprocessors import (
     ByteTokenizer,
     CaptionTokenizer,
     CharacterTokenizer,
+    SpaceTokenizer,
     TextPreprocessor,
     WordTokenizer,
 )
 
-EXACT = [WordTokenizer, CharacterTokenizer, ByteTokenizer]
+EXACT = [WordTokenizer, SpaceTokenizer, CharacterTokenizer, ByteTokenizer]
 
 
 def split(tokenizer, text):
@@ -62,6 +63,10 @@ def join(tokenizer, tokens):
 )
 def test_words(text, tokens):
     assert split(WordTokenizer(), text) == tokens.split()
+
+
+def test_given_words_stay_as_they_are():
+    assert split(SpaceTokenizer(), " don't  stop,\tl'été\u00a0是 的. ") == ["don't", "stop,", "l'été", "是", "的."]
 
 
 @pytest.mark.parametrize(

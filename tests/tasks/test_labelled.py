@@ -111,7 +111,7 @@ def test_the_saved_model_answers_in_a_process_without_kseq_and_keras(name, train
     assert "asked in a process without kseq and keras, it answers" in capsys.readouterr().out
 
 
-@every_task
+@pytest.mark.parametrize("name", ["classify", "tag", pytest.param("entail", marks=pytest.mark.slow)])
 def test_a_line_of_a_file_is_answered_as_a_text_of_the_command_line(name, trained, lines, capsys):
     """Whatever it holds: nothing, NUL, another script, what is not UTF-8, 10,000 words."""
     texts = ["make the <b> red & blue", "", "a\0b", "我爱 北京", "caf\udce9", "word " * 10_000, "the red star"]
@@ -412,10 +412,8 @@ def test_words_have_their_vectors_which_move_or_stay(lines, tmp_path, vectors, m
     after.load(tmp_path / "b/best-0001.npz")
     table = np.asarray(after.model.encoder.embedding.embeddings)
     assert after.text.vocabulary == run.text.vocabulary
-    assert (
-        np.array_equal(table[words := [run.text.vocabulary.index(word) for word in ("x", "Dog")]], before[words])
-        != moves
-    )
+    words = [run.text.vocabulary.index(word) for word in ("x", "Dog")]
+    assert np.array_equal(table[words], before[words]) != moves
 
 
 def test_vectors_without_a_word_of_the_text_are_named(lines, tmp_path, vectors):
