@@ -225,7 +225,7 @@ def test_it_learns_to_copy():
     model.bridge.kernel.assign(tf.zeros_like(model.bridge.kernel))
     model.bridge.trainable = False
     model.compile(keras.optimizers.Adam(0.01), TokenCrossentropy(), jit_compile=False)
-    model.fit(inputs, targets, sample_weight=np.ones(targets.shape, "float32"), batch_size=64, verbose=0)
+    model.fit(inputs, targets, sample_weight=np.ones(targets.shape, "float32"), batch_size=64, epochs=3, verbose=0)
     states, memory = model.encode(source[:200])
     found = Greedy()(model.step, states, memory, start=1, end=2, max_length=4)
     assert np.mean(np.all(found.ids[:, 0] == targets[:200], axis=-1)) >= 0.95
