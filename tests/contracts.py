@@ -274,10 +274,6 @@ def _source_inputs(batch, time):
     return {"source": _tokens(batch, time)}
 
 
-def _tokens(batch, time):
-    return np.random.default_rng(0).integers(1, 11, (batch, time)).astype("int32")
-
-
 _INITIALIZERS = {"kernel_initializer": "he_normal", "recurrent_initializer": "glorot_normal"}
 
 CONTRACTS = {
