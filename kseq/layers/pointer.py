@@ -82,15 +82,13 @@ def _added(log_probs, copied, alignments, source_ids):
     """
     same = source_ids[:, :, None] == source_ids[:, None, :]  # [batch, source, source]
     row = ops.arange(ops.shape(source_ids)[1])
-    again = ops.any(ops.logical_and(same, row[:, None] > row), axis=-1)
-    once = ops.logical_and(source_ids != 0, ops.logical_not(again))  # bool [batch, source]: the first row of each word
+    again = ops.any(ops.logical_and(same, row[:, None] > row), axis=-1)[:, None, :]  # not the first row of its word
     copied += _log(ops.matmul(alignments, ops.cast(same, "float32")))  # [batch, time, source]
     batch, time = ops.shape(copied)[:2]
     place = [ops.arange(batch)[:, None, None], ops.arange(time)[:, None], source_ids[:, None, :]]
     place = tf.stack([tf.broadcast_to(x, tf.shape(copied)) for x in place], axis=-1)
-    # log (e^a + e^b) = a + softplus(b − a)
-    more = ops.softplus(copied - tf.gather_nd(log_probs, place))
-    return tf.tensor_scatter_nd_add(log_probs, place, ops.where(once[:, None, :], more, 0.0))
+    both = ops.logaddexp(tf.gather_nd(log_probs, place), copied)  # the same in every row of a word: one has the gradient
+    return tf.tensor_scatter_nd_update(log_probs, place, ops.where(again, ops.stop_gradient(both), both))
 
 
 def _log(x):
