@@ -4,6 +4,7 @@ import keras
 import tensorflow as tf
 from keras import ops
 
+from kseq.layers import twins
 from kseq.layers.cells import KerasCell, RecurrentCell
 from kseq.layers.functional import share
 from kseq.layers.noise import dropout, uniform
@@ -85,17 +86,18 @@ class Recurrent(keras.layers.Layer):
         states = self.cell.get_initial_state(ops.shape(inputs)[0]) if initial_state is None else initial_state
         if training and self.dropout:
             inputs *= self._mask(inputs[:, :1], self.dropout)
-        step, draws = self._step(states, training)
-        outputs, states = unroll(
-            step,
-            [self._ordered(inputs), *draws(inputs)],
-            states,
-            self._ordered(mask),
-            project=lambda x: [self.cell.project(x[0]), *x[1:]],
-            training=training,
-        )
+        inputs, mask = self._ordered(inputs), self._ordered(mask)
+        if twins.has_twin(self.cell) and not self.zoneout and not (training and self.recurrent_dropout):
+            outputs, states = twins.run(self.cell, inputs, states, mask, training=training)
+        else:
+            outputs, states = self._unrolled(inputs, states, mask, training)
         outputs = self._ordered(outputs)
         return (outputs, states) if self.return_state else outputs
+
+    def _unrolled(self, inputs, states, mask, training):
+        step, draws = self._step(states, training)
+        project = lambda x: [self.cell.project(x[0]), *x[1:]]  # noqa: E731
+        return unroll(step, [inputs, *draws(inputs)], states, mask, project=project, training=training)
 
     def _step(self, states, training):
         """The cell's step with the dropout and the zoneout that there is, and what it draws for each step."""

@@ -18,23 +18,24 @@ def unroll(step, inputs, states, mask=None, *, project=None, training=False):
         project: function from `inputs`, with the axes of batch and time changed over, to what the steps read of them:
             what needs no state, for all steps at once.
         training: whether a gradient will be asked for. It is right either way, and sooner there when this is true: the
-            gradients of the kernels that a step multiplies by are then one product each, after the loop.
+            gradients of the kernels that a step multiplies by are then one product each, after the loop. Second
+            derivatives are there only when it is false.
 
     Returns:
         The outputs, `[batch, time, ...]` in the structure that `step` returns, and the last states.
     """
-    inputs = tf.nest.map_structure(_swap, inputs)
+    inputs = tf.nest.map_structure(swap, inputs)
     time = tf.shape(tf.nest.flatten(inputs)[0])[0]
     inputs = inputs if project is None else project(inputs)
-    read = _reader(inputs, time)
-    keep = None if mask is None else _reader(_swap(mask), time)
+    read = reader(inputs, time)
+    keep = None if mask is None else reader(swap(mask), time)
 
     # One step on zeros tells the structure, types and shapes of the outputs; in a graph it is pruned.
     products = _Products()
     with products_by(products.meet):
-        like, _ = step(tf.nest.map_structure(_zeros_of_a_step, inputs), states)
+        like, _ = step(tf.nest.map_structure(zeros_of_a_step, inputs), states)
     taps = products.taps(time) if training else []
-    arrays = [tf.TensorArray(y.dtype, time, element_shape=y.shape) for y in tf.nest.flatten(like)]
+    arrays = arrays_like(tf.nest.flatten(like), time)
     factors = products.arrays(time) if training else []
 
     def body(t, states, arrays, factors):
@@ -43,18 +44,18 @@ def unroll(step, inputs, states, mask=None, *, project=None, training=False):
         outputs = tf.nest.flatten(outputs)
         if keep is not None:
             on = keep(t)
-            outputs = [_where(on, y, tf.zeros_like(y)) for y in outputs]
-            after = [_where(on, new, old) for new, old in zip(after, states, strict=True)]
+            outputs = choose(on, outputs, [tf.zeros_like(y) for y in outputs])
+            after = choose(on, after, states)
         for new, old in zip(after, states, strict=True):
             new.set_shape(old.shape)
-        factors = _write(factors, t, products.xs) if training else []
-        return t + 1, list(after), _write(arrays, t, outputs), factors
+        factors = write(factors, t, products.xs) if training else []
+        return t + 1, list(after), write(arrays, t, outputs), factors
 
     # The bound is what lets XLA size the stacks of the gradient.
     loop = (tf.constant(0), list(states), arrays, factors)
     _, states, arrays, factors = tf.while_loop(lambda t, *_: t < time, body, loop, maximum_iterations=time)
     products.factors = [a.stack() for a in factors]
-    outputs = [_swap(a.stack()) for a in arrays]
+    outputs = [swap(a.stack()) for a in arrays]
     return tf.nest.pack_sequence_as(like, outputs), states
 
 
@@ -86,7 +87,7 @@ class _Products:
         return [_array(self._tap(j, time), time) for j in range(len(self.kernels))]
 
     def arrays(self, time):
-        return [tf.TensorArray(x.dtype, time, element_shape=x.shape) for x in self.xs]
+        return arrays_like(self.xs, time)
 
     def step(self, taps):
         """What computes the products of one step, one after the other as they were met."""
@@ -104,7 +105,7 @@ class _Products:
 
         @tf.custom_gradient
         def y(x, tap):
-            return multiply(x, *kernel), lambda dy: (multiply(dy, *turned), dy)
+            return multiply(x, *kernel), lambda dy: (multiply(*first_order([dy]), *turned), dy)
 
         return y(x, tap)
 
@@ -126,27 +127,56 @@ class _Products:
         return tap(kernel)
 
 
-def _reader(nest, time):
+def reader(nest, time):
     """A function from t to what the tensors `[time, batch, ...]` of `nest` hold at step t."""
     arrays = [_array(x, time) for x in tf.nest.flatten(nest)]
     return lambda t: tf.nest.pack_sequence_as(nest, [a.read(t) for a in arrays])
-
-
-def _zeros_of_a_step(x):
-    return tf.ensure_shape(tf.zeros(tf.shape(x)[1:], x.dtype), x.shape[1:])
 
 
 def _array(x, time):
     return tf.TensorArray(x.dtype, time).unstack(x)
 
 
-def _write(arrays, t, values):
+def zeros_of_a_step(x):
+    """What a step reads of `[time, batch, ...]`, all zeros."""
+    return tf.ensure_shape(tf.zeros(tf.shape(x)[1:], x.dtype), x.shape[1:])
+
+
+def arrays_like(values, time):
+    """An empty array for each of a step's values."""
+    return [tf.TensorArray(y.dtype, time, element_shape=y.shape) for y in values]
+
+
+def write(arrays, t, values):
+    """The arrays with the values of step t."""
     return [a.write(t, x) for a, x in zip(arrays, values, strict=True)]
 
 
-def _swap(x):
+def swap(x):
+    """Axes 0 and 1, batch and time, changed over."""
     return tf.transpose(x, [1, 0, *range(2, x.shape.rank)])
+
+
+def choose(condition, new, old):
+    """The rows of the tensors `new` where the condition `[batch]` is true, those of `old` where it is not."""
+    return [_where(condition, x, y) for x, y in zip(new, old, strict=True)]
 
 
 def _where(condition, x, y):
     return tf.where(tf.reshape(condition, [-1] + [1] * (x.shape.rank - 1)), x, y)
+
+
+def first_order(gradients):
+    """The gradients as they are; asked for theirs, they raise `NotImplementedError`."""
+
+    @tf.custom_gradient
+    def same(*xs):
+        def gradient(*_):
+            raise NotImplementedError(
+                "the gradient of a recurrent layer called with training=True has no gradient of its own; "
+                "for second derivatives call the layer with training=False"
+            )
+
+        return [tf.identity(x) for x in xs], gradient
+
+    return same(*gradients)
