@@ -1,4 +1,4 @@
-"""The only loop over time in the library."""
+"""The loop over time for any step, and what loops are made of."""
 
 import tensorflow as tf
 
