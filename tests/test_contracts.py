@@ -12,6 +12,7 @@ from contracts import CONTRACTS, UNITS, dtype_policy, flat_inputs, functional_mo
 from kseq.layers import CELLS, Recurrent
 
 every_layer = pytest.mark.parametrize("name", CONTRACTS)
+graph_and_xla = pytest.mark.parametrize("compiled", [False, pytest.param(True, marks=pytest.mark.slow, id="xla")])
 
 
 def flat(nest):
@@ -73,20 +74,20 @@ def test_a_cell_runs_and_is_saved_in_keras_loop_and_in_ours(name, tmp_path):
     assert_close(outputs, model(inputs))
 
 
+@graph_and_xla
 @pytest.mark.parametrize("name", [name for name in CONTRACTS if "Seq2Seq" not in name])  # in tests/models
-def test_eager_graph_and_xla_agree_and_every_weight_gets_a_gradient(name):
+def test_eager_graph_and_xla_agree_and_every_weight_gets_a_gradient(name, compiled):
     model, inputs = functional_model(name), flat_inputs(name, 3, 3)
     eager = outputs_and_gradients(model, inputs)
     for weight, gradient in zip(model.trainable_variables, eager[1], strict=True):
         assert np.any(gradient), weight.path
-    for compiled in (False, True):
-        function = tf.function(lambda inputs: outputs_and_gradients(model, inputs), jit_compile=compiled)
-        assert_close(function(inputs), eager, rtol=1e-4)
+    function = tf.function(lambda inputs: outputs_and_gradients(model, inputs), jit_compile=compiled)
+    assert_close(function(inputs), eager, rtol=1e-4)
 
 
 @pytest.mark.parametrize("name", [name for name in CONTRACTS if name != "Seq2Seq"])  # see test_seq2seq
 def test_training_draws_what_the_seed_says_or_changes_nothing(name):
-    """And every weight gets a gradient. What draws nothing is not compiled again."""
+    """And every weight gets a gradient."""
     draws, inputs = CONTRACTS[name].draws, flat_inputs(name, 3, 3)
 
     def fresh():
@@ -102,9 +103,16 @@ def test_training_draws_what_the_seed_says_or_changes_nothing(name):
         return
     assert not np.allclose(flat(eager)[0], flat(plain)[0])
     assert_close(outputs_and_gradients(fresh(), inputs, training=True), eager, rtol=0, atol=0)
-    for compiled in (False, True):
-        function = tf.function(lambda: outputs_and_gradients(model, inputs, training=True), jit_compile=compiled)
-        assert all(np.all(np.isfinite(x)) for x in flat(function()))
+
+
+@graph_and_xla
+@pytest.mark.parametrize("name", [name for name in CONTRACTS if CONTRACTS[name].draws and name != "Seq2Seq"])
+def test_what_draws_in_training_does_so_in_a_graph(name, compiled):
+    model, inputs = functional_model(name), flat_inputs(name, 3, 3)
+    function = tf.function(lambda: outputs_and_gradients(model, inputs, training=True), jit_compile=compiled)
+    drawn, plain = flat(function()), flat(outputs_and_gradients(model, inputs))
+    assert all(np.all(np.isfinite(x)) for x in drawn)
+    assert not np.allclose(drawn[0], plain[0])
 
 
 @every_layer

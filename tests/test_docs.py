@@ -19,7 +19,13 @@ def blocks(path):
     ]
 
 
-@pytest.mark.parametrize("page", [*PAGES, ROOT / "README.md"], ids=lambda path: path.stem)
+LONG = ("from-tfa-seq2seq",)
+
+
+@pytest.mark.parametrize(
+    "page",
+    [pytest.param(p, marks=[pytest.mark.slow] * (p.stem in LONG), id=p.stem) for p in (*PAGES, ROOT / "README.md")],
+)
 def test_examples_run(page):
     """Each with what the first one of its page has defined."""
     (line, first), *others = blocks(page)

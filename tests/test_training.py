@@ -176,6 +176,7 @@ def assert_resumes_as_undisturbed(workdir, whole, xla=False):
     assert sorted(os.listdir(workdir)) == sorted(os.listdir(whole))
 
 
+@pytest.mark.slow
 def test_a_killed_run_ends_as_the_undisturbed_one(tmp_path, whole):
     with pytest.raises(RuntimeError, match="killed"):
         train_captions(tmp_path, seed=0, killed_at=(1, 3), kill=stop)

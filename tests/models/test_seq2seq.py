@@ -127,6 +127,7 @@ def oracle_loss(model, weight):
     return crossentropy + weight * reference.doubly_stochastic_penalty(alignments, INPUTS["tokens"] != 0)
 
 
+@pytest.mark.slow
 def test_one_step_of_training_is_the_same_compiled_or_not():
     """Oracle of the loss: `reference`'s cross-entropy and penalty, the penalty weighing as much as it was told to."""
     trained = []

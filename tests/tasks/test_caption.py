@@ -127,6 +127,7 @@ def test_the_saved_model_answers_in_a_process_without_kseq_and_keras(trained, ca
     assert "asked in a process without kseq and keras, it answers" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_a_wrong_export_is_found_out(trained, tmp_path):
     folder = tmp_path / "export"
     if not (trained / "export").exists():
@@ -179,6 +180,7 @@ def test_bad_data_stops_the_run_with_one_line(tmp_path, cache, rows, changes, me
     assert "\n" not in str(error.value)
 
 
+@pytest.mark.slow
 def test_unreadable_pictures_can_be_left_out(tmp_path, cache, capsys):
     data = table(tmp_path / "mine", [*GOOD, "bad.png\ta broken picture"])
     (tmp_path / "mine/images/bad.png").write_bytes(b"no picture")
@@ -230,6 +232,7 @@ def test_mirrored_pictures_are_trained_on_too(tmp_path, cache):
     np.testing.assert_array_equal(squares[0], squares[1][:, ::-1])
 
 
+@pytest.mark.slow
 def test_the_record_is_appended_by_the_program(trained, tmp_path, monkeypatch):
     with pytest.raises(UserError, match="run it from the project's root"):
         monkeypatch.chdir(tmp_path)

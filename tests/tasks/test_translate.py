@@ -149,6 +149,7 @@ def test_of_a_long_file_the_first_are_drawn(trained, tmp_path, capsys):
     assert len(list((tmp_path / "drawn").glob("*.png"))) == 20
 
 
+@pytest.mark.slow
 def test_the_saved_model_answers_in_a_process_without_kseq_and_keras(trained, capsys):
     modes.export(Translate, trained, [])
     assert "asked in a process without kseq and keras, it answers" in capsys.readouterr().out
