@@ -28,18 +28,21 @@ _show = partial(json.dumps, ensure_ascii=False, default=str)
 class Config(pydantic.BaseModel):
     """Base of all schemas: frozen, unknown keys forbidden, nothing converted but whole numbers to floats."""
 
-    model_config = pydantic.ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+    model_config = pydantic.ConfigDict(
+        frozen=True, extra="forbid", strict=True, allow_inf_nan=False, serialize_by_alias=True
+    )
 
 
 class ConfigError(ValueError):
     """What is wrong with a configuration, one problem a line."""
 
 
-def load(schema, path=None, overrides=(), base=None):
+def load(schema, path=None, overrides=(), base=None, under=None):
     """Lays a TOML file, then overrides, over the defaults of `schema`, table by table, and validates.
 
     An override is `dotted.key=value`; the value is read as TOML, or as plain text where it is not TOML or the
-    schema wants a string. `base`, a config saved by `model_dump(mode="json")`, replaces the defaults.
+    schema wants a string. `base`, a config saved by `model_dump(mode="json")`, replaces the defaults; `under`, a pair
+    (whence, {dotted key: value}), is laid over them before the file.
     Sections need a default to be laid over, `model: Model = Model()`. Raises `ConfigError` with all problems.
 
     >>> class Model(Config):
@@ -50,6 +53,7 @@ def load(schema, path=None, overrides=(), base=None):
     known, problems = _known(schema), []
     defaults = schema.model_construct().model_dump(mode="json")
     layers = [("default", defaults) if base is None else ("base", base)]
+    layers += [] if under is None else [(under[0], _table(key, value)) for key, value in under[1].items()]
     try:
         layers += [] if path is None else [(str(path), tomllib.loads(Path(path).read_text("utf-8")))]
     except (OSError, ValueError) as error:
@@ -58,7 +62,7 @@ def load(schema, path=None, overrides=(), base=None):
         key, equals, text = (part.strip() for part in override.partition("="))
         if key and equals:
             value = _parse(text, known.get(key) or known.get(key.rpartition(".")[0], []))
-            layers.append(("--set", reduce(lambda inner, name: {name: inner}, key.split(".")[::-1], value)))
+            layers.append(("--set", _table(key, value)))
         else:
             problems.append(f"--set {override}: must be written KEY=VALUE")
     values = reduce(_merge, [layer for _, layer in layers])
@@ -83,6 +87,7 @@ def _known(schema, prefix=""):
     """Dotted key → the types and constraints that its annotation is made of."""
     known = {}
     for name, field in schema.model_fields.items():
+        name = field.alias or name
         known[prefix + name] = [*field.metadata, *_parts(field.annotation)]
         for part in known[prefix + name]:
             if isinstance(part, type) and issubclass(part, Config):
@@ -102,6 +107,11 @@ def _parse(text, parts):
         return text
     fits = type(value) in (str, list, dict, *parts) or (type(value) is int and float in parts)
     return text if others or (not fits and any(x in parts for x in (str, Path, text))) else value
+
+
+def _table(key, value):
+    """The table that holds a value under a dotted key."""
+    return reduce(lambda inner, name: {name: inner}, key.split(".")[::-1], value)
 
 
 def _merge(under, over):

@@ -9,7 +9,7 @@ from pydantic import Field
 import kseq
 from kseq.config import Config
 from kseq.tasks import labelled, runner
-from kseq.tasks.label_model import ModelConfig
+from kseq.tasks.label_model import LabelConfig, ModelConfig
 from kseq.tasks.one_label import LabelTrainingConfig, OneLabel
 
 
@@ -28,7 +28,7 @@ class DataConfig(labelled.DataConfig):
     fields: Fields = Fields()
 
 
-class ClassifyConfig(Config):
+class ClassifyConfig(LabelConfig):
     """One classification experiment."""
 
     seed: int = Field(0, ge=0)

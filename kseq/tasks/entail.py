@@ -38,7 +38,7 @@ class ModelConfig(label_model.EncoderConfig):
     attention_units: int = Field(64, ge=1)
 
 
-class EntailConfig(Config):
+class EntailConfig(label_model.LabelConfig):
     """One entailment experiment."""
 
     seed: int = Field(0, ge=0)

@@ -11,6 +11,7 @@ from tqdm import tqdm
 
 import kseq
 from kseq.errors import UserError
+from kseq.tasks import transfer
 from kseq.tasks.task import Task
 from kseq.tasks.text_model import make_model
 
@@ -35,12 +36,16 @@ class Generation(Task):
     def prepare(self):
         train = self.examples()[0]
         _ = self.dev  # what is wrong with it is said before training
-        if (self.workdir / kseq.training.PROGRESS).exists():
+        again = (self.workdir / kseq.training.PROGRESS).exists()
+        other = None if again else transfer.opened(self.config)
+        if again:
             self.read_vocabularies()
         else:
-            self.learn_vocabularies(train)
+            self.learn_vocabularies(train, other)
         self.pairs = self.encoded(train)
         self.model = self.build()
+        if other:
+            transfer.take_encoder(self.model, other)
 
     def load(self, weights):
         self.read_vocabularies()
@@ -81,13 +86,22 @@ class Generation(Task):
         lower = {"source": data.lower_case != "none", "target": data.lower_case == "both"}
         return {side: kind(lower_case=case, normalize=data.normalize) for side, case in lower.items()}
 
-    def learn_vocabularies(self, train):
-        """Makes the vocabularies of both sides of the training texts, and writes them to the workdir."""
+    @property
+    def text(self):
+        """What numbers the words that are read."""
+        return self.source
+
+    def learn_vocabularies(self, train, other=None):
+        """Makes the vocabularies of both sides of the training texts, where the source's is not that of another run,
+        and writes them to the workdir.
+        """
         data, made = self.config.data, kseq.preprocessors.TextPreprocessor
         sizes = {"source": data.vocabulary_size, "target": data.target_vocabulary_size or data.vocabulary_size}
         lengths = dict(zip(sizes, data.lengths(), strict=True))
         for side, tokenizer in self.tokenizers().items():
-            if data.shared and side == "target":
+            if other and side == "source":
+                text = transfer.words(other, lengths[side])
+            elif data.shared and side == "target":
                 text = made(self.source.vocabulary, lengths[side], self.source.tokenizer)
             else:
                 sides = tuple(sizes) if data.shared else (side,)

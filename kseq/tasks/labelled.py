@@ -14,6 +14,7 @@ from tqdm import tqdm
 import kseq
 from kseq.config import Config
 from kseq.errors import UserError
+from kseq.tasks import transfer
 from kseq.tasks.label_model import make_encoder, take_vectors
 from kseq.tasks.task import Task
 
@@ -79,12 +80,15 @@ class Labelled(Task):
         train = self.examples()[0]
         _ = self.dev  # what is wrong with it is said before training
         again = (self.workdir / kseq.training.PROGRESS).exists()
+        other = None if again else transfer.opened(self.config)
         if again:
             self.read_tables()
         else:
-            self.learn_tables(train)
+            self.learn_tables(train, other)
         self.keep(self.walk(train, self.config.data.train))
         self.model = self.build()
+        if other:
+            transfer.take_encoder(self.model, other)
         if self.config.model.vectors and not again:
             take_vectors(self.config.model, self.model.encoder.embedding, self.text.vocabulary)
 
@@ -124,22 +128,29 @@ class Labelled(Task):
         data = self.config.data
         return kseq.preprocessors.UNITS[data.unit](lower_case=data.lower_case, normalize=data.normalize)
 
-    def learn_tables(self, train):
-        """Makes the vocabulary and the tables of labels of the training examples, and writes them to the workdir."""
+    def learn_tables(self, train, other=None):
+        """Makes the vocabulary, where it is not that of another run, and the tables of labels of the training examples,
+        and writes them to the workdir.
+        """
         data, found = self.config.data, {}
         for where, example in self.walk(train, f"labels of {data.train}"):
             for name, labels in self.labels(where, example).items():
                 found.setdefault(name, set()).update(labels)
-        walk = self.walk(train, f"vocabulary of {data.train}")
-        texts = (example[role] for _, example in walk for role in self.raw)
-        options = {"size": data.vocabulary_size, "min_count": data.min_count, "tokenizer": self.tokenizer()}
-        self.text = kseq.preprocessors.TextPreprocessor.adapt(texts, max_length=data.length(), **options)
+        self.text = transfer.words(other, data.length()) if other else self.learn_words(train)
         self.tables = {name: sorted(labels) for name, labels in found.items()}
         for name, labels in self.tables.items():
             if len(labels) < 2:
                 raise UserError(f"{data.source}: all of {data.train} has one {name}, {labels[0]!r}; two are needed")
         self.text.save(self.workdir / "vocabulary.txt")
         kseq.files.write_json(self.workdir / TABLES, {"vocabulary": self.fingerprint(), **self.tables})
+
+    def learn_words(self, train):
+        """The `TextPreprocessor` of the training texts."""
+        data = self.config.data
+        walk = self.walk(train, f"vocabulary of {data.train}")
+        texts = (example[role] for _, example in walk for role in self.raw)
+        options = {"size": data.vocabulary_size, "min_count": data.min_count, "tokenizer": self.tokenizer()}
+        return kseq.preprocessors.TextPreprocessor.adapt(texts, max_length=data.length(), **options)
 
     def read_tables(self):
         """Reads what `learn_tables` wrote.

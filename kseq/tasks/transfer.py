@@ -1,0 +1,126 @@
+"""Encoders that begin where another run ended: what is taken over of it, and what does not fit."""
+
+import importlib
+import json
+from pathlib import Path
+
+import kseq
+from kseq.config import load
+from kseq.errors import UserError
+from kseq.files import PROGRESS
+from kseq.tasks.schema import ReaderConfig
+from kseq.tasks.task import Task
+
+# The parts are named through `kseq`, which imports them, and TensorFlow, when they are needed: a wrong
+# `model.encoder.from` is answered at once.
+
+
+def load_config(task, path=None, overrides=(), *, own=None):
+    """The config of a run to be trained, in which what makes the encoder stands as in the run that it begins with.
+
+    Args:
+        task: subclass of `Task`.
+        path: TOML file, as of `kseq.config.load`.
+        overrides: as of `kseq.config.load`.
+        own: folder of the run itself where it goes on: it needs the other run no more.
+
+    Raises:
+        ConfigError: as of `kseq.config.load`.
+        UserError: there is no such run, its encoder is of another kind, or a key that is given says otherwise.
+    """
+    config = load(task.Config, path, overrides)
+    start = _start(config)
+    if not start:
+        return config
+    if own and Path(own, "config.json").exists():
+        other = load(task.Config, base=_read(Path(own, "config.json")))
+    else:
+        _, other, _ = finished(start)
+    reader = other.reader()
+    config = load(task.Config, path, overrides, under=(f"{start}/config.json", config.taking(reader)))
+    agree(config, reader)
+    return config
+
+
+def agree(config, reader):
+    """Whether the encoder of a config is the one of a `reader()`.
+
+    Raises:
+        UserError: it is not.
+    """
+    own = config.reader()
+    wrong = [
+        f"{key} is {own[name]!r}, there {reader[name]!r}"
+        for name, key in config.reads.items()
+        if own[name] != reader[name]
+    ]
+    if wrong:
+        raise UserError(
+            f"model.encoder.from={_start(config)} has an encoder that was made otherwise ({'; '.join(wrong)}); leave "
+            "these keys out, and they are taken over"
+        )
+
+
+def finished(folder):
+    """The task of the run in a folder, its config and its progress.
+
+    Raises:
+        UserError: there is no such folder, no trained run in it, or a run whose encoder reads no texts.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise UserError(f"model.encoder.from={folder}: there is no such folder")
+    if not (folder / PROGRESS).exists():
+        raise UserError(f"model.encoder.from={folder} holds no trained run; train it first")
+    name = _read(folder / "run.json").get("task")
+    try:
+        module = importlib.import_module(f"kseq.tasks.{name}")
+    except ModuleNotFoundError:
+        raise UserError(f"model.encoder.from={folder}: its run.json names the task {name!r}, there is none") from None
+    kinds = (x for x in vars(module).values() if isinstance(x, type) and x.__module__ == module.__name__)
+    task = next(kind for kind in kinds if issubclass(kind, Task))
+    if not issubclass(task.Config, ReaderConfig):
+        raise UserError(f"model.encoder.from={folder} is a run of {name}, whose encoder reads no texts")
+    return task, load(task.Config, base=_read(folder / "config.json")), _read(folder / PROGRESS)
+
+
+def opened(config):
+    """The run that a config's encoder begins with, with its best weights; None where the encoder is new."""
+    folder = _start(config)
+    if not folder:
+        return None
+    task, other, progress = finished(folder)
+    agree(config, other.reader())
+    run = task(other, Path(folder))
+    run.load(run.workdir / progress["best"]["file"])
+    return run
+
+
+def words(other, max_length):
+    """The `TextPreprocessor` of another run, for texts of at most so many tokens."""
+    return kseq.preprocessors.TextPreprocessor(other.text.vocabulary, max_length, other.text.tokenizer)
+
+
+def take_encoder(model, other):
+    """Gives the encoder of a model the weights of another run's."""
+    model.encoder.set_weights(other.model.encoder.get_weights())
+    print(f"the encoder and its {len(other.text.vocabulary)} words are those of {other.workdir}", flush=True)
+
+
+def scales(model, config):
+    """For each trained variable of a model, what `training.learning_rate` is multiplied by; none where all have it."""
+    own = config.model.encoder.learning_rate
+    if not own:
+        return ()
+    encoder = {id(variable) for variable in model.encoder.trainable_variables}
+    ratio = own / config.training.learning_rate
+    return tuple(ratio if id(variable) in encoder else 1.0 for variable in model.trainable_variables)
+
+
+def _start(config):
+    # Pictures have no other run to begin with.
+    return getattr(config.model.encoder, "from_", "")
+
+
+def _read(path):
+    return json.loads(path.read_text(encoding="utf-8"))
