@@ -12,6 +12,7 @@ import kseq
 from kseq.config import Config
 from kseq.tasks import label_model, labelled, runner
 from kseq.tasks.one_label import LabelTrainingConfig, OneLabel
+from kseq.tasks.schema import PretrainedConfig
 
 
 class Fields(Config):
@@ -36,9 +37,10 @@ class ModelConfig(label_model.EncoderConfig):
     bidirectional: bool = False
     attention: Literal["none", "last", "word"] = Field("word", description="by the last word, or word by word")
     attention_units: int = Field(64, ge=1)
+    encoder: PretrainedConfig = PretrainedConfig()
 
 
-class EntailConfig(label_model.LabelConfig):
+class EntailConfig(label_model.OneLabelConfig):
     """One entailment experiment."""
 
     seed: int = Field(0, ge=0)
@@ -56,6 +58,9 @@ class Entail(OneLabel):
 
     def make(self, encoder):
         config = self.config.model
+        if self.preset:  # it has read both sentences in one
+            options = {"pooling": "attention", "units": config.attention_units, "dropout": config.dropout}
+            return kseq.models.SequenceClassifier(encoder, len(self.names), **options)
         return kseq.models.PairClassifier(
             encoder,
             label_model.make_layer(config),
@@ -69,6 +74,9 @@ class Entail(OneLabel):
         return self.label(premise, hypothesis)
 
     def draw(self, answers, folder):
+        if self.preset:
+            self.colour(answers, folder)
+            return
         for i, (texts, look, label) in enumerate(answers[: labelled.SHOWN], 1):
             premise, hypothesis = self.tokens(texts)
             if self.config.model.attention == "last":

@@ -34,18 +34,18 @@ class Generation(Task):
         """{metric: number} of texts, each held against one reference; `monitor` among them."""
 
     def prepare(self):
+        again = (self.workdir / kseq.training.PROGRESS).exists()
+        start = None if again else transfer.opened(self.config)
         train = self.examples()[0]
         _ = self.dev  # what is wrong with it is said before training
-        again = (self.workdir / kseq.training.PROGRESS).exists()
-        other = None if again else transfer.opened(self.config)
         if again:
             self.read_vocabularies()
         else:
-            self.learn_vocabularies(train, other)
+            self.learn_vocabularies(train, start)
         self.pairs = self.encoded(train)
         self.model = self.build()
-        if other:
-            transfer.take_encoder(self.model, other)
+        if start:
+            transfer.take_encoder(self.model, start)
 
     def load(self, weights):
         self.read_vocabularies()
@@ -91,7 +91,7 @@ class Generation(Task):
         """What numbers the words that are read."""
         return self.source
 
-    def learn_vocabularies(self, train, other=None):
+    def learn_vocabularies(self, train, start=None):
         """Makes the vocabularies of both sides of the training texts, where the source's is not that of another run,
         and writes them to the workdir.
         """
@@ -99,8 +99,8 @@ class Generation(Task):
         sizes = {"source": data.vocabulary_size, "target": data.target_vocabulary_size or data.vocabulary_size}
         lengths = dict(zip(sizes, data.lengths(), strict=True))
         for side, tokenizer in self.tokenizers().items():
-            if other and side == "source":
-                text = transfer.words(other, lengths[side])
+            if start and side == "source":
+                text = transfer.words(start, lengths[side])
             elif data.shared and side == "target":
                 text = made(self.source.vocabulary, lengths[side], self.source.tokenizer)
             else:

@@ -61,6 +61,12 @@ class LabelConfig(ReaderConfig):
     }
 
 
+class OneLabelConfig(LabelConfig):
+    """The same for tasks whose encoder may be a pretrained one."""
+
+    reads: ClassVar = LabelConfig.reads | {"pretrained": "model.encoder.pretrained"}
+
+
 def make_layer(config):
     """The recurrent layer of an `EncoderConfig`, with new weights."""
     layers = []

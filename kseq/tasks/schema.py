@@ -43,9 +43,14 @@ class StartConfig(OwnRate):
     trainable: bool = Field(True, description="false leaves the encoder as it begins")
 
     @property
+    def preset(self):
+        """What keras-hub calls the encoder; empty where it is one of kseq."""
+        return ""
+
+    @property
     def start(self):
         """What the encoder begins with; empty where it is new."""
-        return self.from_
+        return self.from_ or self.preset
 
     @model_validator(mode="after")
     def _start_fits(self):
@@ -54,6 +59,16 @@ class StartConfig(OwnRate):
         if not self.trainable and self.learning_rate:
             raise ValueError("learning_rate is of an encoder that learns, and trainable is false")
         return self
+
+
+class PretrainedConfig(StartConfig):
+    """The same where the encoder may be one of the BERT family."""
+
+    pretrained: str = Field("", description="preset of keras-hub, by its name or a folder")
+
+    @property
+    def preset(self):
+        return self.pretrained
 
 
 class ReaderConfig(Config):
@@ -70,4 +85,4 @@ class ReaderConfig(Config):
 
     def taking(self, reader):
         """{dotted key: value} of this schema, as the reader of another config has it."""
-        return {key: reader[name] for name, key in self.reads.items()}
+        return {key: reader.get(name, "") for name, key in self.reads.items()}

@@ -3,6 +3,7 @@
 import importlib
 import json
 from pathlib import Path
+from typing import NamedTuple
 
 import kseq
 from kseq.config import load
@@ -13,6 +14,16 @@ from kseq.tasks.task import Task
 
 # The parts are named through `kseq`, which imports them, and TensorFlow, when they are needed: a wrong
 # `model.encoder.from` is answered at once.
+
+PRETRAINED = "encoder.json"
+
+
+class Start(NamedTuple):
+    """What a run begins with."""
+
+    text: object  # numbers the words that the encoder reads
+    encoder: object  # with its weights
+    name: object  # where they come from
 
 
 def load_config(task, path=None, overrides=(), *, own=None):
@@ -48,11 +59,15 @@ def agree(config, reader):
     Raises:
         UserError: it is not.
     """
-    own = config.reader()
+    own, hub = config.reader(), reader.get("pretrained")
+    if hub and "pretrained" not in config.reads:
+        raise UserError(
+            f"model.encoder.from={_start(config)} has the encoder {hub}, which only classify and entail take"
+        )
     wrong = [
-        f"{key} is {own[name]!r}, there {reader[name]!r}"
+        f"{key} is {own[name]!r}, there {reader.get(name, '')!r}"
         for name, key in config.reads.items()
-        if own[name] != reader[name]
+        if own[name] != reader.get(name, "")
     ]
     if wrong:
         raise UserError(
@@ -85,26 +100,70 @@ def finished(folder):
 
 
 def opened(config):
-    """The run that a config's encoder begins with, with its best weights; None where the encoder is new."""
-    folder = _start(config)
-    if not folder:
-        return None
-    task, other, progress = finished(folder)
-    agree(config, other.reader())
-    run = task(other, Path(folder))
-    run.load(run.workdir / progress["best"]["file"])
-    return run
+    """The `Start` of a config; None where the encoder is new."""
+    encoder = config.model.encoder
+    if encoder.from_:
+        task, other, progress = finished(encoder.from_)
+        agree(config, other.reader())
+        run = task(other, Path(encoder.from_))
+        run.load(run.workdir / progress["best"]["file"])
+        return Start(run.text, run.model.encoder, encoder.from_)
+    return preset(encoder.preset, config.data.length()) if encoder.preset else None
 
 
-def words(other, max_length):
-    """The `TextPreprocessor` of another run, for texts of at most so many tokens."""
-    return kseq.preprocessors.TextPreprocessor(other.text.vocabulary, max_length, other.text.tokenizer)
+def preset(name, max_length):
+    """The `Start` that keras-hub has under a name or in a folder."""
+    text = kseq.preprocessors.WordPieces.from_preset(name, max_length)
+    try:
+        encoder = kseq.models.PretrainedEncoder.from_preset(name, text.tokenizer.sep_token_id)
+    except ValueError as error:
+        raise UserError(f"model.encoder.pretrained: {error}") from None
+    return Start(text, encoder, name)
 
 
-def take_encoder(model, other):
-    """Gives the encoder of a model the weights of another run's."""
-    model.encoder.set_weights(other.model.encoder.get_weights())
-    print(f"the encoder and its {len(other.text.vocabulary)} words are those of {other.workdir}", flush=True)
+def words(start, max_length):
+    """What numbers the words that the encoder of a `Start` reads, for texts of at most so many."""
+    return type(start.text)(start.text.vocabulary, max_length, start.text.tokenizer)
+
+
+def load_words(config, path, tokenizer):
+    """What numbers the words of a run, as it was saved at `path`; `tokenizer()` parts them where kseq does."""
+    length = config.data.length()
+    if config.model.encoder.preset:
+        return kseq.preprocessors.WordPieces.load(path, length)
+    return kseq.preprocessors.TextPreprocessor.load(path, length, tokenizer())
+
+
+def take_encoder(model, start):
+    """Gives the encoder of a model the weights of a `Start`."""
+    model.encoder.set_weights(start.encoder.get_weights())
+    print(f"the encoder and its {len(start.text.vocabulary)} words are those of {start.name}", flush=True)
+
+
+def save_encoder(start, workdir):
+    """Writes how the pretrained encoder of a `Start` is made, for the runs that go on with it."""
+    import keras
+
+    kseq.files.write_json(workdir / PRETRAINED, keras.saving.serialize_keras_object(start.encoder))
+
+
+def load_encoder(config, workdir, texts):
+    """The pretrained encoder that `save_encoder` wrote, with new weights, for so many texts in one.
+
+    Raises:
+        UserError: there are too few places for their pieces.
+    """
+    import keras
+
+    encoder = keras.saving.deserialize_keras_object(_read(workdir / PRETRAINED))
+    most = (encoder.longest - 1) // texts - 1
+    if config.data.length() > most:
+        raise UserError(
+            f"data.max_length is {config.data.length()} and may be {most} at most: {config.model.encoder.preset} has "
+            f"places for {encoder.longest} pieces of words"
+        )
+    encoder.trainable = config.model.encoder.trainable
+    return encoder
 
 
 def scales(model, config):
