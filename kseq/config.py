@@ -54,17 +54,7 @@ def load(schema, path=None, overrides=(), base=None, under=None):
     defaults = schema.model_construct().model_dump(mode="json")
     layers = [("default", defaults) if base is None else ("base", base)]
     layers += [] if under is None else [(under[0], _table(key, value)) for key, value in under[1].items()]
-    try:
-        layers += [] if path is None else [(str(path), tomllib.loads(Path(path).read_text("utf-8")))]
-    except (OSError, ValueError) as error:
-        problems.append(f"{path}: cannot be read as a TOML file: {getattr(error, 'strerror', error)}")
-    for override in overrides:
-        key, equals, text = (part.strip() for part in override.partition("="))
-        if key and equals:
-            value = _parse(text, known.get(key) or known.get(key.rpartition(".")[0], []))
-            layers.append(("--set", _table(key, value)))
-        else:
-            problems.append(f"--set {override}: must be written KEY=VALUE")
+    layers += _given(path, overrides, known, problems)
     values = reduce(_merge, [layer for _, layer in layers])
     try:
         # As JSON, because strict validation of Python objects takes no list as a tuple and no text as a path.
@@ -76,11 +66,34 @@ def load(schema, path=None, overrides=(), base=None, under=None):
     return config
 
 
+def given(schema, path=None, overrides=()):
+    """The dotted keys that a file and overrides, as of `load`, name."""
+    return {".".join(leaf) for _, layer in _given(path, overrides, _known(schema), []) for leaf, _ in _leaves(layer)}
+
+
 def differences(a, b):
     """The keys on which two configs differ, as `model.units: 256 != 512`."""
     a, b = ({".".join(path): _show(x) for path, x in _leaves(c.model_dump(mode="json"))} for c in (a, b))
     pairs = ((key, a.get(key, "absent"), b.get(key, "absent")) for key in a | b)
     return [f"{key}: {x} != {y}" for key, x, y in pairs if x != y]
+
+
+def _given(path, overrides, known, problems):
+    """A file and overrides as [(whence, tables)]; what is wrong with them is added to `problems`."""
+    layers = []
+    try:
+        if path is not None:
+            layers.append((str(path), tomllib.loads(Path(path).read_text("utf-8"))))
+    except (OSError, ValueError) as error:
+        problems.append(f"{path}: cannot be read as a TOML file: {getattr(error, 'strerror', error)}")
+    for override in overrides:
+        key, equals, text = (part.strip() for part in override.partition("="))
+        if key and equals:
+            value = _parse(text, known.get(key) or known.get(key.rpartition(".")[0], []))
+            layers.append(("--set", _table(key, value)))
+        else:
+            problems.append(f"--set {override}: must be written KEY=VALUE")
+    return layers
 
 
 def _known(schema, prefix=""):

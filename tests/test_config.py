@@ -365,6 +365,12 @@ def test_what_lies_under_the_file_is_over_the_defaults_and_named(write):
         load(Started, under=("runs/a", {"start.units": "many"}))
 
 
+def test_what_is_given_is_told_from_what_is_the_default(write):
+    path = write("[start]\nunits = 4\n")
+    assert config.given(Started, path, ["start.from=a", "bad"]) == {"start.units", "start.from"}
+    assert config.given(Started) == set()
+
+
 def test_a_config_is_frozen():
     experiment = load(Experiment)
     with pytest.raises(pydantic.ValidationError, match="Instance is frozen"):

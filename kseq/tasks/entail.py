@@ -3,7 +3,7 @@
 python -m kseq.tasks.entail --help
 """
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 from pydantic import Field
@@ -43,6 +43,7 @@ class ModelConfig(label_model.EncoderConfig):
 class EntailConfig(label_model.OneLabelConfig):
     """One entailment experiment."""
 
+    own: ClassVar = (*label_model.OneLabelConfig.own, "model.attention")
     seed: int = Field(0, ge=0)
     data: DataConfig = DataConfig()
     model: ModelConfig = ModelConfig()

@@ -62,9 +62,20 @@ class LabelConfig(ReaderConfig):
 
 
 class OneLabelConfig(LabelConfig):
-    """The same for tasks whose encoder may be a pretrained one."""
+    """The same for tasks whose encoder may be a pretrained one.
+
+    `own` are the keys of the encoders of kseq alone.
+    """
 
     reads: ClassVar = LabelConfig.reads | {"pretrained": "model.encoder.pretrained"}
+    own: ClassVar = (
+        *LabelConfig.reads.values(),
+        "data.min_count",
+        "model.train_vectors",
+        "model.embedding_dropout",
+        "model.word_dropout",
+        "model.recurrent_dropout",
+    )
 
 
 def make_layer(config):

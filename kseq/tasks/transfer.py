@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import kseq
-from kseq.config import load
+from kseq.config import given, load
 from kseq.errors import UserError
 from kseq.files import PROGRESS
 from kseq.tasks.schema import ReaderConfig
@@ -37,10 +37,15 @@ def load_config(task, path=None, overrides=(), *, own=None):
 
     Raises:
         ConfigError: as of `kseq.config.load`.
-        UserError: there is no such run, its encoder is of another kind, or a key that is given says otherwise.
+        UserError: there is no such run, its encoder is of another kind, or a key that is given says otherwise, or has
+            no meaning for a pretrained encoder.
     """
     config = load(task.Config, path, overrides)
-    start = _start(config)
+    start, hub = _start(config), getattr(config.model.encoder, "preset", "")
+    if hub:
+        idle = [key for key in config.own if key in given(task.Config, path, overrides)]
+        if idle:
+            raise UserError(f"model.encoder.pretrained={hub} has no use for {', '.join(idle)}; leave that out")
     if not start:
         return config
     if own and Path(own, "config.json").exists():

@@ -208,6 +208,15 @@ def test_only_tasks_of_whole_texts_take_it(hub, frozen):
         transfer.load_config(Entail, overrides=[f"model.encoder.from={frozen[0]}", "model.encoder.pretrained=bert"])
 
 
+def test_keys_of_other_encoders_are_refused(hub, tmp_path):
+    (tmp_path / "x.toml").write_text("[model]\nattention = 'last'\nunits = 64\n")
+    for changes in ([], ["data.unit=byte"]):
+        changes = [f"model.encoder.pretrained={hub[0]}", "data.max_length=9", *changes]
+        keys = ", ".join([*["data.unit"][: len(changes) - 2], "model.units", "model.attention"])
+        with pytest.raises(UserError, match=f"={re.escape(f'{hub[0]} has no use for {keys}')}; leave that out"):
+            transfer.load_config(Entail, tmp_path / "x.toml", changes)
+
+
 def test_texts_that_are_longer_than_it_reads(hub, tmp_path):
     changes = [*SMALL, f"model.encoder.pretrained={hub[0]}", "data.max_length=15"]
     message = rf"data.max_length is 15 and may be 14 at most: {hub[0]} has places for 32 pieces of words"
