@@ -28,18 +28,21 @@ _show = partial(json.dumps, ensure_ascii=False, default=str)
 class Config(pydantic.BaseModel):
     """Base of all schemas: frozen, unknown keys forbidden, nothing converted but whole numbers to floats."""
 
-    model_config = pydantic.ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+    model_config = pydantic.ConfigDict(
+        frozen=True, extra="forbid", strict=True, allow_inf_nan=False, serialize_by_alias=True
+    )
 
 
 class ConfigError(ValueError):
     """What is wrong with a configuration, one problem a line."""
 
 
-def load(schema, path=None, overrides=(), base=None):
+def load(schema, path=None, overrides=(), base=None, under=None):
     """Lays a TOML file, then overrides, over the defaults of `schema`, table by table, and validates.
 
     An override is `dotted.key=value`; the value is read as TOML, or as plain text where it is not TOML or the
-    schema wants a string. `base`, a config saved by `model_dump(mode="json")`, replaces the defaults.
+    schema wants a string. `base`, a config saved by `model_dump(mode="json")`, replaces the defaults; `under`, a pair
+    (whence, {dotted key: value}), is laid over them before the file.
     Sections need a default to be laid over, `model: Model = Model()`. Raises `ConfigError` with all problems.
 
     >>> class Model(Config):
@@ -50,17 +53,8 @@ def load(schema, path=None, overrides=(), base=None):
     known, problems = _known(schema), []
     defaults = schema.model_construct().model_dump(mode="json")
     layers = [("default", defaults) if base is None else ("base", base)]
-    try:
-        layers += [] if path is None else [(str(path), tomllib.loads(Path(path).read_text("utf-8")))]
-    except (OSError, ValueError) as error:
-        problems.append(f"{path}: cannot be read as a TOML file: {getattr(error, 'strerror', error)}")
-    for override in overrides:
-        key, equals, text = (part.strip() for part in override.partition("="))
-        if key and equals:
-            value = _parse(text, known.get(key) or known.get(key.rpartition(".")[0], []))
-            layers.append(("--set", reduce(lambda inner, name: {name: inner}, key.split(".")[::-1], value)))
-        else:
-            problems.append(f"--set {override}: must be written KEY=VALUE")
+    layers += [] if under is None else [(under[0], _table(key, value)) for key, value in under[1].items()]
+    layers += _given(path, overrides, known, problems)
     values = reduce(_merge, [layer for _, layer in layers])
     try:
         # As JSON, because strict validation of Python objects takes no list as a tuple and no text as a path.
@@ -72,6 +66,11 @@ def load(schema, path=None, overrides=(), base=None):
     return config
 
 
+def given(schema, path=None, overrides=()):
+    """The dotted keys that a file and overrides, as of `load`, name."""
+    return {".".join(leaf) for _, layer in _given(path, overrides, _known(schema), []) for leaf, _ in _leaves(layer)}
+
+
 def differences(a, b):
     """The keys on which two configs differ, as `model.units: 256 != 512`."""
     a, b = ({".".join(path): _show(x) for path, x in _leaves(c.model_dump(mode="json"))} for c in (a, b))
@@ -79,10 +78,29 @@ def differences(a, b):
     return [f"{key}: {x} != {y}" for key, x, y in pairs if x != y]
 
 
+def _given(path, overrides, known, problems):
+    """A file and overrides as [(whence, tables)]; what is wrong with them is added to `problems`."""
+    layers = []
+    try:
+        if path is not None:
+            layers.append((str(path), tomllib.loads(Path(path).read_text("utf-8"))))
+    except (OSError, ValueError) as error:
+        problems.append(f"{path}: cannot be read as a TOML file: {getattr(error, 'strerror', error)}")
+    for override in overrides:
+        key, equals, text = (part.strip() for part in override.partition("="))
+        if key and equals:
+            value = _parse(text, known.get(key) or known.get(key.rpartition(".")[0], []))
+            layers.append(("--set", _table(key, value)))
+        else:
+            problems.append(f"--set {override}: must be written KEY=VALUE")
+    return layers
+
+
 def _known(schema, prefix=""):
     """Dotted key → the types and constraints that its annotation is made of."""
     known = {}
     for name, field in schema.model_fields.items():
+        name = field.alias or name
         known[prefix + name] = [*field.metadata, *_parts(field.annotation)]
         for part in known[prefix + name]:
             if isinstance(part, type) and issubclass(part, Config):
@@ -102,6 +120,11 @@ def _parse(text, parts):
         return text
     fits = type(value) in (str, list, dict, *parts) or (type(value) is int and float in parts)
     return text if others or (not fits and any(x in parts for x in (str, Path, text))) else value
+
+
+def _table(key, value):
+    """The table that holds a value under a dotted key."""
+    return reduce(lambda inner, name: {name: inner}, key.split(".")[::-1], value)
 
 
 def _merge(under, over):

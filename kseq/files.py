@@ -6,6 +6,8 @@ import os
 import tempfile
 from pathlib import Path
 
+PROGRESS = "progress.json"  # in the folder of a run that has weights
+
 
 @contextlib.contextmanager
 def replacing(path):

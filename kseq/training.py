@@ -15,9 +15,7 @@ import tensorflow as tf
 from keras import ops
 
 from kseq.errors import UserError
-from kseq.files import replacing, write_json, write_text
-
-PROGRESS = "progress.json"
+from kseq.files import PROGRESS, replacing, write_json, write_text
 
 
 class ClippedAdam(keras.optimizers.Adam):
@@ -36,14 +34,22 @@ class ClippedAdam(keras.optimizers.Adam):
         learning_rate: a number.
         clip_norm: largest norm of all gradients together.
         average: largest decay of the moving average; 0 keeps none.
+        scales: for each variable that is trained, in their order, what its learning rate is multiplied by; none is 1
+            for all.
+
+    Raises:
+        ValueError: there are other than as many scales as variables.
     """
 
-    def __init__(self, learning_rate=0.001, clip_norm=5.0, average=0.0, **kwargs):
+    def __init__(self, learning_rate=0.001, clip_norm=5.0, average=0.0, *, scales=(), **kwargs):
         super().__init__(learning_rate, **kwargs)
         self.clip_norm = clip_norm
         self.average = average
+        self.scales = tuple(scales)
 
     def build(self, variables):
+        if self.scales and len(self.scales) != len(variables):
+            raise ValueError(f"scales must be one for each of the {len(variables)} variables, got {len(self.scales)}")
         super().build(variables)
         self.gradient_norm = self.add_variable(shape=(), initializer="zeros", name="gradient_norm")
         # They start as the weights: a step that float16 throws away must not leave zeros to validate.
@@ -66,6 +72,11 @@ class ClippedAdam(keras.optimizers.Adam):
         for mean, variable in zip(self.averages, self._trainable_variables, strict=False):
             mean.assign(decay * mean + (1 - decay) * variable)
 
+    def update_step(self, gradient, variable, learning_rate):
+        # A step of Adam is its learning rate times what the rate has no part in.
+        scale = self.scales[self._get_variable_index(variable)] if self.scales else 1.0
+        super().update_step(gradient, variable, learning_rate * scale)
+
     @contextlib.contextmanager
     def averaged(self):
         """While it is open, the weights are their moving average, where one is kept."""
@@ -80,10 +91,11 @@ class ClippedAdam(keras.optimizers.Adam):
                 variable.assign(value)
 
     def get_config(self):
-        return super().get_config() | {"clip_norm": self.clip_norm, "average": self.average}
+        options = {"clip_norm": self.clip_norm, "average": self.average, "scales": self.scales}
+        return super().get_config() | options
 
 
-def fit(model, batches, config, workdir, *, loss, validate, monitor, clock, started=None, show=2):
+def fit(model, batches, config, workdir, *, loss, validate, monitor, clock, scales=(), started=None, show=2):
     """Trains `model`, from the last checkpoint in `workdir` where there is one.
 
     After each epoch `validate()` is asked for the metrics of what the model generates. The weights that were best at
@@ -99,6 +111,7 @@ def fit(model, batches, config, workdir, *, loss, validate, monitor, clock, star
         validate: function without arguments → {name: number}.
         monitor: name of the metric that decides, larger is better.
         clock: `kseq.data.pipeline.Clock`.
+        scales: as of `ClippedAdam`.
         started: `time.monotonic()` from which the run's seconds count; now when not given.
         show: `verbose` of `model.fit`.
 
@@ -108,7 +121,7 @@ def fit(model, batches, config, workdir, *, loss, validate, monitor, clock, star
     Raises:
         UserError: the loss is not finite, or a checkpoint does not fit the model.
     """
-    optimizer = ClippedAdam(config.learning_rate, config.clip_norm, config.average)
+    optimizer = ClippedAdam(config.learning_rate, config.clip_norm, config.average, scales=scales)
     model.compile(optimizer=optimizer, loss=loss, jit_compile=config.xla)
     model.optimizer.build(model.trainable_variables)
     journal = Journal(Path(workdir), validate, monitor, config.patience, started or time.monotonic())

@@ -48,7 +48,15 @@ from kseq.layers import (
     WordByWordAttention,
     ZeroBridge,
 )
-from kseq.models import ImageEncoder, PairClassifier, Seq2Seq, SequenceClassifier, SequenceTagger, TextEncoder
+from kseq.models import (
+    ImageEncoder,
+    PairClassifier,
+    PretrainedEncoder,
+    Seq2Seq,
+    SequenceClassifier,
+    SequenceTagger,
+    TextEncoder,
+)
 
 UNITS = 4
 
@@ -173,6 +181,14 @@ def tiny_backbone():
     """`[batch, 8, 8, 3]` → `[batch, 2, 2, 3]`."""
     pictures = keras.Input((8, 8, 3))
     return keras.Model(pictures, keras.layers.Conv2D(3, 4, strides=4)(pictures))
+
+
+def tiny_reader():
+    """`[batch, source]` of eleven pieces → `[batch, source, 4]`, which goes by all that a BERT is given."""
+    names = ("token_ids", "segment_ids", "padding_mask")
+    inputs = {name: keras.Input((None,), dtype="int32", name=name) for name in names}
+    rows = keras.layers.Embedding(11, 4)(inputs["token_ids"]) + keras.layers.Embedding(2, 4)(inputs["segment_ids"])
+    return keras.Model(inputs, rows * inputs["padding_mask"][:, :, None])
 
 
 def tiny_seq2seq(decoder="bahdanau", **options):
@@ -367,6 +383,7 @@ CONTRACTS = {
         _source_inputs,
         draws=True,
     ),
+    "PretrainedEncoder": Contract(lambda: PretrainedEncoder(tiny_reader(), 1, 20), _source_inputs),
     "SequenceClassifier": Contract(
         lambda: SequenceClassifier(tiny_text_encoder(), 5, pooling="attention", units=3, dropout=0.1),
         _source_inputs,

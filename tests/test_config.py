@@ -339,6 +339,38 @@ def test_an_older_config_gets_the_defaults_of_newer_keys():
     assert load(Experiment, base={"model": {"cell": "gru", "units": 2}}) == Experiment(model=Model(cell="gru", units=2))
 
 
+class Start(Config):
+    from_: str = pydantic.Field("", alias="from")
+    units: int = 4
+
+
+class Started(Config):
+    start: Start = Start()
+
+
+def test_a_key_may_be_a_word_of_python():
+    loaded = load(Started, overrides=["start.from=runs/a"])
+    assert loaded.start.from_ == "runs/a" and loaded.model_dump(mode="json")["start"]["from"] == "runs/a"
+    assert load(Started, base=loaded.model_dump(mode="json")) == loaded
+    assert differences(Started(), loaded) == ['start.from: "" != "runs/a"']
+    with pytest.raises(ConfigError, match=r"did you mean start\.from"):
+        load(Started, overrides=["start.form=runs/a"])
+
+
+def test_what_lies_under_the_file_is_over_the_defaults_and_named(write):
+    path, under = write("[start]\nunits = 9\n"), ("runs/a", {"start.units": 8, "start.from": "b"})
+    assert load(Started, under=under).start == Start(**{"from": "b"}, units=8)
+    assert load(Started, path, under=under).start.units == 9
+    with pytest.raises(ConfigError, match=r'start.units = "many" \(runs/a\): must be a whole number'):
+        load(Started, under=("runs/a", {"start.units": "many"}))
+
+
+def test_what_is_given_is_told_from_what_is_the_default(write):
+    path = write("[start]\nunits = 4\n")
+    assert config.given(Started, path, ["start.from=a", "bad"]) == {"start.units", "start.from"}
+    assert config.given(Started) == set()
+
+
 def test_a_config_is_frozen():
     experiment = load(Experiment)
     with pytest.raises(pydantic.ValidationError, match="Instance is frozen"):

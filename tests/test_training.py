@@ -462,6 +462,26 @@ def test_clipping_is_that_of_keras():
     assert_close(apply_all(training.ClippedAdam(0.1, 0.7), gradients)[0], expected)
 
 
+@pytest.mark.parametrize("jit_compile", [False, True], ids=["graph", "xla"])
+@pytest.mark.parametrize("scale", [None, 2.0**10], ids=["plain", "scaled"])
+def test_a_variable_can_have_a_learning_rate_of_its_own(jit_compile, scale):
+    """Oracle: keras.optimizers.Adam of that rate. The first step is a tenth of the one without."""
+    gradients, scales = random_gradients(), (0.1, 1.0, 0.1)
+    whole, tenth = (apply_all(keras.optimizers.Adam(rate), gradients)[0] for rate in (0.1, 0.01))
+    optimizer = training.ClippedAdam(0.1, 1e6, scales=scales)
+    optimizer = keras.optimizers.LossScaleOptimizer(optimizer, initial_scale=scale) if scale else optimizer
+    values, _ = apply_all(optimizer, gradients, jit_compile, scale or 1.0)
+    assert_close(values, [tenth[0], whole[1], tenth[2]])
+    first, slow = (apply_all(training.ClippedAdam(0.1, scales=s), gradients[:1], jit_compile)[0] for s in ((), scales))
+    for ratio, x, y in zip(scales, first, slow, strict=True):
+        np.testing.assert_allclose(1 - y, ratio * (1 - x), rtol=1e-5)
+
+
+def test_there_is_a_scale_for_each_variable():
+    with pytest.raises(ValueError, match="scales must be one for each of the 3 variables, got 2"):
+        apply_all(training.ClippedAdam(scales=(1, 2)), random_gradients())
+
+
 def test_words_that_come_twice_count_with_the_sum_of_their_gradients():
     """Oracle: the same gradient as a whole table."""
     slices = tf.IndexedSlices(tf.constant([[1.0, 2.0], [3.0, -1.0], [5.0, 0.0]]), tf.constant([2, 0, 2]), (4, 2))
@@ -573,7 +593,7 @@ def test_the_average_of_an_epoch_without_a_finite_step_is_the_first_weights(tmp_
 
 
 def test_an_optimizer_comes_back_from_its_config():
-    optimizer = training.ClippedAdam(0.02, 0.7, average=0.5, beta_1=0.8)
+    optimizer = training.ClippedAdam(0.02, 0.7, average=0.5, scales=(0.1, 1.0), beta_1=0.8)
     again = training.ClippedAdam.from_config(optimizer.get_config())
     assert again.get_config() == optimizer.get_config()
     assert (again.clip_norm, again.beta_1, float(again.learning_rate)) == (0.7, 0.8, pytest.approx(0.02))

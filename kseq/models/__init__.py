@@ -2,6 +2,7 @@
 
 from kseq.models.classifier import PairClassifier, SequenceClassifier
 from kseq.models.encoders import Encoded, ImageEncoder, TextEncoder, fingerprint, make_backbone, small_cnn
+from kseq.models.pretrained import PretrainedEncoder
 from kseq.models.seq2seq import Seq2Seq, doubly_stochastic_penalty
 from kseq.models.tagger import SequenceTagger
 
@@ -9,6 +10,7 @@ __all__ = [
     "Encoded",
     "ImageEncoder",
     "PairClassifier",
+    "PretrainedEncoder",
     "Seq2Seq",
     "SequenceClassifier",
     "SequenceTagger",

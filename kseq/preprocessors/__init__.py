@@ -18,6 +18,7 @@ from kseq.preprocessors.tokenizers import (
     Tokenizer,
     WordTokenizer,
 )
+from kseq.preprocessors.wordpiece import WordPieces
 
 UNITS = {
     "caption": CaptionTokenizer,
@@ -45,6 +46,7 @@ __all__ = [
     "SubwordTokenizer",
     "TextPreprocessor",
     "Tokenizer",
+    "WordPieces",
     "WordTokenizer",
     "tokenize",
 ]

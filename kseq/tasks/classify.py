@@ -3,14 +3,13 @@
 python -m kseq.tasks.classify --help
 """
 
-import numpy as np
 from pydantic import Field
 
 import kseq
 from kseq.config import Config
-from kseq.tasks import labelled, runner
-from kseq.tasks.label_model import ModelConfig
+from kseq.tasks import label_model, labelled, runner
 from kseq.tasks.one_label import LabelTrainingConfig, OneLabel
+from kseq.tasks.schema import PretrainedConfig
 
 
 class Fields(Config):
@@ -28,7 +27,13 @@ class DataConfig(labelled.DataConfig):
     fields: Fields = Fields()
 
 
-class ClassifyConfig(Config):
+class ModelConfig(label_model.ModelConfig):
+    """What reads the words, and what is taken of all of them."""
+
+    encoder: PretrainedConfig = PretrainedConfig()
+
+
+class ClassifyConfig(label_model.OneLabelConfig):
     """One classification experiment."""
 
     seed: int = Field(0, ge=0)
@@ -58,12 +63,7 @@ class Classify(OneLabel):
         return self.label(text)
 
     def draw(self, answers, folder):
-        if not answers or not np.any(answers[0][1]):
-            return  # the last state has no weights
-        tokens = self.tokens([texts[0] for texts, *_ in answers])
-        examples = [(words, look[: len(words)], label) for words, (_, look, label) in zip(tokens, answers, strict=True)]
-        page = kseq.plots.coloured_words(examples, f"{self.workdir.name}: the words that carried the attention")
-        kseq.files.write_text(folder / "attention.html", page)
+        self.colour(answers, folder)
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
 python -m kseq.tasks.entail --help
 """
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 from pydantic import Field
@@ -12,6 +12,7 @@ import kseq
 from kseq.config import Config
 from kseq.tasks import label_model, labelled, runner
 from kseq.tasks.one_label import LabelTrainingConfig, OneLabel
+from kseq.tasks.schema import PretrainedConfig
 
 
 class Fields(Config):
@@ -36,11 +37,13 @@ class ModelConfig(label_model.EncoderConfig):
     bidirectional: bool = False
     attention: Literal["none", "last", "word"] = Field("word", description="by the last word, or word by word")
     attention_units: int = Field(64, ge=1)
+    encoder: PretrainedConfig = PretrainedConfig()
 
 
-class EntailConfig(Config):
+class EntailConfig(label_model.OneLabelConfig):
     """One entailment experiment."""
 
+    own: ClassVar = (*label_model.OneLabelConfig.own, "model.attention")
     seed: int = Field(0, ge=0)
     data: DataConfig = DataConfig()
     model: ModelConfig = ModelConfig()
@@ -56,6 +59,9 @@ class Entail(OneLabel):
 
     def make(self, encoder):
         config = self.config.model
+        if self.preset:  # it has read both sentences in one
+            options = {"pooling": "attention", "units": config.attention_units, "dropout": config.dropout}
+            return kseq.models.SequenceClassifier(encoder, len(self.names), **options)
         return kseq.models.PairClassifier(
             encoder,
             label_model.make_layer(config),
@@ -69,6 +75,9 @@ class Entail(OneLabel):
         return self.label(premise, hypothesis)
 
     def draw(self, answers, folder):
+        if self.preset:
+            self.colour(answers, folder)
+            return
         for i, (texts, look, label) in enumerate(answers[: labelled.SHOWN], 1):
             premise, hypothesis = self.tokens(texts)
             if self.config.model.attention == "last":

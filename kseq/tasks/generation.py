@@ -11,6 +11,7 @@ from tqdm import tqdm
 
 import kseq
 from kseq.errors import UserError
+from kseq.tasks import transfer
 from kseq.tasks.task import Task
 from kseq.tasks.text_model import make_model
 
@@ -33,14 +34,18 @@ class Generation(Task):
         """{metric: number} of texts, each held against one reference; `monitor` among them."""
 
     def prepare(self):
+        again = (self.workdir / kseq.training.PROGRESS).exists()
+        start = None if again else transfer.opened(self.config)
         train = self.examples()[0]
         _ = self.dev  # what is wrong with it is said before training
-        if (self.workdir / kseq.training.PROGRESS).exists():
+        if again:
             self.read_vocabularies()
         else:
-            self.learn_vocabularies(train)
+            self.learn_vocabularies(train, start)
         self.pairs = self.encoded(train)
         self.model = self.build()
+        if start:
+            transfer.take_encoder(self.model, start)
 
     def load(self, weights):
         self.read_vocabularies()
@@ -81,13 +86,22 @@ class Generation(Task):
         lower = {"source": data.lower_case != "none", "target": data.lower_case == "both"}
         return {side: kind(lower_case=case, normalize=data.normalize) for side, case in lower.items()}
 
-    def learn_vocabularies(self, train):
-        """Makes the vocabularies of both sides of the training texts, and writes them to the workdir."""
+    @property
+    def text(self):
+        """What numbers the words that are read."""
+        return self.source
+
+    def learn_vocabularies(self, train, start=None):
+        """Makes the vocabularies of both sides of the training texts, where the source's is not that of another run,
+        and writes them to the workdir.
+        """
         data, made = self.config.data, kseq.preprocessors.TextPreprocessor
         sizes = {"source": data.vocabulary_size, "target": data.target_vocabulary_size or data.vocabulary_size}
         lengths = dict(zip(sizes, data.lengths(), strict=True))
         for side, tokenizer in self.tokenizers().items():
-            if data.shared and side == "target":
+            if start and side == "source":
+                text = transfer.words(start, lengths[side])
+            elif data.shared and side == "target":
                 text = made(self.source.vocabulary, lengths[side], self.source.tokenizer)
             else:
                 sides = tuple(sizes) if data.shared else (side,)

@@ -1,13 +1,14 @@
 """The encoder of the tasks whose answers are labels: its config, and its making."""
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 import numpy as np
-from pydantic import Field
+from pydantic import Field, model_validator
 
 import kseq
 from kseq.config import Config
 from kseq.errors import UserError
+from kseq.tasks.schema import ReaderConfig, StartConfig
 
 # The parts are named through `kseq`, which imports them, and TensorFlow, when they are needed.
 
@@ -19,6 +20,7 @@ class EncoderConfig(Config):
     units: int = Field(64, ge=1, description="of each direction")
     layers: int = Field(1, ge=1, le=16)
     bidirectional: bool = True
+    residual: bool = False
     embedding_size: int = Field(64, ge=1)
     vectors: str = Field("", description="text file of GloVe or word2vec, for the words that it has")
     train_vectors: bool = Field(True, description="false leaves all words as they are before training")
@@ -26,6 +28,13 @@ class EncoderConfig(Config):
     word_dropout: float = Field(0.0, ge=0, lt=1, description="share of the words that are dropped whole")
     recurrent_dropout: float = Field(0.0, ge=0, lt=1)
     dropout: float = Field(0.0, ge=0, lt=1, description="between layers and before the labels")
+    encoder: StartConfig = StartConfig()
+
+    @model_validator(mode="after")
+    def _one_start(self):
+        if self.vectors and self.encoder.start:
+            raise ValueError(f"vectors are for new words; those of the encoder of {self.encoder.start} have theirs")
+        return self
 
 
 class ModelConfig(EncoderConfig):
@@ -33,6 +42,40 @@ class ModelConfig(EncoderConfig):
 
     pooling: Literal["attention", "mean", "max", "last"] = "attention"
     attention_units: int = Field(64, ge=1)
+
+
+class LabelConfig(ReaderConfig):
+    """An experiment whose answers are labels."""
+
+    reads: ClassVar = {
+        "unit": "data.unit",
+        "lower_case": "data.lower_case",
+        "normalize": "data.normalize",
+        "vocabulary_size": "data.vocabulary_size",
+        "cell": "model.cell",
+        "units": "model.units",
+        "layers": "model.layers",
+        "bidirectional": "model.bidirectional",
+        "residual": "model.residual",
+        "embedding_size": "model.embedding_size",
+    }
+
+
+class OneLabelConfig(LabelConfig):
+    """The same for tasks whose encoder may be a pretrained one.
+
+    `own` are the keys of the encoders of kseq alone.
+    """
+
+    reads: ClassVar = LabelConfig.reads | {"pretrained": "model.encoder.pretrained"}
+    own: ClassVar = (
+        *LabelConfig.reads.values(),
+        "data.min_count",
+        "model.train_vectors",
+        "model.embedding_dropout",
+        "model.word_dropout",
+        "model.recurrent_dropout",
+    )
 
 
 def make_layer(config):
@@ -46,7 +89,7 @@ def make_layer(config):
             recurrent_dropout=config.recurrent_dropout,
         )
         layers.append(kseq.layers.Bidirectional(layer) if config.bidirectional else layer)
-    return kseq.layers.Stack(layers) if config.layers > 1 else layers[0]
+    return kseq.layers.Stack(layers, residual=config.residual) if config.layers > 1 else layers[0]
 
 
 def make_encoder(config, size):
@@ -59,6 +102,8 @@ def make_encoder(config, size):
         word_dropout=config.word_dropout,
     )
     encoder.embedding.trainable = config.train_vectors
+    if not config.encoder.trainable:
+        encoder.trainable = False
     return encoder
 
 

@@ -14,6 +14,7 @@ from tqdm import tqdm
 import kseq
 from kseq.config import Config
 from kseq.errors import UserError
+from kseq.tasks import transfer
 from kseq.tasks.label_model import make_encoder, take_vectors
 from kseq.tasks.task import Task
 
@@ -76,15 +77,18 @@ class Labelled(Task):
         """Makes of the training examples, pairs (place, example), what `batches` needs of them."""
 
     def prepare(self):
+        again = (self.workdir / kseq.training.PROGRESS).exists()
+        start = None if again else transfer.opened(self.config)
         train = self.examples()[0]
         _ = self.dev  # what is wrong with it is said before training
-        again = (self.workdir / kseq.training.PROGRESS).exists()
         if again:
             self.read_tables()
         else:
-            self.learn_tables(train)
+            self.learn_tables(train, start)
         self.keep(self.walk(train, self.config.data.train))
         self.model = self.build()
+        if start:
+            transfer.take_encoder(self.model, start)
         if self.config.model.vectors and not again:
             take_vectors(self.config.model, self.model.encoder.embedding, self.text.vocabulary)
 
@@ -124,22 +128,31 @@ class Labelled(Task):
         data = self.config.data
         return kseq.preprocessors.UNITS[data.unit](lower_case=data.lower_case, normalize=data.normalize)
 
-    def learn_tables(self, train):
-        """Makes the vocabulary and the tables of labels of the training examples, and writes them to the workdir."""
+    def learn_tables(self, train, start=None):
+        """Makes the vocabulary, where there is none to begin with, and the tables of labels of the training examples,
+        and writes them to the workdir.
+        """
         data, found = self.config.data, {}
         for where, example in self.walk(train, f"labels of {data.train}"):
             for name, labels in self.labels(where, example).items():
                 found.setdefault(name, set()).update(labels)
-        walk = self.walk(train, f"vocabulary of {data.train}")
-        texts = (example[role] for _, example in walk for role in self.raw)
-        options = {"size": data.vocabulary_size, "min_count": data.min_count, "tokenizer": self.tokenizer()}
-        self.text = kseq.preprocessors.TextPreprocessor.adapt(texts, max_length=data.length(), **options)
+        self.text = transfer.words(start, data.length()) if start else self.learn_words(train)
         self.tables = {name: sorted(labels) for name, labels in found.items()}
         for name, labels in self.tables.items():
             if len(labels) < 2:
                 raise UserError(f"{data.source}: all of {data.train} has one {name}, {labels[0]!r}; two are needed")
         self.text.save(self.workdir / "vocabulary.txt")
+        if self.preset:
+            transfer.save_encoder(start, self.workdir)
         kseq.files.write_json(self.workdir / TABLES, {"vocabulary": self.fingerprint(), **self.tables})
+
+    def learn_words(self, train):
+        """The `TextPreprocessor` of the training texts."""
+        data = self.config.data
+        walk = self.walk(train, f"vocabulary of {data.train}")
+        texts = (example[role] for _, example in walk for role in self.raw)
+        options = {"size": data.vocabulary_size, "min_count": data.min_count, "tokenizer": self.tokenizer()}
+        return kseq.preprocessors.TextPreprocessor.adapt(texts, max_length=data.length(), **options)
 
     def read_tables(self):
         """Reads what `learn_tables` wrote.
@@ -148,7 +161,7 @@ class Labelled(Task):
             UserError: a file is missing, or is not what the run was trained with.
         """
         path = self.workdir / "vocabulary.txt"
-        self.text = kseq.preprocessors.TextPreprocessor.load(path, self.config.data.length(), self.tokenizer())
+        self.text = transfer.load_words(self.config, path, self.tokenizer)
         self.tables = json.loads((self.workdir / TABLES).read_text(encoding="utf-8"))
         if self.tables.pop("vocabulary") != self.fingerprint():
             raise UserError(
@@ -163,9 +176,18 @@ class Labelled(Task):
 
     def build(self):
         """The model of the config, with new weights."""
-        model = self.make(make_encoder(self.config.model, len(self.text.vocabulary)))
-        model(self.feed([np.ones((1, 1), "int32") for _ in self.raw]))
+        if self.preset:
+            encoder = transfer.load_encoder(self.config, self.workdir, len(self.raw))
+        else:
+            encoder = make_encoder(self.config.model, len(self.text.vocabulary))
+        model = self.make(encoder)
+        model(self.feed([np.ones((1, 2), "int32")] * (1 if self.preset else len(self.raw))))
         return model
+
+    @property
+    def preset(self):
+        """What keras-hub calls the encoder, which then reads all texts in one; empty where it is one of kseq."""
+        return self.config.model.encoder.preset
 
     def feed(self, sides):
         """What the model takes of the ids of each role."""

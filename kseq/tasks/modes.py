@@ -8,7 +8,7 @@ from importlib import metadata
 import kseq
 from kseq.config import differences, load
 from kseq.errors import UserError
-from kseq.tasks import record
+from kseq.tasks import record, transfer
 
 MODES = ("train", "evaluate", "predict", "export")
 
@@ -31,7 +31,7 @@ def train(task, workdir, config, *, resume, show):
         if not resume:
             raise UserError(f"{workdir} holds a run; --resume goes on with it, another --workdir starts a new one")
     else:
-        kseq.files.write_json(workdir / "run.json", _circumstances(config))
+        kseq.files.write_json(workdir / "run.json", _circumstances(task, config))
         kseq.files.write_json(workdir / "config.json", config.model_dump(mode="json"))
     print(f"training in {workdir}", flush=True)
     _set_up(config)
@@ -47,6 +47,7 @@ def train(task, workdir, config, *, resume, show):
         validate=run.validate,
         monitor=task.monitor,
         clock=clock,
+        scales=transfer.scales(run.model, config),
         started=started,
         show=show,
     )
@@ -129,10 +130,11 @@ def _set_up(config):
     keras.config.set_dtype_policy(config.training.precision)
 
 
-def _circumstances(config):
-    """What a run was made with: commit, versions, command, machine."""
+def _circumstances(task, config):
+    """What a run was made with: task, commit, versions, command, machine."""
     packages = ("tensorflow", "keras", "numpy", "tensorflow-datasets")
     return {
+        "task": task.name,
         "kseq": kseq.__version__,
         "commit": record.commit(),
         "versions": {"python": sys.version.split()[0], **{name: metadata.version(name) for name in packages}},

@@ -28,12 +28,18 @@ class OneLabel(Labelled):
         return {"label": [labelled.label_of(where, example)]}
 
     def keep(self, examples):
-        self.sides, self.targets = [[] for _ in self.raw], []
+        self.sides, self.targets = [], []
         for batch in labelled.batched(examples, 1000):
-            for side, role in zip(self.sides, self.raw, strict=True):
-                side += self.ids([example[role] for _, example in batch]).to_list()
+            sides = self.read(*([example[role] for _, example in batch] for role in self.raw))
+            self.sides = self.sides or [[] for _ in sides]
+            for rows, side in zip(self.sides, sides, strict=True):
+                rows += side.to_list()
             for where, example in batch:
                 self.targets += labelled.known(self.labels(where, example)["label"], self.names, where, "label")
+
+    def read(self, *texts):
+        """string `[batch]` of each role → ragged ids `[batch, (tokens)]` of each sequence that the model reads."""
+        return [self.text.ids(*texts)] if self.preset else [self.ids(side) for side in texts]
 
     @property
     def names(self):
@@ -67,7 +73,7 @@ class OneLabel(Labelled):
         """A `tf.function` from the ids of each side to probabilities `[batch, labels]` and the alignment."""
         import tensorflow as tf
 
-        @tf.function(input_signature=[tf.TensorSpec([None, None], tf.int32)] * len(self.raw))
+        @tf.function(input_signature=[tf.TensorSpec([None, None], tf.int32)] * (1 if self.preset else len(self.raw)))
         def look(*sides):
             logits, alignment = self.model.attend(self.feed(sides))
             return tf.nn.softmax(logits), alignment
@@ -78,7 +84,7 @@ class OneLabel(Labelled):
         """string `[batch]` of each role → what `answer` is to return."""
         import tensorflow as tf
 
-        probabilities, _ = self.look(*(self.ids(side).to_tensor() for side in texts))
+        probabilities, _ = self.look(*(side.to_tensor() for side in self.read(*texts)))
         best = tf.argmax(probabilities, axis=-1)
         return {"text": tf.gather(tf.constant(self.names), best), "score": tf.reduce_max(probabilities, axis=-1)}
 
@@ -86,8 +92,8 @@ class OneLabel(Labelled):
         """(label, its probability, alignment) for each of a list of tuples of texts, one text a role."""
 
         def answer(batch):
-            sides = [self.ids(list(side)).to_tensor() for side in zip(*batch, strict=True)]
-            probabilities, alignments = (x.numpy() for x in self.look(*sides))
+            sides = self.read(*(list(side) for side in zip(*batch, strict=True)))
+            probabilities, alignments = (x.numpy() for x in self.look(*(side.to_tensor() for side in sides)))
             best = probabilities.argmax(axis=-1)
             return [(self.names[i], float(p[i]), a) for i, p, a in zip(best, probabilities, alignments, strict=True)]
 
@@ -148,9 +154,18 @@ class OneLabel(Labelled):
     def draw(self, answers, folder):
         """Writes to `folder` what there is to be seen of a list of (texts, alignment, answer)."""
 
-    def tokens(self, texts):
-        """The tokens of each of a list of texts, as they are shown."""
-        return [[shown(token.decode()) for token in row] for row in self.text.tokens(texts).to_list()]
+    def tokens(self, *texts):
+        """The tokens of each of a list of texts, as they are shown; a pretrained encoder's go over several lists."""
+        return [[shown(token.decode()) for token in row] for row in self.text.tokens(*texts).to_list()]
+
+    def colour(self, answers, folder):
+        """Writes a page of the tokens, coloured by their weights, if they have any."""
+        if not answers or not np.any(answers[0][1]):
+            return  # the last state has no weights
+        tokens = self.tokens(*(list(side) for side in zip(*(texts for texts, *_ in answers), strict=True)))
+        examples = [(words, look[: len(words)], label) for words, (_, look, label) in zip(tokens, answers, strict=True)]
+        page = kseq.plots.coloured_words(examples, f"{self.workdir.name}: the words that carried the attention")
+        kseq.files.write_text(folder / "attention.html", page)
 
 
 def shown(token):

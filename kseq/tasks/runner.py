@@ -8,9 +8,9 @@ from pathlib import Path
 
 from absl import flags
 
-from kseq.config import ConfigError, load
+from kseq.config import ConfigError
 from kseq.errors import UserError
-from kseq.tasks import modes
+from kseq.tasks import modes, transfer
 
 USAGE = """python -m kseq.tasks.{name} [--mode=MODE] [--config=FILE] [--workdir=DIR] [--set KEY=VALUE ...] [INPUT ...]
 
@@ -65,8 +65,10 @@ def plan_of(task, values, inputs):
         raise UserError(f"inputs ({inputs[0]}, …) go with --mode=predict")
     if values.record and values.mode not in (None, "evaluate"):
         raise UserError("--record goes with --mode=evaluate, or with no mode")
-    config = load(task.Config, values.config, values.set) if values.mode in (None, "train") else None
     workdir = Path(values.workdir or Path("runs", task.name, Path(values.config or "toy").stem))
+    config, own = None, workdir if values.resume else None
+    if values.mode in (None, "train"):
+        config = transfer.load_config(task, values.config, values.set, own=own)
     changes = () if values.mode is None else values.set
     record_as = workdir.name if values.record else None
     show = 1 if sys.stdout.isatty() else 2

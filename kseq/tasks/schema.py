@@ -1,8 +1,9 @@
 """The parts of a configuration that tasks share."""
 
-from typing import Literal
+from functools import reduce
+from typing import ClassVar, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from kseq.config import Config
 
@@ -27,3 +28,61 @@ class SamplerConfig(Config):
 
     width: int = Field(1, ge=1, le=100)
     length_penalty: float = Field(0.0, ge=0, le=5)
+
+
+class OwnRate(Config):
+    """How fast an encoder learns."""
+
+    learning_rate: float = Field(0.0, ge=0, description="of the encoder; 0 is training.learning_rate")
+
+
+class StartConfig(OwnRate):
+    """Where an encoder begins, and whether it goes on."""
+
+    from_: str = Field("", alias="from", description="folder of a run whose encoder this one begins with")
+    trainable: bool = Field(True, description="false leaves the encoder as it begins")
+
+    @property
+    def preset(self):
+        """What keras-hub calls the encoder; empty where it is one of kseq."""
+        return ""
+
+    @property
+    def start(self):
+        """What the encoder begins with; empty where it is new."""
+        return self.from_ or self.preset
+
+    @model_validator(mode="after")
+    def _start_fits(self):
+        if not self.trainable and not self.start:
+            raise ValueError("trainable = false is for an encoder that has learned elsewhere, and this one is new")
+        if not self.trainable and self.learning_rate:
+            raise ValueError("learning_rate is of an encoder that learns, and trainable is false")
+        return self
+
+
+class PretrainedConfig(StartConfig):
+    """The same where the encoder may be one of the BERT family."""
+
+    pretrained: str = Field("", description="preset of keras-hub, by its name or a folder")
+
+    @property
+    def preset(self):
+        return self.pretrained
+
+
+class ReaderConfig(Config):
+    """A config of which the part that makes the encoder, and what it reads, can be handed on.
+
+    `reads` says by which key this schema calls each thing that all of them know.
+    """
+
+    reads: ClassVar[dict[str, str]] = {}
+
+    def reader(self):
+        """{name: value}: what must agree for one encoder to take the place of another."""
+        return {name: reduce(getattr, key.split("."), self) for name, key in self.reads.items()}
+
+    def taking(self, reader):
+        """{dotted key: value} of this schema, as the reader of another config has it."""
+        return {key: reader.get(name, "") for name, key in self.reads.items()}

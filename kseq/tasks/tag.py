@@ -14,7 +14,7 @@ import kseq
 from kseq.config import Config
 from kseq.errors import UserError
 from kseq.tasks import labelled, runner
-from kseq.tasks.label_model import ModelConfig
+from kseq.tasks.label_model import LabelConfig, ModelConfig
 from kseq.tasks.labelled import Labelled
 from kseq.tasks.schema import TrainingConfig
 
@@ -38,7 +38,7 @@ class DataConfig(labelled.DataConfig):
     unit: labelled.Unit = Field("space", description="into which a word is parted; its tag is told by the first part")
 
 
-class TagConfig(Config):
+class TagConfig(LabelConfig):
     """One tagging experiment."""
 
     seed: int = Field(0, ge=0)

@@ -47,7 +47,9 @@ def make_encoder(config, cell, size, embedding_size):
         )
         layers.append(kseq.layers.Bidirectional(layer) if config.bidirectional else layer)
     layer = kseq.layers.Stack(layers, residual=config.residual) if config.layers > 1 else layers[0]
-    return kseq.models.TextEncoder(size, layer, embedding_size=embedding_size, dropout=config.dropout)
+    encoder = kseq.models.TextEncoder(size, layer, embedding_size=embedding_size, dropout=config.dropout)
+    encoder.trainable = config.trainable
+    return encoder
 
 
 def make_decoder(config):

@@ -1,11 +1,11 @@
 """The config of the tasks that write one text of another."""
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 from pydantic import Field, field_validator, model_validator
 
 from kseq.config import Config
-from kseq.tasks.schema import SamplerConfig, TrainingConfig
+from kseq.tasks.schema import ReaderConfig, SamplerConfig, StartConfig, TrainingConfig
 
 LENGTHS = {"caption": 60, "word": 60, "subword": 100, "character": 300, "byte": 400}  # where max_length is 0
 Cell = Literal["rnn", "lstm", "gru", "peephole", "layer_norm_lstm", "layer_norm_gru"]
@@ -55,7 +55,7 @@ class DataConfig(Config):
         return source, self.max_target_length or source
 
 
-class EncoderConfig(Config):
+class EncoderConfig(StartConfig):
     """What reads the source."""
 
     cell: Literal["", Cell] = Field("", description="the decoder's where it is empty")
@@ -104,9 +104,21 @@ class TextSamplerConfig(SamplerConfig):
     replace_unknown: bool = Field(False, description="an unknown word becomes the source's word that was looked at")
 
 
-class GenerationConfig(Config):
+class GenerationConfig(ReaderConfig):
     """One experiment that writes texts of texts."""
 
+    reads: ClassVar = {
+        "unit": "data.unit",
+        "lower_case": "data.lower_case",
+        "normalize": "data.normalize",
+        "vocabulary_size": "data.vocabulary_size",
+        "cell": "model.encoder.cell",
+        "units": "model.encoder.units",
+        "layers": "model.encoder.layers",
+        "bidirectional": "model.encoder.bidirectional",
+        "residual": "model.encoder.residual",
+        "embedding_size": "model.embedding_size",
+    }
     seed: int = Field(0, ge=0)
     data: DataConfig = DataConfig()
     model: ModelConfig = ModelConfig()
@@ -121,3 +133,11 @@ class GenerationConfig(Config):
         if self.sampler.replace_unknown and self.model.decoder == "fixed":
             raise ValueError("sampler.replace_unknown goes by the attention; the fixed decoder has none")
         return self
+
+    def reader(self):
+        cell = self.model.encoder.cell or self.model.cell
+        return super().reader() | {"lower_case": self.data.lower_case != "none", "cell": cell}
+
+    def taking(self, reader):
+        case = "both" if self.data.shared or self.data.lower_case == "both" else "source"
+        return super().taking(reader | {"lower_case": case if reader["lower_case"] else "none"})

@@ -1,0 +1,190 @@
+"""Encoders that begin where another run ended: what is taken over of it, and what does not fit."""
+
+import importlib
+import json
+from pathlib import Path
+from typing import NamedTuple
+
+import kseq
+from kseq.config import given, load
+from kseq.errors import UserError
+from kseq.files import PROGRESS
+from kseq.tasks.schema import ReaderConfig
+from kseq.tasks.task import Task
+
+# The parts are named through `kseq`, which imports them, and TensorFlow, when they are needed: a wrong
+# `model.encoder.from` is answered at once.
+
+PRETRAINED = "encoder.json"
+
+
+class Start(NamedTuple):
+    """What a run begins with."""
+
+    text: object  # numbers the words that the encoder reads
+    encoder: object  # with its weights
+    name: object  # where they come from
+
+
+def load_config(task, path=None, overrides=(), *, own=None):
+    """The config of a run to be trained, in which what makes the encoder stands as in the run that it begins with.
+
+    Args:
+        task: subclass of `Task`.
+        path: TOML file, as of `kseq.config.load`.
+        overrides: as of `kseq.config.load`.
+        own: folder of the run itself where it goes on: it needs the other run no more.
+
+    Raises:
+        ConfigError: as of `kseq.config.load`.
+        UserError: there is no such run, its encoder is of another kind, or a key that is given says otherwise, or has
+            no meaning for a pretrained encoder.
+    """
+    config = load(task.Config, path, overrides)
+    start, hub = _start(config), getattr(config.model.encoder, "preset", "")
+    if hub:
+        idle = [key for key in config.own if key in given(task.Config, path, overrides)]
+        if idle:
+            raise UserError(f"model.encoder.pretrained={hub} has no use for {', '.join(idle)}; leave that out")
+    if not start:
+        return config
+    if own and Path(own, "config.json").exists():
+        other = load(task.Config, base=_read(Path(own, "config.json")))
+    else:
+        _, other, _ = finished(start)
+    reader = other.reader()
+    config = load(task.Config, path, overrides, under=(f"{start}/config.json", config.taking(reader)))
+    agree(config, reader)
+    return config
+
+
+def agree(config, reader):
+    """Whether the encoder of a config is the one of a `reader()`.
+
+    Raises:
+        UserError: it is not.
+    """
+    own, hub = config.reader(), reader.get("pretrained")
+    if hub and "pretrained" not in config.reads:
+        raise UserError(
+            f"model.encoder.from={_start(config)} has the encoder {hub}, which only classify and entail take"
+        )
+    wrong = [
+        f"{key} is {own[name]!r}, there {reader.get(name, '')!r}"
+        for name, key in config.reads.items()
+        if own[name] != reader.get(name, "")
+    ]
+    if wrong:
+        raise UserError(
+            f"model.encoder.from={_start(config)} has an encoder that was made otherwise ({'; '.join(wrong)}); leave "
+            "these keys out, and they are taken over"
+        )
+
+
+def finished(folder):
+    """The task of the run in a folder, its config and its progress.
+
+    Raises:
+        UserError: there is no such folder, no trained run in it, or a run whose encoder reads no texts.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise UserError(f"model.encoder.from={folder}: there is no such folder")
+    if not (folder / PROGRESS).exists():
+        raise UserError(f"model.encoder.from={folder} holds no trained run; train it first")
+    name = _read(folder / "run.json").get("task")
+    try:
+        module = importlib.import_module(f"kseq.tasks.{name}")
+    except ModuleNotFoundError:
+        raise UserError(f"model.encoder.from={folder}: its run.json names the task {name!r}, there is none") from None
+    kinds = (x for x in vars(module).values() if isinstance(x, type) and x.__module__ == module.__name__)
+    task = next(kind for kind in kinds if issubclass(kind, Task))
+    if not issubclass(task.Config, ReaderConfig):
+        raise UserError(f"model.encoder.from={folder} is a run of {name}, whose encoder reads no texts")
+    return task, load(task.Config, base=_read(folder / "config.json")), _read(folder / PROGRESS)
+
+
+def opened(config):
+    """The `Start` of a config; None where the encoder is new."""
+    encoder = config.model.encoder
+    if encoder.from_:
+        task, other, progress = finished(encoder.from_)
+        agree(config, other.reader())
+        run = task(other, Path(encoder.from_))
+        run.load(run.workdir / progress["best"]["file"])
+        return Start(run.text, run.model.encoder, encoder.from_)
+    return preset(encoder.preset, config.data.length()) if encoder.preset else None
+
+
+def preset(name, max_length):
+    """The `Start` that keras-hub has under a name or in a folder."""
+    text = kseq.preprocessors.WordPieces.from_preset(name, max_length)
+    try:
+        encoder = kseq.models.PretrainedEncoder.from_preset(name, text.tokenizer.sep_token_id)
+    except ValueError as error:
+        raise UserError(f"model.encoder.pretrained: {error}") from None
+    return Start(text, encoder, name)
+
+
+def words(start, max_length):
+    """What numbers the words that the encoder of a `Start` reads, for texts of at most so many."""
+    return type(start.text)(start.text.vocabulary, max_length, start.text.tokenizer)
+
+
+def load_words(config, path, tokenizer):
+    """What numbers the words of a run, as it was saved at `path`; `tokenizer()` parts them where kseq does."""
+    length = config.data.length()
+    if config.model.encoder.preset:
+        return kseq.preprocessors.WordPieces.load(path, length)
+    return kseq.preprocessors.TextPreprocessor.load(path, length, tokenizer())
+
+
+def take_encoder(model, start):
+    """Gives the encoder of a model the weights of a `Start`."""
+    model.encoder.set_weights(start.encoder.get_weights())
+    print(f"the encoder and its {len(start.text.vocabulary)} words are those of {start.name}", flush=True)
+
+
+def save_encoder(start, workdir):
+    """Writes how the pretrained encoder of a `Start` is made, for the runs that go on with it."""
+    import keras
+
+    kseq.files.write_json(workdir / PRETRAINED, keras.saving.serialize_keras_object(start.encoder))
+
+
+def load_encoder(config, workdir, texts):
+    """The pretrained encoder that `save_encoder` wrote, with new weights, for so many texts in one.
+
+    Raises:
+        UserError: there are too few places for their pieces.
+    """
+    import keras
+
+    encoder = keras.saving.deserialize_keras_object(_read(workdir / PRETRAINED))
+    most = (encoder.longest - 1) // texts - 1
+    if config.data.length() > most:
+        raise UserError(
+            f"data.max_length is {config.data.length()} and may be {most} at most: {config.model.encoder.preset} has "
+            f"places for {encoder.longest} pieces of words"
+        )
+    encoder.trainable = config.model.encoder.trainable
+    return encoder
+
+
+def scales(model, config):
+    """For each trained variable of a model, what `training.learning_rate` is multiplied by; none where all have it."""
+    own = config.model.encoder.learning_rate
+    if not own:
+        return ()
+    encoder = {id(variable) for variable in model.encoder.trainable_variables}
+    ratio = own / config.training.learning_rate
+    return tuple(ratio if id(variable) in encoder else 1.0 for variable in model.trainable_variables)
+
+
+def _start(config):
+    # Pictures have no other run to begin with.
+    return getattr(config.model.encoder, "from_", "")
+
+
+def _read(path):
+    return json.loads(path.read_text(encoding="utf-8"))
