@@ -34,7 +34,9 @@ class ModelConfig(label_model.EncoderConfig):
     """What reads the words, and how the two sentences are held against each other."""
 
     bidirectional: bool = False
-    attention: Literal["none", "last", "word"] = Field("word", description="by the last word, or word by word")
+    attention: Literal["none", "last", "word", "mutual"] = Field(
+        "word", description="by the last word, word by word, or each word of both by those of the other"
+    )
     attention_units: int = Field(64, ge=1)
 
 
@@ -58,7 +60,7 @@ class Entail(OneLabel):
         config = self.config.model
         return kseq.models.PairClassifier(
             encoder,
-            label_model.make_layer(config),
+            None if config.attention == "mutual" else label_model.make_layer(config),
             len(self.names),
             attention=config.attention,
             units=config.attention_units,
