@@ -40,6 +40,7 @@ class DataConfig(Config):
     columns: tuple[str, ...] = Field((), description="of a table whose first line does not name them")
     quotes: bool = Field(False, description="for tsv: fields may stand in quotation marks")
     bad_bytes: Literal["stop", "latin-1", "replace"] = Field("stop", description="what becomes of a line not in UTF-8")
+    names: dict[str, str] = Field({}, description="what labels are called, where the data have numbers, say")
     train_count: int = Field(0, ge=0, description="at most so many examples; 0 is all")
     dev_count: int = Field(0, ge=0)
     unit: Unit = "word"
@@ -249,8 +250,8 @@ def filled(ids):
     return tf.concat([ids, tf.RaggedTensor.from_row_lengths(unknown, empty)], axis=1)
 
 
-def label_of(where, example):
-    """The label of an example.
+def label_of(where, example, names):
+    """The label of an example, as `data.names` calls it.
 
     Raises:
         UserError: it is empty.
@@ -258,7 +259,7 @@ def label_of(where, example):
     label = example["label"].strip()
     if not label:
         raise UserError(f"{where}: the label is empty")
-    return label
+    return names.get(label, label)
 
 
 def known(labels, table, where, name):
