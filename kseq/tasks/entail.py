@@ -34,6 +34,8 @@ class ModelConfig(label_model.EncoderConfig):
     """What reads the words, and how the two sentences are held against each other."""
 
     bidirectional: bool = False
+    # Within Keras' 0.05 all states are near zero: for a thousand steps nothing shows that two words are equal.
+    embedding_spread: float = Field(0.5, gt=0, description="the numbers of a word begin between minus this and this")
     attention: Literal["none", "last", "word", "mutual"] = Field(
         "word", description="by the last word, word by word, or each word of both by those of the other"
     )
@@ -46,7 +48,7 @@ class EntailConfig(Config):
     seed: int = Field(0, ge=0)
     data: DataConfig = DataConfig()
     model: ModelConfig = ModelConfig()
-    training: LabelTrainingConfig = LabelTrainingConfig(epochs=12)
+    training: LabelTrainingConfig = LabelTrainingConfig(epochs=15, learning_rate=3e-3)
 
 
 class Entail(OneLabel):

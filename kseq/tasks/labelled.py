@@ -14,7 +14,7 @@ from tqdm import tqdm
 import kseq
 from kseq.config import Config
 from kseq.errors import UserError
-from kseq.tasks.label_model import make_encoder, take_vectors
+from kseq.tasks.label_model import make_encoder, take_vectors, with_words
 from kseq.tasks.task import Task
 
 SHOWN = 4  # examples of the dev split that `predict` shows when it is given none
@@ -134,7 +134,8 @@ class Labelled(Task):
         walk = self.walk(train, f"vocabulary of {data.train}")
         texts = (example[role] for _, example in walk for role in self.raw)
         options = {"size": data.vocabulary_size, "min_count": data.min_count, "tokenizer": self.tokenizer()}
-        self.text = kseq.preprocessors.TextPreprocessor.adapt(texts, max_length=data.length(), **options)
+        text = kseq.preprocessors.TextPreprocessor.adapt(texts, max_length=data.length(), **options)
+        self.text = with_words(self.config.model, text, data.unit)
         self.tables = {name: sorted(labels) for name, labels in found.items()}
         for name, labels in self.tables.items():
             if len(labels) < 2:

@@ -167,6 +167,14 @@ def test_the_page_of_spans_holds_the_words_and_their_kinds(trained):
     assert "&lt;i&gt;" in page and "<i>" not in page
 
 
+def test_tags_are_shown_as_brackets_around_their_words(tmp_path):
+    run = prepared("tag", tmp_path)
+    row = {"source": "put the red star away", "prediction": "O O B-object I-object O", "label": "put"}
+    row |= {"references": ["O O B-colour B-object O"], "label_reference": "remove"}
+    want = ("put: put the [object: red star] away", "remove: put the [colour: red] [object: star] away")
+    assert run.shown(row) == want
+
+
 def test_the_alignment_of_two_sentences_is_drawn(trained):
     modes.predict(Entail, trained["entail"], [], ["the red star\tthe star is red"])
     with Image.open(trained["entail"] / "predictions/00001.png") as picture:
@@ -194,6 +202,7 @@ def test_the_record_is_written_by_the_program(name, trained, tmp_path, monkeypat
     assert {row["metric"] for row in rows} == METRICS[name] - {"confusion"} and tuple(rows[0]) == record.COLUMNS
     samples = (tmp_path / "tasks" / name / "samples/tiny.md").read_text()
     assert samples.count("\n| = |") + samples.count("\n| ≠ |") == 20
+    assert (tmp_path / "tasks" / name / "samples/tiny/confusion.png").exists()
 
 
 @pytest.mark.parametrize(("cell", "unit"), [("rnn", "word"), ("lstm", "byte"), ("gru", "character")])
@@ -270,6 +279,13 @@ def test_tags_that_training_has_not_are_counted_as_wrong(lines, tmp_path, capsys
     assert "24 of 48 have a tags that training has not (B-z): wrong" in capsys.readouterr().out
     metrics = json.loads((tmp_path / "run/metrics.json").read_text())
     assert metrics.keys() == {"span_f1", "accuracy", "exact_match", "seconds_train"} and metrics["span_f1"] == 0
+
+
+def test_labels_are_called_as_the_config_says(lines, tmp_path):
+    path = lines("0 x\n1 y\n7 z\n" * 20)
+    changes = [f"data.source=labelled:{path}", "data.dev=train", 'data.names={ 0 = "bad", 1 = "good" }']
+    run = prepared("classify", tmp_path / "run", changes)
+    assert run.names == ["7", "bad", "good"] and run.references[:3] == ["bad", "good", "7"]
 
 
 def test_rare_labels_weigh_more_where_asked(lines, tmp_path):
@@ -422,6 +438,20 @@ def test_words_have_their_vectors_which_move_or_stay(lines, tmp_path, vectors, m
     assert after.text.vocabulary == run.text.vocabulary
     words = [run.text.vocabulary.index(word) for word in ("x", "Dog")]
     assert np.array_equal(table[words], before[words]) != moves
+
+
+def test_words_that_only_the_vectors_have_are_known_where_asked(lines, tmp_path, vectors):
+    """`bird` stands in no text; it is known with `model.vector_words`, and has its vector."""
+    lines("a x dog\nb y Dog\n" * 20, "train.txt")
+    lines("a x\n", "dev.txt")
+    changes = [f"data.source=labelled:{tmp_path}/{{split}}.txt", f"model.vectors={vectors}", "model.vector_words=3"]
+    run = prepared("classify", tmp_path / "a", changes)
+    rows = dict(zip(run.text.vocabulary, np.asarray(run.model.encoder.embedding.embeddings), strict=True))
+    assert run.text.vocabulary[-1] == "bird" and rows["bird"].tolist() == [1] * 6 and len(rows) == 9
+    assert "bird" not in prepared("classify", tmp_path / "b", [*changes, "model.vector_words=2"]).text.vocabulary
+    message = "model.vector_words=3 needs data.unit=word, space or caption, it is character"
+    with pytest.raises(UserError, match=message):
+        prepared("classify", tmp_path / "c", [*changes, "data.unit=character"])
 
 
 def test_vectors_without_a_word_of_the_text_are_named(lines, tmp_path, vectors):
