@@ -398,12 +398,6 @@ CONTRACTS = {
         float32_output=True,
         draws=True,
     ),
-    "PairClassifier-mutual": Contract(
-        lambda: PairClassifier(tiny_text_encoder(), None, 5, attention="mutual", units=3, dropout=0.1),
-        _pair_inputs,
-        float32_output=True,
-        draws=True,
-    ),
     "SequenceTagger": Contract(
         lambda: SequenceTagger(tiny_text_encoder(), 5, classes=4, pooling="max", units=3, dropout=0.1),
         _source_inputs,

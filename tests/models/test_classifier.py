@@ -209,9 +209,11 @@ def test_kinds_that_are_none_are_named():
         PairClassifier(tiny_text_encoder(), None, 5)
 
 
-@pytest.mark.parametrize("made", [classifier, tagger, pairs])
-def test_a_file_keeps_every_option(made, tmp_path):
-    model, inputs = made(dropout=0.25), PAIR if made is pairs else SOURCE
+@pytest.mark.parametrize(
+    ("made", "options"), [(classifier, {}), (tagger, {}), (pairs, {}), (pairs, {"attention": "mutual"})]
+)
+def test_a_file_keeps_every_option(made, options, tmp_path):
+    model, inputs = made(dropout=0.25, **options), PAIR if made is pairs else SOURCE
     model.save(tmp_path / "model.keras")
     again = keras.saving.load_model(tmp_path / "model.keras")
     assert json.dumps(again.get_config()) == json.dumps(model.get_config()) and again.dropout.rate == 0.25
