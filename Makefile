@@ -4,17 +4,26 @@ RUN := .venv/bin/python
 CODE := $(wildcard kseq tests tasks benchmarks)
 
 .DEFAULT_GOAL := help
-.PHONY: help caption translate test test-slow lint format clean
+.PHONY: help caption translate classify tag entail test test-slow lint format clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s  %s\n", $$1, $$2 }' Makefile
-	@echo "ARGS='…' is handed on by caption, translate, test, test-slow; PYTHON=… is the Python that .venv is made from."
+	@echo "ARGS='…' is handed on by the tasks, test and test-slow; PYTHON=… is the Python that .venv is made from."
 
 caption: .venv/.stamp ## train a captioning model, measure it, draw its attention, export it
 	$(RUN) -m kseq.tasks.caption --resume $(ARGS)
 
 translate: .venv/.stamp ## train a translator of spelled numbers, measure it, draw its attention, export it
 	$(RUN) -m kseq.tasks.translate --resume $(ARGS)
+
+classify: .venv/.stamp ## train a classifier of phrases, measure it, colour the words that decided, export it
+	$(RUN) -m kseq.tasks.classify --resume $(ARGS)
+
+tag: .venv/.stamp ## train a tagger of orders, measure it, colour the spans that it finds, export it
+	$(RUN) -m kseq.tasks.tag --resume $(ARGS)
+
+entail: .venv/.stamp ## train a judge of claims, measure it, draw its attention, export it
+	$(RUN) -m kseq.tasks.entail --resume $(ARGS)
 
 test: .venv/.stamp ## run the quick tests
 	$(RUN) -m pytest -q -n 2 --dist loadfile $(ARGS)

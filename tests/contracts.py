@@ -36,6 +36,7 @@ from kseq.layers import (
     LuongDecoder,
     LuongMonotonicAttention,
     MonotonicAttention,
+    MutualAttention,
     NormalizedBahdanauAttention,
     PeepholeLSTMCell,
     PointerGenerator,
@@ -282,6 +283,11 @@ def _matching_inputs(batch, time):
     }
 
 
+def _mutual_inputs(batch, time):
+    arguments = _matching_inputs(batch, time)
+    return arguments | {"memory": normal(*arguments["memory"].shape[:2], arguments["inputs"].shape[2], seed=2)}
+
+
 def _pair_inputs(batch, time):
     return {"inputs": {"premise": _tokens(batch, time + 1), "hypothesis": _tokens(batch, time)}}
 
@@ -324,6 +330,7 @@ CONTRACTS = {
         lambda batch, time: {name: x for name, x in _attention_inputs(batch, time).items() if name != "query"},
     ),
     "WordByWordAttention": Contract(lambda: WordByWordAttention(3), _matching_inputs),
+    "MutualAttention": Contract(lambda: MutualAttention(3), _mutual_inputs),
     "DenseBridge": Contract(
         lambda: DenseBridge([2, 3]), lambda batch, time: {"states": [normal(batch, 4), normal(batch, 5, seed=1)]}
     ),

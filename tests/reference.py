@@ -325,3 +325,17 @@ def word_by_word(inputs, memory, mask, W_y, W_h, W_r, w, W_t):
         r = sum(a * y for a, y in zip(alignment, memory, strict=True)) + np.tanh(r @ W_t)
         alignments.append(alignment)
     return r, np.array(alignments)
+
+
+def mutual(h, Y, W, b):
+    """Chen et al. (2017), equations 11 to 15, 18 and 19, for two sequences without padding: v and α."""
+
+    def looks(e):
+        return np.exp(e) / np.exp(e).sum(axis=1, keepdims=True)
+
+    def compared(x, other):
+        rows = [np.maximum(np.concatenate([a, o, a - o, a * o]) @ W + b, 0) for a, o in zip(x, other, strict=True)]
+        return [np.mean(rows, axis=0), np.max(rows, axis=0)]
+
+    e = np.array([[row @ y for y in Y] for row in h])
+    return np.concatenate([*compared(h, looks(e) @ Y), *compared(Y, looks(e.T) @ h)]), looks(e)

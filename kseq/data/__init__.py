@@ -7,7 +7,7 @@ from kseq.data.pipeline import Clock, length_boundaries, shuffled_batches, teach
 from kseq.data.sources import Examples, read
 from kseq.data.store import stored
 from kseq.data.tables import read_csv, read_jsonl, read_labelled, read_lines, read_parallel, read_tsv
-from kseq.data.vectors import read_vectors
+from kseq.data.vectors import first_words, read_vectors
 
 __all__ = [
     "Clock",
@@ -15,6 +15,7 @@ __all__ = [
     "Picture",
     "Sequences",
     "encoded_pairs",
+    "first_words",
     "length_boundaries",
     "paired_batches",
     "picture_file",

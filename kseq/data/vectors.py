@@ -1,6 +1,7 @@
 """Vectors of words that were trained elsewhere, from the text files of GloVe and word2vec."""
 
 from collections import defaultdict
+from itertools import islice
 
 import numpy as np
 
@@ -41,6 +42,21 @@ def read_vectors(path, words, size):
             if new:
                 vectors[new], rank[new] = _vector(numbers, where), better
     return vectors, rank > 0
+
+
+def first_words(path, size, count):
+    """The words of the first lines of such a file, which are its commonest: at most `count` of them.
+
+    Args:
+        path: of the file.
+        size: numbers of a vector.
+        count: at least 0.
+
+    Raises:
+        UserError: the file cannot be read, or has vectors of another size.
+    """
+    lines = _without_counts(read_lines(path, "replace"), path, size)
+    return [line.rstrip(" ").rsplit(" ", size)[0] for _, line in islice(lines, count)]
 
 
 def _without_counts(lines, path, size):

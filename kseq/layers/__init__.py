@@ -14,7 +14,7 @@ from kseq.layers.convert import from_keras, to_keras
 from kseq.layers.decoder import Decoder, FixedContextDecoder
 from kseq.layers.hard import HardAttention
 from kseq.layers.location import CoverageAttention, LocalAttention, LocationAttention, coverage_loss
-from kseq.layers.matching import WordByWordAttention
+from kseq.layers.matching import MutualAttention, WordByWordAttention
 from kseq.layers.monotonic import LuongMonotonicAttention, MonotonicAttention
 from kseq.layers.multiplicative import DotAttention, LuongAttention, ScaledLuongAttention
 from kseq.layers.noise import Dropout
@@ -80,6 +80,7 @@ __all__ = [
     "LuongMonotonicAttention",
     "Memory",
     "MonotonicAttention",
+    "MutualAttention",
     "NormalizedBahdanauAttention",
     "PeepholeLSTMCell",
     "PointerGenerator",

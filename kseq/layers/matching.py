@@ -1,4 +1,4 @@
-"""Two sequences held against each other, one word at a time."""
+"""Two sequences held against each other, word by word."""
 
 import keras
 from keras import ops
@@ -73,6 +73,75 @@ class WordByWordAttention(keras.layers.Layer):
 
     def compute_output_shape(self, inputs_shape, memory_shape, inputs_mask_shape=None, memory_mask_shape=None):
         return (memory_shape[0], memory_shape[-1]), (*inputs_shape[:2], memory_shape[1])
+
+    def get_config(self):
+        return super().get_config() | {"units": self.units}
+
+
+@keras.saving.register_keras_serializable("kseq")
+class MutualAttention(keras.layers.Layer):
+    """Each row of two sequences beside what the other one has for it (Chen et al., 2017,
+    https://arxiv.org/abs/1609.06038, equations 11 to 15 and 18, 19; instead of their second network over the rows that
+    were compared, as in Parikh et al., 2016, https://arxiv.org/abs/1606.01933, these are pooled at once). h is the
+    sequence, Y the memory.
+
+        e_ts = h_tᵀ Y_s
+        Ỹ_t = Σ_s α_ts Y_s,  α_t = softmax(e_t) over the real rows of Y
+        h̃_s = Σ_t β_ts h_t,  β_s = softmax(e_s) over the real rows of h
+        m_t = relu(W [h_t; Ỹ_t; h_t − Ỹ_t; h_t ∘ Ỹ_t] + b),  n_s = relu(W [Y_s; h̃_s; Y_s − h̃_s; Y_s ∘ h̃_s] + b)
+        v = [mean_t m_t; max_t m_t; mean_s n_s; max_s n_s] over the real rows
+
+    The differences and products show at once what is equal in both, if one and the same layer has made h and Y. Scores
+    and softmax are computed in float32 under every policy.
+
+    Args:
+        units: size of m and n.
+
+    Call arguments:
+        inputs: `[batch, time, d]`.
+        memory: `[batch, source, d]`.
+        inputs_mask: bool `[batch, time]`, true where a row is real.
+        memory_mask: bool `[batch, source]`.
+
+    Returns:
+        v, `[batch, 4 units]`, and the alignments α, float32 `[batch, time, source]`, zeros where a row of the sequence
+        is not real.
+
+    Raises:
+        ValueError: units is not a positive whole number.
+    """
+
+    def __init__(self, units, **kwargs):
+        super().__init__(**kwargs)
+        self.units = positive("units", units)
+
+    def build(self, inputs_shape, memory_shape, inputs_mask_shape=None, memory_mask_shape=None):
+        self.kernel = self.add_weight((4 * inputs_shape[-1], self.units), name="kernel")
+        self.bias = self.add_weight((self.units,), "zeros", name="bias")
+
+    def call(self, inputs, memory, inputs_mask=None, memory_mask=None):
+        if inputs_mask is None:
+            inputs_mask = ops.ones(ops.shape(inputs)[:2], "bool")
+        if memory_mask is None:
+            memory_mask = ops.ones(ops.shape(memory)[:2], "bool")
+        scores = ops.matmul(ops.cast(inputs, "float32"), ops.cast(ops.transpose(memory, (0, 2, 1)), "float32"))
+        alignments = masked_softmax(scores, memory_mask[:, None]) * ops.cast(inputs_mask, "float32")[:, :, None]
+        backward = masked_softmax(ops.transpose(scores, (0, 2, 1)), inputs_mask[:, None])
+        rows = [
+            *self._compared(inputs, ops.matmul(ops.cast(alignments, memory.dtype), memory), inputs_mask),
+            *self._compared(memory, ops.matmul(ops.cast(backward, inputs.dtype), inputs), memory_mask),
+        ]
+        return ops.concatenate(rows, axis=-1), alignments
+
+    def _compared(self, x, other, mask):
+        """Mean and maximum over the real rows of what is made of each row beside the other's."""
+        both = ops.concatenate([x, other, x - other, x * other], axis=-1)
+        real = ops.cast(mask, x.dtype)[:, :, None]
+        rows = ops.relu(linear(both, self.kernel, self.bias)) * real
+        return ops.sum(rows, axis=1) / ops.maximum(ops.sum(real, axis=1), 1), ops.max(rows, axis=1)
+
+    def compute_output_shape(self, inputs_shape, memory_shape, inputs_mask_shape=None, memory_mask_shape=None):
+        return (memory_shape[0], 4 * self.units), (*inputs_shape[:2], memory_shape[1])
 
     def get_config(self):
         return super().get_config() | {"units": self.units}

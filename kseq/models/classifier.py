@@ -3,11 +3,11 @@
 import keras
 from keras import layers, ops
 
-from kseq.layers import BahdanauAttention, Dropout, PoolingAttention, WordByWordAttention
+from kseq.layers import BahdanauAttention, Dropout, MutualAttention, PoolingAttention, WordByWordAttention
 from kseq.layers.functional import product
 
 POOLINGS = ("attention", "mean", "max", "last")
-MATCHES = ("none", "last", "word")
+MATCHES = ("none", "last", "word", "mutual")
 
 
 @keras.saving.register_keras_serializable("kseq")
@@ -126,14 +126,15 @@ class PairClassifier(keras.Model):
         logits = V h* + b
 
     With "none" there is no r: what is known of the premise has come through the states. h_N is the row of the last
-    word.
+    word. With "mutual" the encoder reads the hypothesis too, from the start, and h* = tanh(W_v v), where v is what
+    `MutualAttention` makes of the two.
 
     Args:
         encoder: `TextEncoder` of the premise, whose layer returns its states.
-        layer: a layer as the encoder's, for the hypothesis.
+        layer: a layer as the encoder's, for the hypothesis; None for "mutual".
         classes: number of labels.
-        attention: "none", "last" or "word".
-        units: size of w and of h*.
+        attention: "none", "last", "word" or "mutual".
+        units: size of w and of h*, or of m and of h*.
         dropout: share of h* dropped in training.
 
     Call arguments:
@@ -143,19 +144,21 @@ class PairClassifier(keras.Model):
         logits float32 `[batch, classes]`.
 
     Raises:
-        ValueError: attention is not one of the three.
+        ValueError: attention is not one of the four, or a layer is missing, or there is one too many.
     """
 
     def __init__(self, encoder, layer, classes, *, attention="word", units=64, dropout=0.0, **kwargs):
         super().__init__(**kwargs)
         if attention not in MATCHES:
             raise ValueError(f"attention must be one of {', '.join(MATCHES)}, got {attention!r}")
+        if (layer is None) != (attention == "mutual"):
+            raise ValueError(f"layer must be None where attention is 'mutual', and only there, got {layer!r}")
         self.encoder = encoder
         self.layer = layer
         self.classes = classes
         self.kind = attention
         self.units = units
-        mechanisms = {"last": BahdanauAttention, "word": WordByWordAttention}
+        mechanisms = {"last": BahdanauAttention, "word": WordByWordAttention, "mutual": MutualAttention}
         self.attention = mechanisms[attention](units, dtype=self.dtype_policy) if attention != "none" else None
         self.both = layers.Dense(units, activation="tanh", use_bias=False, dtype=self.dtype_policy)
         self.dropout = Dropout(dropout, dtype=self.dtype_policy)
@@ -170,6 +173,11 @@ class PairClassifier(keras.Model):
         With "last" the one look is that of the last word, `[batch, 1, source]`; with "none" it is zeros.
         """
         premise = self.encoder(inputs["premise"], training=training)
+        if self.kind == "mutual":
+            hypothesis = self.encoder(inputs["hypothesis"], training=training)
+            masks = {"inputs_mask": hypothesis.memory_mask, "memory_mask": premise.memory_mask}
+            h, alignments = self.attention(hypothesis.memory, premise.memory, **masks)
+            return self.labels(self.dropout(self.both(h), training=training)), alignments
         hypothesis = self.encoder.read(self.layer, inputs["hypothesis"], premise.state, training=training)
         h = last_row(hypothesis.memory, hypothesis.memory_mask)
         if self.kind == "word":

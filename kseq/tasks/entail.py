@@ -35,7 +35,11 @@ class ModelConfig(label_model.EncoderConfig):
     """What reads the words, and how the two sentences are held against each other."""
 
     bidirectional: bool = False
-    attention: Literal["none", "last", "word"] = Field("word", description="by the last word, or word by word")
+    # Within Keras' 0.05 all states are near zero: for a thousand steps nothing shows that two words are equal.
+    embedding_spread: float = Field(0.5, gt=0, description="the numbers of a word begin between minus this and this")
+    attention: Literal["none", "last", "word", "mutual"] = Field(
+        "word", description="by the last word, word by word, or each word of both by those of the other"
+    )
     attention_units: int = Field(64, ge=1)
     encoder: PretrainedConfig = PretrainedConfig()
 
@@ -47,7 +51,7 @@ class EntailConfig(label_model.OneLabelConfig):
     seed: int = Field(0, ge=0)
     data: DataConfig = DataConfig()
     model: ModelConfig = ModelConfig()
-    training: LabelTrainingConfig = LabelTrainingConfig(epochs=12)
+    training: LabelTrainingConfig = LabelTrainingConfig(epochs=15, learning_rate=3e-3)
 
 
 class Entail(OneLabel):
@@ -64,7 +68,7 @@ class Entail(OneLabel):
             return kseq.models.SequenceClassifier(encoder, len(self.names), **options)
         return kseq.models.PairClassifier(
             encoder,
-            label_model.make_layer(config),
+            None if config.attention == "mutual" else label_model.make_layer(config),
             len(self.names),
             attention=config.attention,
             units=config.attention_units,

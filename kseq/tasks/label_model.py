@@ -22,7 +22,11 @@ class EncoderConfig(Config):
     bidirectional: bool = True
     residual: bool = False
     embedding_size: int = Field(64, ge=1)
+    embedding_spread: float = Field(0.05, gt=0, description="the numbers of a word begin between minus this and this")
     vectors: str = Field("", description="text file of GloVe or word2vec, for the words that it has")
+    vector_words: int = Field(
+        0, ge=0, description="so many of the first words of `vectors` are known, whether training has them or not"
+    )
     train_vectors: bool = Field(True, description="false leaves all words as they are before training")
     embedding_dropout: float = Field(0.0, ge=0, lt=1)
     word_dropout: float = Field(0.0, ge=0, lt=1, description="share of the words that are dropped whole")
@@ -94,6 +98,8 @@ def make_layer(config):
 
 def make_encoder(config, size):
     """The `TextEncoder` of an `EncoderConfig`, for so many words, with new weights."""
+    import keras
+
     encoder = kseq.models.TextEncoder(
         size,
         make_layer(config),
@@ -101,10 +107,32 @@ def make_encoder(config, size):
         dropout=config.embedding_dropout,
         word_dropout=config.word_dropout,
     )
+    # `TextEncoder` makes its table when it is built.
+    encoder.embedding.embeddings_initializer = keras.initializers.RandomUniform(
+        -config.embedding_spread, config.embedding_spread
+    )
     encoder.embedding.trainable = config.train_vectors
     if not config.encoder.trainable:
         encoder.trainable = False
     return encoder
+
+
+def with_words(config, text, unit):
+    """A `TextPreprocessor` that knows the words of `model.vector_words` too, where there are any to know.
+
+    Raises:
+        UserError: the unit is not a word.
+    """
+    if not config.vectors or not config.vector_words:
+        return text
+    if unit not in ("caption", "space", "word"):
+        raise UserError(
+            f"model.vector_words={config.vector_words} needs data.unit=word, space or caption, it is {unit}"
+        )
+    known = {word.strip(kseq.preprocessors.TIE) for word in text.vocabulary}
+    words = kseq.data.first_words(config.vectors, config.embedding_size, config.vector_words)
+    more = [word for word in dict.fromkeys(words) if word not in known]
+    return kseq.preprocessors.TextPreprocessor([*text.vocabulary, *more], text.max_length, text.tokenizer)
 
 
 def take_vectors(config, embedding, vocabulary):

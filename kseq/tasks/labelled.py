@@ -15,7 +15,7 @@ import kseq
 from kseq.config import Config
 from kseq.errors import UserError
 from kseq.tasks import transfer
-from kseq.tasks.label_model import make_encoder, take_vectors
+from kseq.tasks.label_model import make_encoder, take_vectors, with_words
 from kseq.tasks.task import Task
 
 SHOWN = 4  # examples of the dev split that `predict` shows when it is given none
@@ -41,6 +41,7 @@ class DataConfig(Config):
     columns: tuple[str, ...] = Field((), description="of a table whose first line does not name them")
     quotes: bool = Field(False, description="for tsv: fields may stand in quotation marks")
     bad_bytes: Literal["stop", "latin-1", "replace"] = Field("stop", description="what becomes of a line not in UTF-8")
+    names: dict[str, str] = Field({}, description="what labels are called, where the data have numbers, say")
     train_count: int = Field(0, ge=0, description="at most so many examples; 0 is all")
     dev_count: int = Field(0, ge=0)
     unit: Unit = "word"
@@ -147,12 +148,13 @@ class Labelled(Task):
         kseq.files.write_json(self.workdir / TABLES, {"vocabulary": self.fingerprint(), **self.tables})
 
     def learn_words(self, train):
-        """The `TextPreprocessor` of the training texts."""
+        """The `TextPreprocessor` of the training texts, and of more words where vectors are to be had for them."""
         data = self.config.data
         walk = self.walk(train, f"vocabulary of {data.train}")
         texts = (example[role] for _, example in walk for role in self.raw)
         options = {"size": data.vocabulary_size, "min_count": data.min_count, "tokenizer": self.tokenizer()}
-        return kseq.preprocessors.TextPreprocessor.adapt(texts, max_length=data.length(), **options)
+        text = kseq.preprocessors.TextPreprocessor.adapt(texts, max_length=data.length(), **options)
+        return with_words(self.config.model, text, data.unit)
 
     def read_tables(self):
         """Reads what `learn_tables` wrote.
@@ -271,8 +273,8 @@ def filled(ids):
     return tf.concat([ids, tf.RaggedTensor.from_row_lengths(unknown, empty)], axis=1)
 
 
-def label_of(where, example):
-    """The label of an example.
+def label_of(where, example, names):
+    """The label of an example, as `data.names` calls it.
 
     Raises:
         UserError: it is empty.
@@ -280,7 +282,7 @@ def label_of(where, example):
     label = example["label"].strip()
     if not label:
         raise UserError(f"{where}: the label is empty")
-    return label
+    return names.get(label, label)
 
 
 def known(labels, table, where, name):

@@ -25,7 +25,7 @@ class OneLabel(Labelled):
     monitor = "accuracy"
 
     def labels(self, where, example):
-        return {"label": [labelled.label_of(where, example)]}
+        return {"label": [labelled.label_of(where, example, self.config.data.names)]}
 
     def keep(self, examples):
         self.sides, self.targets = [], []

@@ -38,12 +38,16 @@ def write_samples(run, name, rows):
     source = ["source"] if "source" in rows[0] else []
     lines += [_line("", "id", *source, "prediction", "a reference"), "|---" * (4 + len(source)) + "|"]
     for row in chosen:
-        shown = [row["id"], *(row[name] for name in source), row["prediction"], row["references"][0]]
+        shown = [row["id"], *(row[name] for name in source), *run.shown(row)]
         lines.append(_line("=" if row["exact"] else "≠", *shown))
-    lines += ["", "= the prediction is one of the references, word for word; ≠ it is not.", ""]
+    lines += ["", "= the prediction is one of the references, to the letter; ≠ it is not.", ""]
     kseq.files.write_text(folder / f"{name}.md", "\n".join(lines))
     for line in run.predict((), folder / name):
         print(line, flush=True)
+    confusion = run.workdir / "predictions" / "confusion.png"
+    if confusion.exists():
+        with kseq.files.replacing(folder / name / confusion.name) as draft:
+            draft.write_bytes(confusion.read_bytes())
 
 
 def _line(*cells):

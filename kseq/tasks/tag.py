@@ -62,7 +62,9 @@ class Tag(Labelled):
 
     def labels(self, where, example):
         found = {"tags": example["tags"].split()}
-        return found | {"label": [labelled.label_of(where, example)]} if self.joint else found
+        if not self.joint:
+            return found
+        return found | {"label": [labelled.label_of(where, example, self.config.data.names)]}
 
     def walk(self, examples, title):
         for batch in labelled.batched(super().walk(examples, title), 1000):
@@ -214,8 +216,9 @@ class Tag(Labelled):
         rows = []
         for (where, example), answer, tags, known in zip(self.dev, answers, found, self.references, strict=True):
             labels = {"label": answer["label"], "label_reference": known["label"][0]} if self.joint else {}
+            exact = tags == known["tags"] and labels.get("label") == labels.get("label_reference")
             row = {"id": where.rpartition("/")[2], "source": example["text"], "prediction": answer["text"]}
-            row |= {"score": answer["score"], "exact": tags == known["tags"], "references": [" ".join(known["tags"])]}
+            row |= {"score": answer["score"], "exact": exact, "references": [" ".join(known["tags"])]}
             rows.append(row | labels)
         metrics = self.scores(answers, found)
         every = [tag for known in self.references for tag in known["tags"]]
@@ -226,6 +229,18 @@ class Tag(Labelled):
             labels = ([row[name] for row in rows] for name in ("label", "label_reference"))
             metrics["confusion"] = self.confusion(*labels)
         return metrics, rows
+
+    def shown(self, row):
+        words = [word.decode() for word in self.words([row["source"]])[0].numpy()]
+
+        def marked(tags, label):
+            marks = list(words)
+            for kind, first, end in kseq.metrics.spans(tags.split()):
+                marks[first] = f"[{kind}: {marks[first]}"
+                marks[end - 1] += "]"
+            return " ".join([*([f"{label}:"] if label else []), *marks])
+
+        return marked(row["prediction"], row.get("label")), marked(row["references"][0], row.get("label_reference"))
 
     def predict(self, inputs, folder):
         drawn = []

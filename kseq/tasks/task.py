@@ -58,6 +58,10 @@ class Task(abc.ABC):
         what is read is a text; and what else the task knows.
         """
 
+    def shown(self, row):
+        """The prediction and a reference of a row of `evaluate`, as a person reads them."""
+        return row["prediction"], row["references"][0]
+
     @abc.abstractmethod
     def predict(self, inputs, folder):
         """Yields a line of text for each input, and writes to `folder` what there is to be seen of it."""

@@ -7,7 +7,7 @@ import tracemalloc
 import numpy as np
 import pytest
 
-from kseq.data import read_vectors
+from kseq.data import first_words, read_vectors
 from kseq.errors import UserError
 
 GLOVE = "the 1 2 3\nDog 4 5 6\ncat -1e-2 0.5 7\n. . 8 9 10\n"
@@ -38,6 +38,14 @@ def test_a_word_is_looked_for_in_lower_case_where_it_is_not_there_as_it_is(tmp_p
 
 def test_the_first_of_two_lines_counts(tmp_path):
     assert read_vectors(written(tmp_path, "a 1\na 2\n"), ["a"], 1)[0].tolist() == [[1]]
+
+
+@pytest.mark.parametrize("header", ["", "4 3\n"])
+def test_the_first_words_are_those_of_the_first_lines(tmp_path, header):
+    path = written(tmp_path, header + GLOVE)
+    assert first_words(path, 3, 2) == ["the", "Dog"] and first_words(path, 3, 9) == ["the", "Dog", "cat", ". ."]
+    with pytest.raises(UserError, match=r"v.txt has vectors of 3 numbers; set model.embedding_size=3, it is 2"):
+        first_words(path, 2, 1)
 
 
 @pytest.mark.parametrize(

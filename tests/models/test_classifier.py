@@ -8,7 +8,7 @@ import pytest
 
 import reference
 from contracts import lengths_mask, normal, randomise, tiny_text_encoder, two_ways
-from kseq.layers import PoolingAttention, WordByWordAttention
+from kseq.layers import MutualAttention, PoolingAttention, WordByWordAttention
 from kseq.models import PairClassifier, SequenceClassifier, SequenceTagger
 from kseq.models.classifier import MATCHES, POOLINGS, Pooling, last_row
 
@@ -35,7 +35,8 @@ def tagger(**options):
 
 
 def pairs(attention="word", **options):
-    model = PairClassifier(tiny_text_encoder(), two_ways(), 5, **({"attention": attention, "units": 3} | options))
+    layer = None if attention == "mutual" else two_ways()
+    model = PairClassifier(tiny_text_encoder(), layer, 5, **({"attention": attention, "units": 3} | options))
     model(PAIR)
     return randomise(model)
 
@@ -69,7 +70,21 @@ def test_word_by_word_attention_is_equations_11_to_13():
         assert not np.any(alignments[b, n:])
 
 
-@pytest.mark.parametrize("layer", [PoolingAttention, WordByWordAttention])
+def test_mutual_attention_is_equations_11_to_15():
+    """Oracle: `reference.mutual` of the real rows alone."""
+    layer, inputs, memory = MutualAttention(3), normal(2, 5, 4), normal(2, 3, 4, seed=1)
+    inputs_mask, memory_mask = lengths_mask([5, 3], 5), lengths_mask([2, 3], 3)
+    layer(inputs, memory)
+    letters = weights(randomise(layer), W="kernel", b="bias")
+    v, alignments = layer(inputs, memory, inputs_mask=inputs_mask, memory_mask=memory_mask)
+    for b, (n, m) in enumerate([(5, 2), (3, 3)]):
+        want, looks = reference.mutual(inputs[b, :n], memory[b, :m], **letters)
+        np.testing.assert_allclose(v[b], want, atol=1e-5)
+        np.testing.assert_allclose(alignments[b, :n, :m], looks, atol=1e-5)
+        assert not np.any(alignments[b, n:]) and not np.any(alignments[b, :, m:])
+
+
+@pytest.mark.parametrize("layer", [MutualAttention, PoolingAttention, WordByWordAttention])
 def test_sizes_that_are_none_are_named(layer):
     with pytest.raises(ValueError, match=r"^units must be a positive whole number, got 0$"):
         layer(0)
@@ -150,6 +165,18 @@ def test_a_pair_is_what_was_read_and_the_last_word(attention):
     np.testing.assert_allclose(alignments, look, atol=1e-5)
 
 
+def test_a_mutual_pair_is_read_by_one_encoder():
+    """Oracle: the layer's v of what the encoder makes of each."""
+    model = pairs("mutual", dropout=0.5)
+    h, Y = (model.encoder(ids).memory for ids in (HYPOTHESIS, SOURCE))
+    v, look = model.attention(h, Y, inputs_mask=HYPOTHESIS != 0, memory_mask=SOURCE != 0)
+    W, V, b = (np.asarray(w) for w in (*model.both.weights, *model.labels.weights))
+    logits, alignments = model.attend(PAIR)
+    np.testing.assert_allclose(logits, np.tanh(v @ W) @ V + b, atol=1e-5)
+    np.testing.assert_array_equal(alignments, look)
+    assert not np.allclose(model(PAIR, training=True), logits)
+
+
 def test_the_last_row_is_the_last_real_one():
     memory = normal(3, 4, 2)
     np.testing.assert_array_equal(last_row(memory, MASK), [memory[0, 3], memory[1, 1], memory[2, 0]])
@@ -174,13 +201,19 @@ def test_padding_changes_nothing_for_a_pair(attention):
 def test_kinds_that_are_none_are_named():
     with pytest.raises(ValueError, match=r"^pooling must be one of attention, mean, max, last, got 'sum'$"):
         classifier("sum")
-    with pytest.raises(ValueError, match=r"^attention must be one of none, last, word, got 'both'$"):
+    with pytest.raises(ValueError, match=r"^attention must be one of none, last, word, mutual, got 'both'$"):
         pairs("both")
+    with pytest.raises(ValueError, match=r"^layer must be None where attention is 'mutual', and only there, got <"):
+        PairClassifier(tiny_text_encoder(), two_ways(), 5, attention="mutual")
+    with pytest.raises(ValueError, match=r"only there, got None$"):
+        PairClassifier(tiny_text_encoder(), None, 5)
 
 
-@pytest.mark.parametrize("made", [classifier, tagger, pairs])
-def test_a_file_keeps_every_option(made, tmp_path):
-    model, inputs = made(dropout=0.25), PAIR if made is pairs else SOURCE
+@pytest.mark.parametrize(
+    ("made", "options"), [(classifier, {}), (tagger, {}), (pairs, {}), (pairs, {"attention": "mutual"})]
+)
+def test_a_file_keeps_every_option(made, options, tmp_path):
+    model, inputs = made(dropout=0.25, **options), PAIR if made is pairs else SOURCE
     model.save(tmp_path / "model.keras")
     again = keras.saving.load_model(tmp_path / "model.keras")
     assert json.dumps(again.get_config()) == json.dumps(model.get_config()) and again.dropout.rate == 0.25
