@@ -167,7 +167,8 @@ class CoverageAttention(AdditiveMechanism):
         return linear(memory, self.memory_kernel, self.bias)
 
     def score(self, query, keys, past):
-        c = linear(ops.cast(past, keys.dtype)[:, :, None], self.coverage_kernel)  # [batch, source, units]
+        # A product of [source, 1] by [1, units], written as what XLA can differentiate for any length of the source.
+        c = ops.cast(past, keys.dtype)[:, :, None] * ops.cast(self.coverage_kernel, keys.dtype)  # [batch, source, units]
         return additive_score(keys + linear(query, self.query_kernel)[:, None, :] + c, self.scale)
 
     def next_past(self, past, alignment):
