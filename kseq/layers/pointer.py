@@ -87,7 +87,7 @@ def _added(log_probs, copied, alignments, source_ids):
     batch, time = ops.shape(copied)[:2]
     place = [ops.arange(batch)[:, None, None], ops.arange(time)[:, None], source_ids[:, None, :]]
     place = tf.stack([tf.broadcast_to(x, tf.shape(copied)) for x in place], axis=-1)
-    both = ops.logaddexp(tf.gather_nd(log_probs, place), copied)  # the same in every row of a word: one has the gradient
+    both = ops.logaddexp(tf.gather_nd(log_probs, place), copied)  # the same in each row of a word: one has the gradient
     return tf.tensor_scatter_nd_update(log_probs, place, ops.where(again, ops.stop_gradient(both), both))
 
 

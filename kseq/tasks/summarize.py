@@ -12,7 +12,6 @@ from kseq.tasks.generation import Generation
 from kseq.tasks.schema import TrainingConfig
 from kseq.tasks.text_schema import GenerationConfig, TextSamplerConfig
 
-
 REPEATED = 2  # words of the runs that are counted where a summary says them again
 
 
@@ -22,7 +21,7 @@ class DataConfig(text_schema.DataConfig):
     source: str = "toy:sales"
     fields: dict[str, str] = Field({"source": "text", "target": "summary"})
     shared: bool = True
-    min_count: int = Field(2, ge=1)
+    min_count: int = Field(5, ge=1)
     lead: int = Field(10, ge=1, description="words at the start of a text that are scored as if they were its summary")
 
 
