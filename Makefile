@@ -4,17 +4,20 @@ RUN := .venv/bin/python
 CODE := $(wildcard kseq tests tasks benchmarks)
 
 .DEFAULT_GOAL := help
-.PHONY: help caption translate test test-slow lint format clean
+.PHONY: help caption translate summarize test test-slow lint format clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s  %s\n", $$1, $$2 }' Makefile
-	@echo "ARGS='…' is handed on by caption, translate, test, test-slow; PYTHON=… is the Python that .venv is made from."
+	@echo "ARGS='…' is handed on by caption, translate, summarize, test, test-slow; PYTHON=… is the Python that .venv is made from."
 
 caption: .venv/.stamp ## train a captioning model, measure it, draw its attention, export it
 	$(RUN) -m kseq.tasks.caption --resume $(ARGS)
 
 translate: .venv/.stamp ## train a translator of spelled numbers, measure it, draw its attention, export it
 	$(RUN) -m kseq.tasks.translate --resume $(ARGS)
+
+summarize: .venv/.stamp ## train a model that says who got what from whom, measure it, draw its attention, export it
+	$(RUN) -m kseq.tasks.summarize --resume $(ARGS)
 
 test: .venv/.stamp ## run the quick tests
 	$(RUN) -m pytest -q -n 2 --dist loadfile $(ARGS)
