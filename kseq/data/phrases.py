@@ -1,10 +1,13 @@
-"""Generated data: phrases about shapes, each with labels that only the order of its words tells."""
+"""Generated data that come with their answers: phrases about shapes, each with labels that only the order of its words
+tells, and texts with summaries.
+"""
 
 import hashlib
 from collections.abc import Iterator
 
 import numpy as np
 
+from kseq.data.sales import sales
 from kseq.data.toy import COLOURS, SHAPES, SIZES
 
 SPLITS = ("train", "dev")
@@ -66,7 +69,7 @@ def claims(rng):
     return {"premise": premise, "hypothesis": _draw(rng, hypothesis), "label": label}
 
 
-PHRASES = {"places": places, "orders": orders, "claims": claims}
+PHRASES = {"places": places, "orders": orders, "claims": claims, "sales": sales}
 
 
 def phrases(name, split, *, seed=0) -> Iterator[tuple[str, dict]]:

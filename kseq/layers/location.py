@@ -109,7 +109,9 @@ class LocationAttention(AdditiveMechanism):
     def score(self, query, keys, past):
         filters = ops.cast(self.location_filters, keys.dtype)
         f = ops.conv(ops.cast(past, keys.dtype)[:, :, None], filters, padding="same")  # [batch, source, filters]
-        summed = linear(query, self.query_kernel)[:, None, :] + keys + linear(f, self.location_kernel)
+        # No matmul: XLA differentiates none of unknown length inside a loop.
+        f = ops.einsum("bsf,fu->bsu", f, ops.cast(self.location_kernel, f.dtype))  # [batch, source, units]
+        summed = linear(query, self.query_kernel)[:, None, :] + keys + f
         return additive_score(summed, self.scale)
 
     def weigh(self, query, keys, memory_mask, past, training):
@@ -167,7 +169,8 @@ class CoverageAttention(AdditiveMechanism):
         return linear(memory, self.memory_kernel, self.bias)
 
     def score(self, query, keys, past):
-        c = linear(ops.cast(past, keys.dtype)[:, :, None], self.coverage_kernel)  # [batch, source, units]
+        # [source, 1] by [1, units], without a matmul: XLA differentiates none of unknown length inside a loop.
+        c = ops.cast(past, keys.dtype)[:, :, None] * ops.cast(self.coverage_kernel, keys.dtype)
         return additive_score(keys + linear(query, self.query_kernel)[:, None, :] + c, self.scale)
 
     def next_past(self, past, alignment):

@@ -75,9 +75,12 @@ class TextPreprocessor(tf.Module):
         words, ids = self._read(texts)
         if own is None:
             return ids
-        same = tf.gather(own, words.value_rowids()) == words.flat_values[:, None]  # [words, copies]
+        unknown = tf.where(ids.flat_values == UNKNOWN)  # [unknown words, 1]: no other word is compared
+        rows, missing = (tf.gather_nd(flat, unknown) for flat in (words.value_rowids(), words.flat_values))
+        same = tf.gather(own, rows) == missing[:, None]  # [unknown words, copies]
         number = len(self.vocabulary) + tf.argmax(same, axis=-1, output_type=tf.int32)
-        return ids.with_flat_values(tf.where(tf.reduce_any(same, axis=-1), number, ids.flat_values))
+        number = tf.where(tf.reduce_any(same, axis=-1), number, UNKNOWN)
+        return ids.with_flat_values(tf.tensor_scatter_nd_update(ids.flat_values, unknown, number))
 
     def own(self, texts, copies):
         """The words of a text that the vocabulary does not have, the first `copies` of them, each once, in the order of

@@ -151,7 +151,13 @@ class Generation(Task):
 
     def encode(self, sources, targets):
         """Lists of texts → ragged ids of each side, without start and end."""
-        return self.source.ids(sources), self.target.ids(targets)
+        own = self.own(sources)
+        return self.source.ids(sources, own), self.target.ids(targets, own)
+
+    def own(self, texts):
+        """The words that each source has of its own, string `[batch, copies]`; None where none are taken over."""
+        copies = self.config.model.copies
+        return self.source.own(texts, copies) if copies else None
 
     def batches(self, clock):
         training, buckets = self.config.training, self.config.data.buckets
@@ -186,12 +192,13 @@ class Generation(Task):
         """
         import tensorflow as tf
 
-        tokens, ids = self.source.tokens(texts), self.source.ids(texts)
+        own = self.own(texts)
+        tokens, ids = self.source.tokens(texts), self.source.ids(texts, own)
         shape = tf.stack([ids.nrows(), tf.maximum(ids.bounding_shape(1), 1)])  # attention looks at one place at least
         tokens, ids = tokens.to_tensor(shape=shape), ids.to_tensor(shape=shape)
         found = self.best(ids)
         replaced = (tokens, found.alignments[:, 0]) if self.config.sampler.replace_unknown else ()
-        written = self.target.text(found.ids[:, 0], *replaced)
+        written = self.target.text(found.ids[:, 0], *replaced, own=own)
         return tf.where(tf.reduce_any(ids != 0, axis=1), written, ""), found, tokens
 
     def answer(self, source):
@@ -243,11 +250,14 @@ class Generation(Task):
             batch = list(itertools.islice(named, GENERATED))
             if not batch:
                 return
-            texts, found, tokens = self.write([text for _, text in batch])
+            sources = [text for _, text in batch]
+            own, (texts, found, tokens) = self.own(sources), self.write(sources)
             for i, (name, text) in enumerate(batch):
                 written = texts[i].numpy().decode()
                 if first + i < DRAWN:
-                    self.draw(folder / f"{name}.png", tokens[i], found.ids[i, 0], found.alignments[i, 0], written)
+                    copied = () if own is None else [word.decode() for word in own[i].numpy()]
+                    words = self.target.words(found.ids[i, 0].numpy(), copied)
+                    self.draw(folder / f"{name}.png", tokens[i], words, found.alignments[i, 0], written)
                 source = (text.decode("utf-8", "replace") if isinstance(text, bytes) else text).replace("\t", " ")
                 yield f"{source}\t{written}"
 
@@ -266,11 +276,11 @@ class Generation(Task):
             for text in texts:
                 yield f"{next(number):05d}", text
 
-    def draw(self, path, tokens, ids, alignment, title):
+    def draw(self, path, tokens, words, alignment, title):
         """Draws where each word looked, if the decoder looks anywhere."""
         tie = kseq.preprocessors.TIE
         source = [token.decode().strip(tie) for token in tokens.numpy() if token]
-        words = [word.strip(tie) for word in self.target.words(ids.numpy())]
+        words = [word.strip(tie) for word in words]
         if words and np.any(alignment):
             figure = kseq.plots.text_alignment(source, words, alignment.numpy(), title=title)
             kseq.plots.save(figure, path)

@@ -8,14 +8,13 @@ from kseq.errors import UserError
 # The parts are named through `kseq`, which imports them, and TensorFlow, when they are needed.
 
 
-def make_model(config, source_size, target_size, **options):
+def make_model(config, source_size, target_size):
     """The `Seq2Seq` of a `ModelConfig`, with new weights.
 
     Args:
         config: `ModelConfig`.
         source_size: words that are read.
         target_size: words that are written.
-        options: as of `Seq2Seq`.
 
     Raises:
         UserError: the parts do not fit each other.
@@ -32,8 +31,8 @@ def make_model(config, source_size, target_size, **options):
         decoder(embedded, encoded.memory, encoded.memory_mask, bridge(encoded.state))
     except ValueError as error:
         raise UserError(f"model: {error}") from None
-    sizes = {"embedding_size": config.embedding_size, "dropout": config.dropout}
-    model = kseq.models.Seq2Seq(encoder, bridge, decoder, target_size, **sizes, **options)
+    options = {"embedding_size": config.embedding_size, "dropout": config.dropout, "copies": config.copies}
+    model = kseq.models.Seq2Seq(encoder, bridge, decoder, target_size, **options)
     model({"source": one, "tokens": one})
     return model
 

@@ -77,6 +77,7 @@ class ModelConfig(Config):
     attention: Attention = "bahdanau"
     attention_units: int = Field(128, ge=1)
     coverage_weight: float = Field(0.0, ge=0, description="of the penalty of attention = coverage")
+    copies: int = Field(0, ge=0, description="most words of its own that a source has and a text may take over")
     deep_output: bool = Field(True, description="for bahdanau: the output reads the word before and the context")
     input_feeding: bool = Field(True, description="for luong: the cell reads the attentional state before")
     bridge: Literal["dense", "copy", "zero"] = "dense"
@@ -92,6 +93,8 @@ class ModelConfig(Config):
             )
         if self.coverage_weight and (self.decoder == "fixed" or self.attention != "coverage"):
             raise ValueError("coverage_weight is for attention = coverage")
+        if self.copies and self.decoder == "fixed":
+            raise ValueError("copies goes by the attention; the fixed decoder has none")
         return self
 
 
@@ -132,6 +135,8 @@ class GenerationConfig(ReaderConfig):
             raise ValueError(f"sampler.min_length is {self.sampler.min_length}, and no text has more than {longest}")
         if self.sampler.replace_unknown and self.model.decoder == "fixed":
             raise ValueError("sampler.replace_unknown goes by the attention; the fixed decoder has none")
+        if self.model.copies and not self.data.shared:
+            raise ValueError("model.copies takes over words as they are; it needs one vocabulary, data.shared = true")
         return self
 
     def reader(self):

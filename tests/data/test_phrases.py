@@ -1,6 +1,8 @@
 """The generated phrases: their labels against rules written anew, and the same phrases every time."""
 
 import itertools
+import re
+from collections import Counter
 
 import pytest
 
@@ -65,6 +67,29 @@ def test_a_claim_follows_from_its_premise_or_not():
         assert example["label"] == want
         labels.add(want)
     assert len(labels) == 3
+
+
+def test_a_summary_tells_the_one_deal_of_its_text():
+    """Oracle: the sentence with a verb of giving or of taking, found with a regular expression."""
+    gives = {"sold": "buys", "lent": "borrows", "gave": "gets", "left": "inherits"}
+    takes = {"bought": "buys", "borrowed": "borrows", "got": "gets", "had": "inherits"}
+    told, found = f"([A-Z][a-z]+) ({'|'.join([*gives, *takes])}) a ([a-z]+) (to|from) ([A-Z][a-z]+)[.]", set()
+    for example in some("sales"):
+        ((first, verb, thing, way, second),) = re.findall(told, example["text"])
+        giver, taker = (first, second) if verb in gives else (second, first)
+        assert way == ("to" if verb in gives else "from")
+        assert example["summary"] == f"{taker} {(gives | takes)[verb]} a {thing} from {giver}"
+        assert example["text"].count(". ") in (2, 3)
+        found.add(verb)
+    assert found == {*gives, *takes}
+
+
+def test_names_are_rare():
+    """A vocabulary of words that stand five times has none of those of dev."""
+    counts = Counter(re.findall("[A-Z][a-z]{5,}", "".join(example["text"] for example in some("sales", count=6000))))
+    common = {word for word, count in counts.items() if count >= 4} - {"Yesterday", "Monday"}
+    names = {word for example in some("sales", "dev") for word in re.findall("[A-Z][a-z]{5,}", example["summary"])}
+    assert len(names) > 500 and not common & names
 
 
 @pytest.mark.parametrize("name", PHRASES)

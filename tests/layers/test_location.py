@@ -279,6 +279,26 @@ def test_a_decoder_hands_the_past_on(make, name):
         np.testing.assert_allclose(states[-1], covered, atol=1e-6)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["location", "coverage"])
+def test_texts_of_unknown_length_train_compiled(name):
+    """As `fit` does it under XLA. Oracle: the same without."""
+    inputs, memory = tf.constant(normal(BATCH, STEPS, 2)), tf.constant(normal(BATCH, SOURCE, DEPTH, seed=1))
+    decoder = BahdanauDecoder(GRUCell(QUERY), MAKERS[name]())
+    decoder(inputs, memory)
+    randomise(decoder)
+
+    def gradients(inputs, memory):
+        with tf.GradientTape() as tape:
+            loss = tf.reduce_sum(tf.square(decoder(inputs, memory)[0]))
+        return tape.gradient(loss, decoder.trainable_variables)
+
+    unknown = [tf.TensorSpec([None, None, 2]), tf.TensorSpec([None, None, DEPTH])]
+    compiled = tf.function(gradients, jit_compile=True, input_signature=unknown)(inputs, memory)
+    for one, other in zip(compiled, gradients(inputs, memory), strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-5)
+
+
 @pytest.mark.parametrize("make", [BahdanauDecoder, LuongDecoder])
 def test_inside_a_decoder_training_is_soft_and_reaches_the_weights(make):
     """The decoder has no `training` of its own: Keras hands the model's on, into the loop too."""
