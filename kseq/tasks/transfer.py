@@ -2,6 +2,7 @@
 
 import importlib
 import json
+import pkgutil
 from pathlib import Path
 from typing import NamedTuple
 
@@ -93,12 +94,9 @@ def finished(folder):
     if not (folder / PROGRESS).exists():
         raise UserError(f"model.encoder.from={folder} holds no trained run; train it first")
     name = _read(folder / "run.json").get("task")
-    try:
-        module = importlib.import_module(f"kseq.tasks.{name}")
-    except ModuleNotFoundError:
-        raise UserError(f"model.encoder.from={folder}: its run.json names the task {name!r}, there is none") from None
-    kinds = (x for x in vars(module).values() if isinstance(x, type) and x.__module__ == module.__name__)
-    task = next(kind for kind in kinds if issubclass(kind, Task))
+    task = _task(name)
+    if task is None:
+        raise UserError(f"model.encoder.from={folder}: its run.json names the task {name!r}, there is none")
     if not issubclass(task.Config, ReaderConfig):
         raise UserError(f"model.encoder.from={folder} is a run of {name}, whose encoder reads no texts")
     return task, load(task.Config, base=_read(folder / "config.json")), _read(folder / PROGRESS)
@@ -179,6 +177,15 @@ def scales(model, config):
     encoder = {id(variable) for variable in model.encoder.trainable_variables}
     ratio = own / config.training.learning_rate
     return tuple(ratio if id(variable) in encoder else 1.0 for variable in model.trainable_variables)
+
+
+def _task(name):
+    """The task of that name, None where there is none. No more is imported than what lies in kseq/tasks."""
+    if name not in [module.name for module in pkgutil.iter_modules([str(Path(__file__).parent)])]:
+        return None
+    found = vars(importlib.import_module(f"kseq.tasks.{name}")).values()
+    kinds = (x for x in found if isinstance(x, type) and issubclass(x, Task))
+    return next((kind for kind in kinds if getattr(kind, "name", None) == name), None)
 
 
 def _start(config):
