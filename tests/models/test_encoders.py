@@ -1,5 +1,6 @@
 """The encoder of pictures against NumPy, and its regions where they are said to be."""
 
+import keras
 import numpy as np
 import tensorflow as tf
 
@@ -33,11 +34,13 @@ def test_pictures_give_what_their_features_give():
 
 
 def test_a_region_of_the_small_backbone_sees_the_22_pixels_around_it():
-    pictures = tf.constant(255 * np.random.default_rng(0).random((1, 64, 64, 3)), "float32")
+    # Pooling takes some pixels of each picture: of 16 all are taken.
+    pictures = tf.constant(255 * np.random.default_rng(0).random((16, 64, 64, 3)), "float32")
+    keras.utils.set_random_seed(0)
     model = small_cnn(64, filters=(4, 4, 8))
     with tf.GradientTape() as tape:
         tape.watch(pictures)
-        region = tf.reduce_sum(model(pictures)[0, 3, 4])
-    rows, columns, _ = np.nonzero(np.asarray(tape.gradient(region, pictures))[0])
+        region = tf.reduce_sum(model(pictures)[:, 3, 4])
+    _, rows, columns, _ = np.nonzero(np.asarray(tape.gradient(region, pictures)))
     assert (rows.min(), rows.max() + 1) == (3 * 8 - 7, 4 * 8 + 7)
     assert (columns.min(), columns.max() + 1) == (4 * 8 - 7, 5 * 8 + 7)

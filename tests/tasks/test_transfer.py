@@ -92,7 +92,8 @@ def test_a_frozen_encoder_of_a_classifier_is_that_of_an_entailment_run_to_the_bi
 
 def test_an_encoder_that_goes_on_begins_there_and_moves(classifier, tmp_path):
     workdir, encoder = classifier
-    changes = [*PAIRS, f"model.encoder.from={workdir}", "model.encoder.learning_rate=0.0005"]
+    rates = ["training.learning_rate=0.001", "model.encoder.learning_rate=0.0005"]
+    changes = [*PAIRS, f"model.encoder.from={workdir}", *rates]
     first = prepared(Entail, tmp_path / "new", changes)
     assert_same(first.model.encoder.get_weights(), encoder)
     ratios = transfer.scales(first.model, first.config)
