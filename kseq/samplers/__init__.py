@@ -8,8 +8,9 @@ from kseq.samplers.beam import Beam
 from kseq.samplers.constraints import constrained, ensemble
 from kseq.samplers.greedy import Greedy, Random
 from kseq.samplers.hypotheses import Hypotheses
+from kseq.samplers.path import best_path
 
-__all__ = ["Beam", "Greedy", "Hypotheses", "Random", "compiled", "constrained", "ensemble"]
+__all__ = ["Beam", "Greedy", "Hypotheses", "Random", "best_path", "compiled", "constrained", "ensemble"]
 
 
 def compiled(sampler, encode, step, *, start, end, max_length, **rules):

@@ -38,7 +38,7 @@ def write_samples(run, name, rows):
     source = ["source"] if "source" in rows[0] else []
     lines += [_line("", "id", *source, "prediction", "a reference"), "|---" * (4 + len(source)) + "|"]
     for row in chosen:
-        shown = [row["id"], *(row[name] for name in source), *run.shown(row)]
+        shown = [row["id"], *(row[name].replace("\t", " // ") for name in source), *run.shown(row)]
         lines.append(_line("=" if row["exact"] else "≠", *shown))
     lines += ["", "= the prediction is one of the references, to the letter; ≠ it is not.", ""]
     kseq.files.write_text(folder / f"{name}.md", "\n".join(lines))

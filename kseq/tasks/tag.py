@@ -161,18 +161,29 @@ class Tag(Labelled):
 
         return look
 
+    @functools.cached_property
+    def rules(self):
+        """Which tag may follow which, bool `[tags, tags]`, and which may come first: I-kind goes on with a span."""
+        tags = self.tables["tags"]
+        begins = np.array([tag[0] != "I" or f"B{tag[1:]}" not in tags for tag in tags])
+        goes_on = [[old[0] != "O" and old[2:] == new[2:] for new in tags] for old in tags]
+        return np.array(goes_on) | begins, begins
+
     def answer(self, text):
-        """A word that was cut off has the tag O."""
+        """The best tags that make whole spans. A word that was cut off has the tag O."""
         import tensorflow as tf
 
         ids, first = self.pieces(text)
         probabilities, _ = self.look(ids)
-        best = tf.gather(tf.constant(self.tables["tags"]), tf.argmax(probabilities["tags"], axis=-1))
-        best = tf.ragged.boolean_mask(best, first)
-        cut = self.words(text).row_lengths() - best.row_lengths()
+        rows = tf.ragged.boolean_mask(probabilities["tags"], first)
+        count = rows.row_lengths()
+        rows = rows.to_tensor(shape=[None, None, len(self.tables["tags"])])
+        found = kseq.samplers.best_path(tf.math.log(tf.maximum(rows, 1e-30)), count, *self.rules)
+        sure = tf.RaggedTensor.from_tensor(tf.gather(rows, found, batch_dims=2), lengths=count)
+        best = tf.RaggedTensor.from_tensor(tf.gather(tf.constant(self.tables["tags"]), found), lengths=count)
+        cut = self.words(text).row_lengths() - count
         best = tf.concat([best, tf.RaggedTensor.from_row_lengths(tf.fill([tf.reduce_sum(cut)], "O"), cut)], axis=1)
-        sure = tf.where(first, tf.reduce_max(probabilities["tags"], axis=-1), 0)
-        score = tf.reduce_sum(sure, axis=1) / tf.maximum(tf.reduce_sum(tf.cast(first, tf.float32), axis=1), 1)
+        score = tf.reduce_sum(sure, axis=1) / tf.maximum(tf.cast(count, tf.float32), 1)
         found = {"text": tf.strings.reduce_join(best, axis=-1, separator=" "), "score": score}
         if not self.joint:
             return found

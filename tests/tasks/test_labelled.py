@@ -318,6 +318,20 @@ def test_a_word_is_tagged_by_its_first_part(tmp_path):
     assert list(map(len, tags)) == [2, 0, 2] and tags[2][1] == "O"
 
 
+def test_tags_make_whole_spans(tmp_path):
+    """A model that would say I-object to every word says B-object first; a kind that has no B- begins with its I-."""
+    run = prepared("tag", tmp_path)
+    liked = np.array([tag == "I-object" for tag in run.tables["tags"]]) * 9.0
+    bias, kernel = run.model.tag.bias, run.model.tag.kernel
+    bias.assign(liked), kernel.assign(np.zeros(kernel.shape))
+    assert run.answers(["put the star", ""])[0]["text"] == "B-object I-object I-object"
+    run.tables["tags"] = ["I-x", "O", "B-y", "I-y"]
+    del run.rules
+    follows, begins = run.rules
+    assert begins.tolist() == [True, True, True, False] and follows[:, :3].all()
+    assert follows[:, 3].tolist() == [False, False, True, True]
+
+
 def test_the_two_texts_of_a_pair_stay_together(tmp_path):
     run = prepared("entail", tmp_path, ["training.batch_size=7", "data.buckets=3"])
     rows = zip(*run.sides, run.targets, strict=True)
