@@ -108,7 +108,7 @@ class MutualAttention(keras.layers.Layer):
         is not real.
 
     Raises:
-        ValueError: units is not a positive whole number.
+        ValueError: units is not a positive whole number, or inputs and memory are of different sizes.
     """
 
     def __init__(self, units, **kwargs):
@@ -116,6 +116,8 @@ class MutualAttention(keras.layers.Layer):
         self.units = positive("units", units)
 
     def build(self, inputs_shape, memory_shape, inputs_mask_shape=None, memory_mask_shape=None):
+        if inputs_shape[-1] != memory_shape[-1]:
+            raise ValueError(f"inputs and memory must be of one size, got {inputs_shape[-1]} and {memory_shape[-1]}")
         self.kernel = self.add_weight((4 * inputs_shape[-1], self.units), name="kernel")
         self.bias = self.add_weight((self.units,), "zeros", name="bias")
 
@@ -136,9 +138,11 @@ class MutualAttention(keras.layers.Layer):
     def _compared(self, x, other, mask):
         """Mean and maximum over the real rows of what is made of each row beside the other's."""
         both = ops.concatenate([x, other, x - other, x * other], axis=-1)
-        real = ops.cast(mask, x.dtype)[:, :, None]
-        rows = ops.relu(linear(both, self.kernel, self.bias)) * real
-        return ops.sum(rows, axis=1) / ops.maximum(ops.sum(real, axis=1), 1), ops.max(rows, axis=1)
+        rows = ops.relu(linear(both, self.kernel, self.bias)) * ops.cast(mask, x.dtype)[:, :, None]
+        # Counted in float32: half precision counts to 256.
+        count = ops.maximum(ops.sum(ops.cast(mask, "float32"), axis=1, keepdims=True), 1)
+        mean = ops.sum(ops.cast(rows, "float32"), axis=1) / count
+        return ops.cast(mean, x.dtype), ops.max(rows, axis=1)
 
     def compute_output_shape(self, inputs_shape, memory_shape, inputs_mask_shape=None, memory_mask_shape=None):
         return (memory_shape[0], 4 * self.units), (*inputs_shape[:2], memory_shape[1])

@@ -38,6 +38,8 @@ class EncoderConfig(Config):
     def _one_start(self):
         if self.vectors and self.encoder.start:
             raise ValueError(f"vectors are for new words; those of the encoder of {self.encoder.start} have theirs")
+        if self.vector_words and not self.vectors:
+            raise ValueError(f"vector_words = {self.vector_words} are the first words of `vectors`, and there are none")
         return self
 
 
@@ -123,7 +125,7 @@ def with_words(config, text, unit):
     Raises:
         UserError: the unit is not a word.
     """
-    if not config.vectors or not config.vector_words:
+    if not config.vector_words:
         return text
     if unit not in ("caption", "space", "word"):
         raise UserError(
