@@ -145,9 +145,7 @@ def take_encoder(model, start):
 
 def save_encoder(start, workdir):
     """Writes how the pretrained encoder of a `Start` is made, for the runs that go on with it."""
-    import keras
-
-    kseq.files.write_json(workdir / PRETRAINED, keras.saving.serialize_keras_object(start.encoder))
+    kseq.files.write_json(workdir / PRETRAINED, start.encoder.get_config())
 
 
 def load_encoder(config, workdir, texts):
@@ -156,9 +154,7 @@ def load_encoder(config, workdir, texts):
     Raises:
         UserError: there are too few places for their pieces.
     """
-    import keras
-
-    encoder = keras.saving.deserialize_keras_object(_read(workdir / PRETRAINED))
+    encoder = kseq.models.PretrainedEncoder.from_config(_read(workdir / PRETRAINED))
     most = (encoder.longest - 1) // texts - 1
     if config.data.length() > most:
         raise UserError(

@@ -3,7 +3,9 @@
 import json
 import re
 import shutil
+import subprocess
 import sys
+from pathlib import Path
 
 import keras
 import numpy as np
@@ -11,6 +13,7 @@ import pytest
 import tensorflow as tf
 from tensorflow.python.framework.config import disable_op_determinism
 
+import kseq
 from kseq.config import ConfigError
 from kseq.errors import UserError
 from kseq.models import PretrainedEncoder
@@ -175,6 +178,17 @@ def test_the_saved_model_splits_the_texts_itself(hub, task, tmp_path, capsys):
     shutil.rmtree(tmp_path / "tiny")
     modes.export(task, tmp_path / "run", [])
     assert "asked in a process without kseq and keras, it answers" in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_a_new_process_goes_on_with_the_run(frozen):
+    """There nothing of kseq or keras-hub has been imported yet. Oracle: what this process answers."""
+    command = [sys.executable, "-m", "kseq.tasks.classify", "--mode=predict", f"--workdir={frozen[0]}", "the red star"]
+    run = subprocess.run(command, capture_output=True, text=True, cwd=Path(kseq.__file__).parents[1], check=False)
+    assert run.returncode == 0, run.stderr
+    text, label, score = run.stdout.splitlines()[0].split("\t")
+    [(want, probability, _)] = frozen[1].answers([("the red star",)])
+    assert (text, label) == ("the red star", want) and float(score) == pytest.approx(probability, abs=1e-3)
 
 
 @pytest.mark.slow
