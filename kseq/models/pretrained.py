@@ -43,7 +43,8 @@ class PretrainedEncoder(keras.layers.Layer):
         try:
             backbone = keras_hub.models.Backbone.from_preset(preset, dtype=keras.config.dtype_policy())
         except Exception as error:  # of many kinds, as where a download fails
-            raise ValueError(f"the encoder {preset!r} cannot be loaded: {error}") from None
+            reason, *_ = str(error).split("\n")
+            raise ValueError(f"the encoder {preset!r} cannot be loaded: {reason}") from None
         outputs = backbone.output if isinstance(backbone.output, dict) else {"sequence_output": backbone.output}
         inputs = backbone.input if isinstance(backbone.input, dict) else {}
         if not {"token_ids", "padding_mask"} <= inputs.keys() or "sequence_output" not in outputs:

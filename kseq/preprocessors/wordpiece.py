@@ -42,7 +42,8 @@ class WordPieces(tf.Module):
         try:
             tokenizer = hub.tokenizers.Tokenizer.from_preset(preset)
         except Exception as error:  # of many kinds, as where a download fails
-            raise UserError(f"model.encoder.pretrained={preset} cannot be loaded: {error}") from None
+            reason, *_ = str(error).split("\n")
+            raise UserError(f"model.encoder.pretrained={preset} cannot be loaded: {reason}") from None
         ends = getattr(tokenizer, "cls_token_id", None), getattr(tokenizer, "sep_token_id", None)
         pieces = isinstance(tokenizer, hub.tokenizers.WordPieceTokenizer)
         if not pieces or None in ends or getattr(tokenizer, "pad_token_id", None) != 0:

@@ -66,6 +66,9 @@ class LabelConfig(ReaderConfig):
         "embedding_size": "model.embedding_size",
     }
 
+    def idle(self):
+        return ("data.min_count", "model.embedding_spread")
+
 
 class OneLabelConfig(LabelConfig):
     """The same for tasks whose encoder may be a pretrained one.
@@ -76,12 +79,18 @@ class OneLabelConfig(LabelConfig):
     reads: ClassVar = LabelConfig.reads | {"pretrained": "model.encoder.pretrained"}
     own: ClassVar = (
         *LabelConfig.reads.values(),
-        "data.min_count",
         "model.train_vectors",
         "model.embedding_dropout",
         "model.word_dropout",
         "model.recurrent_dropout",
     )
+
+    def idle(self):
+        encoder = self.model.encoder
+        # What is taken over of another run may be given too: it is compared.
+        taken = self.reads.values() if encoder.from_ else ()
+        own = (key for key in self.own if key not in taken) if encoder.preset else ()
+        return (*own, *super().idle())
 
 
 def make_layer(config):

@@ -130,9 +130,14 @@ def _set_up(config):
     keras.config.set_dtype_policy(config.training.precision)
 
 
+def _installed(name):
+    return any(metadata.distributions(name=name))
+
+
 def _circumstances(task, config):
     """What a run was made with: task, commit, versions, command, machine."""
-    packages = ("tensorflow", "keras", "numpy", "tensorflow-datasets")
+    packages = ["tensorflow", "keras", "numpy", "tensorflow-datasets"]
+    packages += [name for name in ("tensorflow-text", "keras-hub", "sentencepiece") if _installed(name)]
     return {
         "task": task.name,
         "kseq": kseq.__version__,

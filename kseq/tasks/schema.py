@@ -86,3 +86,7 @@ class ReaderConfig(Config):
     def taking(self, reader):
         """{dotted key: value} of this schema, as the reader of another config has it."""
         return {key: reader.get(name, "") for name, key in self.reads.items()}
+
+    def idle(self):
+        """The dotted keys that mean nothing to an encoder that has begun elsewhere."""
+        return ()

@@ -3,11 +3,12 @@
 import importlib
 import json
 import pkgutil
+from functools import reduce
 from pathlib import Path
 from typing import NamedTuple
 
 import kseq
-from kseq.config import given, load
+from kseq.config import ConfigError, given, load
 from kseq.errors import UserError
 from kseq.files import PROGRESS
 from kseq.tasks.schema import ReaderConfig
@@ -42,20 +43,19 @@ def load_config(task, path=None, overrides=(), *, own=None):
             no meaning for a pretrained encoder.
     """
     config = load(task.Config, path, overrides)
-    start, hub = _start(config), getattr(config.model.encoder, "preset", "")
-    if hub:
-        idle = [key for key in config.own if key in given(task.Config, path, overrides)]
-        if idle:
-            raise UserError(f"model.encoder.pretrained={hub} has no use for {', '.join(idle)}; leave that out")
-    if not start:
+    if not (isinstance(config, ReaderConfig) and config.model.encoder.start):
         return config
-    if own and Path(own, "config.json").exists():
-        other = load(task.Config, base=_read(Path(own, "config.json")))
-    else:
-        _, other, _ = finished(start)
-    reader = other.reader()
-    config = load(task.Config, path, overrides, under=(f"{start}/config.json", config.taking(reader)))
-    agree(config, reader)
+    start = _start(config)
+    if start:
+        _, other, _ = _run(own) if own and Path(own, PROGRESS).exists() else finished(start)
+        reader = other.reader()
+        config = load(task.Config, path, overrides, under=(f"{start}/config.json", config.taking(reader)))
+        agree(config, reader)
+    named = given(task.Config, path, overrides)
+    idle = [key for key in config.idle() if key in named]
+    if idle:
+        begun = f"from={start}" if start else f"pretrained={config.model.encoder.start}"
+        raise UserError(f"model.encoder.{begun} has no use for {', '.join(idle)}; leave that out")
     return config
 
 
@@ -70,8 +70,9 @@ def agree(config, reader):
         raise UserError(
             f"model.encoder.from={_start(config)} has the encoder {hub}, which only classify and entail take"
         )
+    there = config.taking(reader)
     wrong = [
-        f"{key} is {own[name]!r}, there {reader.get(name, '')!r}"
+        f"{key} is {reduce(getattr, key.split('.'), config)!r}, there {there[key]!r}"
         for name, key in config.reads.items()
         if own[name] != reader.get(name, "")
     ]
@@ -93,13 +94,25 @@ def finished(folder):
         raise UserError(f"model.encoder.from={folder}: there is no such folder")
     if not (folder / PROGRESS).exists():
         raise UserError(f"model.encoder.from={folder} holds no trained run; train it first")
-    name = _read(folder / "run.json").get("task")
+    return _run(folder)
+
+
+def _run(folder):
+    """The task, config and progress that the files of a trained run tell of."""
+    name = _table(folder, "run.json").get("task")
     task = _task(name)
     if task is None:
         raise UserError(f"model.encoder.from={folder}: its run.json names the task {name!r}, there is none")
     if not issubclass(task.Config, ReaderConfig):
         raise UserError(f"model.encoder.from={folder} is a run of {name}, whose encoder reads no texts")
-    return task, load(task.Config, base=_read(folder / "config.json")), _read(folder / PROGRESS)
+    try:
+        config = load(task.Config, base=_table(folder, "config.json"))
+    except ConfigError as error:
+        raise UserError(f"model.encoder.from={folder}: its config.json: {'; '.join(str(error).splitlines())}") from None
+    progress = _table(folder, PROGRESS)
+    if "file" not in progress.get("best", {}):
+        raise UserError(f"model.encoder.from={folder}: its {PROGRESS} names no weights")
+    return task, config, progress
 
 
 def opened(config):
@@ -108,6 +121,12 @@ def opened(config):
     if encoder.from_:
         task, other, progress = finished(encoder.from_)
         agree(config, other.reader())
+        made, asked = other.training.precision, config.training.precision
+        if other.model.encoder.start and getattr(encoder, "preset", "") and made != asked:
+            raise UserError(
+                f"training.precision is {asked}, and the pretrained encoder of model.encoder.from={encoder.from_} "
+                f"computes in {made}; both must be the same"
+            )
         run = task(other, Path(encoder.from_))
         run.load(run.workdir / progress["best"]["file"])
         return Start(run.text, run.model.encoder, encoder.from_)
@@ -154,7 +173,7 @@ def load_encoder(config, workdir, texts):
     Raises:
         UserError: there are too few places for their pieces.
     """
-    encoder = kseq.models.PretrainedEncoder.from_config(_read(workdir / PRETRAINED))
+    encoder = kseq.models.PretrainedEncoder.from_config(_table(workdir, PRETRAINED))
     most = (encoder.longest - 1) // texts - 1
     if config.data.length() > most:
         raise UserError(
@@ -189,5 +208,12 @@ def _start(config):
     return getattr(config.model.encoder, "from_", "")
 
 
-def _read(path):
-    return json.loads(path.read_text(encoding="utf-8"))
+def _table(folder, name):
+    """What a file of a run holds."""
+    try:
+        content = json.loads(Path(folder, name).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UserError(f"{folder}: its {name} cannot be read: {error}") from None
+    if not isinstance(content, dict):
+        raise UserError(f"{folder}: its {name} must be a table, it is {content!r}")
+    return content

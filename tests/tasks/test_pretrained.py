@@ -222,6 +222,16 @@ def test_only_tasks_of_whole_texts_take_it(hub, frozen):
         transfer.load_config(Entail, overrides=[f"model.encoder.from={frozen[0]}", "model.encoder.pretrained=bert"])
 
 
+def test_a_run_that_begins_with_a_pretrained_one_keeps_its_keys_and_precision(frozen, tmp_path):
+    begun = f"model.encoder.from={frozen[0]}"
+    with pytest.raises(UserError, match=rf"{begun} has no use for model.word_dropout, model.attention; leave that out"):
+        transfer.load_config(Entail, overrides=[begun, "model.attention=last", "model.word_dropout=0.1"])
+    config = transfer.load_config(Entail, overrides=[*SMALL, begun, "training.precision=mixed_float16"])
+    message = f"training.precision is mixed_float16, and the pretrained encoder of {begun} computes in float32"
+    with pytest.raises(UserError, match=message):
+        Entail(config, tmp_path).prepare()
+
+
 def test_keys_of_other_encoders_are_refused(hub, tmp_path):
     (tmp_path / "x.toml").write_text("[model]\nattention = 'last'\nunits = 64\n")
     for changes in ([], ["data.unit=byte"]):
