@@ -10,7 +10,6 @@ import keras
 import numpy as np
 import pytest
 from PIL import Image
-from tensorflow.python.framework.config import disable_op_determinism
 
 from kseq import ask, export
 from kseq.config import ConfigError, load
@@ -37,14 +36,6 @@ TINY = (
 
 def train(workdir, changes, *, resume=False):
     modes.train(Caption, workdir, load(Caption.Config, overrides=changes), resume=resume, show=0)
-
-
-@pytest.fixture(autouse=True)
-def as_in_a_new_process():
-    """What a run sets for its process; Keras refuses XLA where operations are asked to be deterministic."""
-    yield
-    keras.config.set_dtype_policy("float32")
-    disable_op_determinism()
 
 
 @pytest.fixture(scope="module")

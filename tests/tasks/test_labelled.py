@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 import tensorflow_datasets as tfds
 from PIL import Image
-from tensorflow.python.framework.config import disable_op_determinism
 
 from kseq.config import ConfigError, load
 from kseq.data import Clock
@@ -53,13 +52,6 @@ def prepared(name, workdir, changes=()):
     run = TASKS[name](load(TASKS[name].Config, overrides=[*TINY, *changes]), workdir)
     run.prepare()
     return run
-
-
-@pytest.fixture(autouse=True)
-def as_in_a_new_process():
-    yield
-    keras.config.set_dtype_policy("float32")
-    disable_op_determinism()
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,6 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from tensorflow.python.framework.config import disable_op_determinism
 
 import kseq
 from kseq.config import ConfigError
@@ -50,13 +49,6 @@ SMALL = (
     "training.epochs=1",
     "training.batch_size=24",
 )
-
-
-@pytest.fixture(autouse=True)
-def as_in_a_new_process():
-    yield
-    keras.config.set_dtype_policy("float32")
-    disable_op_determinism()
 
 
 @pytest.fixture(scope="module")

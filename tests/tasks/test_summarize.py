@@ -8,11 +8,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-import keras
 import numpy as np
 import pytest
 import tensorflow_datasets as tfds
-from tensorflow.python.framework.config import disable_op_determinism
 
 import real
 from kseq import ask
@@ -54,14 +52,6 @@ def prepared(workdir, changes, path=None):
     run = Summarize(load(Summarize.Config, path, changes), workdir)
     run.prepare()
     return run
-
-
-@pytest.fixture(autouse=True)
-def as_in_a_new_process():
-    """What a run sets for its process; Keras refuses XLA where operations are asked to be deterministic."""
-    yield
-    keras.config.set_dtype_policy("float32")
-    disable_op_determinism()
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,6 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
-from tensorflow.python.framework.config import disable_op_determinism
 
 from kseq.config import ConfigError
 from kseq.errors import UserError
@@ -52,13 +51,6 @@ def assert_same(weights, expected):
     assert len(weights) == len(expected)
     for value, other in zip(weights, expected, strict=True):
         np.testing.assert_array_equal(value, other)
-
-
-@pytest.fixture(autouse=True)
-def as_in_a_new_process():
-    yield
-    keras.config.set_dtype_policy("float32")
-    disable_op_determinism()
 
 
 @pytest.fixture(scope="module")

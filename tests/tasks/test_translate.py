@@ -6,13 +6,11 @@ import subprocess
 import sys
 from pathlib import Path
 
-import keras
 import numpy as np
 import pytest
 import sacrebleu
 import tensorflow_datasets as tfds
 from PIL import Image
-from tensorflow.python.framework.config import disable_op_determinism
 
 import real
 from kseq.config import ConfigError, load
@@ -47,14 +45,6 @@ def prepared(workdir, changes, path=None):
     run = Translate(load(Translate.Config, path, changes), workdir)
     run.prepare()
     return run
-
-
-@pytest.fixture(autouse=True)
-def as_in_a_new_process():
-    """What a run sets for its process; Keras refuses XLA where operations are asked to be deterministic."""
-    yield
-    keras.config.set_dtype_policy("float32")
-    disable_op_determinism()
 
 
 @pytest.fixture(scope="module")
