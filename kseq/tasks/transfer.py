@@ -47,7 +47,8 @@ def load_config(task, path=None, overrides=(), *, own=None):
         return config
     start = _start(config)
     if start:
-        _, other, _ = _run(own) if own and Path(own, PROGRESS).exists() else finished(start)
+        going_on = own and Path(own, PROGRESS).exists()
+        _, other = _run(own) if going_on else finished(start)[:2]
         reader = other.reader()
         config = load(task.Config, path, overrides, under=(f"{start}/config.json", config.taking(reader)))
         agree(config, reader)
@@ -94,11 +95,15 @@ def finished(folder):
         raise UserError(f"model.encoder.from={folder}: there is no such folder")
     if not (folder / PROGRESS).exists():
         raise UserError(f"model.encoder.from={folder} holds no trained run; train it first")
-    return _run(folder)
+    task, config = _run(folder)
+    progress = _table(folder, PROGRESS)
+    if "file" not in progress.get("best", {}):
+        raise UserError(f"model.encoder.from={folder}: its {PROGRESS} names no weights")
+    return task, config, progress
 
 
 def _run(folder):
-    """The task, config and progress that the files of a trained run tell of."""
+    """The task and the config that the files of a run tell of."""
     name = _table(folder, "run.json").get("task")
     task = _task(name)
     if task is None:
@@ -109,10 +114,7 @@ def _run(folder):
         config = load(task.Config, base=_table(folder, "config.json"))
     except ConfigError as error:
         raise UserError(f"model.encoder.from={folder}: its config.json: {'; '.join(str(error).splitlines())}") from None
-    progress = _table(folder, PROGRESS)
-    if "file" not in progress.get("best", {}):
-        raise UserError(f"model.encoder.from={folder}: its {PROGRESS} names no weights")
-    return task, config, progress
+    return task, config
 
 
 def opened(config):
@@ -122,7 +124,7 @@ def opened(config):
         task, other, progress = finished(encoder.from_)
         agree(config, other.reader())
         made, asked = other.training.precision, config.training.precision
-        if other.model.encoder.start and getattr(encoder, "preset", "") and made != asked:
+        if getattr(encoder, "preset", "") and made != asked:
             raise UserError(
                 f"training.precision is {asked}, and the pretrained encoder of model.encoder.from={encoder.from_} "
                 f"computes in {made}; both must be the same"
