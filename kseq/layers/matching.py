@@ -139,7 +139,6 @@ class MutualAttention(keras.layers.Layer):
         """Mean and maximum over the real rows of what is made of each row beside the other's."""
         both = ops.concatenate([x, other, x - other, x * other], axis=-1)
         rows = ops.relu(linear(both, self.kernel, self.bias)) * ops.cast(mask, x.dtype)[:, :, None]
-        # Counted in float32: half precision counts to 256.
         count = ops.maximum(ops.sum(ops.cast(mask, "float32"), axis=1, keepdims=True), 1)
         mean = ops.sum(ops.cast(rows, "float32"), axis=1) / count
         return ops.cast(mean, x.dtype), ops.max(rows, axis=1)

@@ -90,6 +90,11 @@ def test_sizes_that_are_none_are_named(layer):
         layer(0)
 
 
+def test_texts_of_different_sizes_are_not_compared():
+    with pytest.raises(ValueError, match=r"inputs and memory must be of one size, got 4 and 5"):
+        MutualAttention(3)(normal(2, 5, 4), normal(2, 3, 5))
+
+
 @pytest.mark.parametrize("kind", ["mean", "max"])
 def test_pooling_goes_over_the_real_rows(kind):
     """Oracle: NumPy over the rows that the mask leaves; zeros where there is none."""
