@@ -15,7 +15,7 @@ import kseq
 from kseq.config import Config
 from kseq.errors import UserError
 from kseq.tasks import runner
-from kseq.tasks.schema import OwnRate, SamplerConfig, TrainingConfig
+from kseq.tasks.common.schema import OwnRate, SamplerConfig, TrainingConfig
 from kseq.tasks.task import Task
 
 SHOWN = 4  # pictures of the dev split that `predict` shows when it is given none

@@ -10,9 +10,10 @@ from pydantic import Field
 
 import kseq
 from kseq.config import Config
-from kseq.tasks import label_model, labelled, runner
-from kseq.tasks.one_label import LabelTrainingConfig, OneLabel
-from kseq.tasks.schema import PretrainedConfig
+from kseq.tasks import runner
+from kseq.tasks.common import label_model, labelled
+from kseq.tasks.common.one_label import LabelTrainingConfig, OneLabel
+from kseq.tasks.common.schema import PretrainedConfig
 
 
 class Fields(Config):

@@ -10,7 +10,7 @@ from absl import flags
 
 from kseq.config import ConfigError
 from kseq.errors import UserError
-from kseq.tasks import modes, transfer
+from kseq.tasks.common import modes, transfer
 
 USAGE = """python -m kseq.tasks.{name} [--mode=MODE] [--config=FILE] [--workdir=DIR] [--set KEY=VALUE ...] [INPUT ...]
 

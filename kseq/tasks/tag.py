@@ -13,10 +13,11 @@ from pydantic import Field
 import kseq
 from kseq.config import Config
 from kseq.errors import UserError
-from kseq.tasks import labelled, runner
-from kseq.tasks.label_model import LabelConfig, ModelConfig
-from kseq.tasks.labelled import Labelled
-from kseq.tasks.schema import TrainingConfig
+from kseq.tasks import runner
+from kseq.tasks.common import labelled
+from kseq.tasks.common.label_model import LabelConfig, ModelConfig
+from kseq.tasks.common.labelled import Labelled
+from kseq.tasks.common.schema import TrainingConfig
 
 BIO = re.compile(r"O|[BI]-.+")
 

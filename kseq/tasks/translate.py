@@ -8,10 +8,11 @@ from typing import Literal
 from pydantic import Field
 
 import kseq
-from kseq.tasks import runner, text_schema
-from kseq.tasks.generation import Generation
-from kseq.tasks.schema import TrainingConfig
-from kseq.tasks.text_schema import GenerationConfig, TextSamplerConfig
+from kseq.tasks import runner
+from kseq.tasks.common import text_schema
+from kseq.tasks.common.generation import Generation
+from kseq.tasks.common.schema import TrainingConfig
+from kseq.tasks.common.text_schema import GenerationConfig, TextSamplerConfig
 
 GROUPS = 8  # of sentences by their length, for BLEU by length
 

@@ -16,8 +16,8 @@ from kseq.config import ConfigError, load
 from kseq.data import Clock
 from kseq.errors import UserError
 from kseq.layers import CELLS
-from kseq.tasks import modes, record
 from kseq.tasks.caption import Caption
+from kseq.tasks.common import modes, record
 
 TINY = (
     "data.train_count=48",

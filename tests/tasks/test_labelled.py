@@ -16,10 +16,10 @@ from kseq.data import Clock
 from kseq.errors import UserError
 from kseq.layers import CELLS
 from kseq.preprocessors import UNKNOWN
-from kseq.tasks import modes, record
 from kseq.tasks.classify import Classify
+from kseq.tasks.common import modes, record
+from kseq.tasks.common.one_label import balanced_weights
 from kseq.tasks.entail import Entail
-from kseq.tasks.one_label import balanced_weights
 from kseq.tasks.tag import Tag
 from kseq.training import PROGRESS
 

@@ -17,8 +17,8 @@ from kseq.config import ConfigError
 from kseq.errors import UserError
 from kseq.models import PretrainedEncoder
 from kseq.preprocessors import WordPieces
-from kseq.tasks import modes, transfer
 from kseq.tasks.classify import Classify
+from kseq.tasks.common import modes, transfer
 from kseq.tasks.entail import Entail
 from kseq.tasks.tag import Tag
 

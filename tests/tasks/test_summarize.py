@@ -18,7 +18,7 @@ from kseq.config import ConfigError, load
 from kseq.data import Clock
 from kseq.errors import UserError
 from kseq.layers import ATTENTIONS
-from kseq.tasks import modes
+from kseq.tasks.common import modes
 from kseq.tasks.summarize import Summarize
 
 ROOT = Path(__file__).parents[2]

@@ -10,9 +10,9 @@ import pytest
 
 from kseq.config import ConfigError
 from kseq.errors import UserError
-from kseq.tasks import modes, transfer
 from kseq.tasks.caption import Caption
 from kseq.tasks.classify import Classify
+from kseq.tasks.common import modes, transfer
 from kseq.tasks.entail import Entail
 from kseq.tasks.tag import Tag
 from kseq.tasks.translate import Translate

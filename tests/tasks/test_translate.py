@@ -17,7 +17,7 @@ from kseq.config import ConfigError, load
 from kseq.data import Clock
 from kseq.errors import UserError
 from kseq.layers import CELLS
-from kseq.tasks import modes
+from kseq.tasks.common import modes
 from kseq.tasks.translate import Translate
 
 ROOT = Path(__file__).parents[2]

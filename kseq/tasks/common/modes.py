@@ -8,7 +8,7 @@ from importlib import metadata
 import kseq
 from kseq.config import differences, load
 from kseq.errors import UserError
-from kseq.tasks import record, transfer
+from kseq.tasks.common import record, transfer
 
 MODES = ("train", "evaluate", "predict", "export")
 

@@ -7,11 +7,11 @@ from functools import reduce
 from pathlib import Path
 from typing import NamedTuple
 
-import kseq
+import kseq.tasks
 from kseq.config import ConfigError, given, load
 from kseq.errors import UserError
 from kseq.files import PROGRESS
-from kseq.tasks.schema import ReaderConfig
+from kseq.tasks.common.schema import ReaderConfig
 from kseq.tasks.task import Task
 
 # The parts are named through `kseq`, which imports them, and TensorFlow, when they are needed: a wrong
@@ -198,7 +198,7 @@ def scales(model, config):
 
 def _task(name):
     """The task of that name, None where there is none. No more is imported than what lies in kseq/tasks."""
-    if name not in [module.name for module in pkgutil.iter_modules([str(Path(__file__).parent)])]:
+    if name not in [module.name for module in pkgutil.iter_modules(kseq.tasks.__path__)]:
         return None
     found = vars(importlib.import_module(f"kseq.tasks.{name}")).values()
     kinds = (x for x in found if isinstance(x, type) and issubclass(x, Task))

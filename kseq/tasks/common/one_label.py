@@ -8,9 +8,9 @@ from pydantic import Field
 
 import kseq
 from kseq.errors import UserError
-from kseq.tasks import labelled
-from kseq.tasks.labelled import Labelled
-from kseq.tasks.schema import TrainingConfig
+from kseq.tasks.common import labelled
+from kseq.tasks.common.labelled import Labelled
+from kseq.tasks.common.schema import TrainingConfig
 
 
 class LabelTrainingConfig(TrainingConfig):

@@ -14,8 +14,8 @@ from tqdm import tqdm
 import kseq
 from kseq.config import Config
 from kseq.errors import UserError
-from kseq.tasks import transfer
-from kseq.tasks.label_model import make_encoder, take_vectors, with_words
+from kseq.tasks.common import transfer
+from kseq.tasks.common.label_model import make_encoder, take_vectors, with_words
 from kseq.tasks.task import Task
 
 SHOWN = 4  # examples of the dev split that `predict` shows when it is given none

@@ -8,7 +8,7 @@ from pydantic import Field, model_validator
 import kseq
 from kseq.config import Config
 from kseq.errors import UserError
-from kseq.tasks.schema import ReaderConfig, StartConfig
+from kseq.tasks.common.schema import ReaderConfig, StartConfig
 
 # The parts are named through `kseq`, which imports them, and TensorFlow, when they are needed.
 

@@ -5,7 +5,7 @@ from typing import ClassVar, Literal
 from pydantic import Field, field_validator, model_validator
 
 from kseq.config import Config
-from kseq.tasks.schema import ReaderConfig, SamplerConfig, StartConfig, TrainingConfig
+from kseq.tasks.common.schema import ReaderConfig, SamplerConfig, StartConfig, TrainingConfig
 
 LENGTHS = {"caption": 60, "word": 60, "subword": 100, "character": 300, "byte": 400}  # where max_length is 0
 Cell = Literal["rnn", "lstm", "gru", "peephole", "layer_norm_lstm", "layer_norm_gru"]

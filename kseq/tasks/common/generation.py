@@ -11,9 +11,9 @@ from tqdm import tqdm
 
 import kseq
 from kseq.errors import UserError
-from kseq.tasks import transfer
+from kseq.tasks.common import transfer
+from kseq.tasks.common.text_model import make_model
 from kseq.tasks.task import Task
-from kseq.tasks.text_model import make_model
 
 SHOWN = 4  # examples of the dev split that `predict` shows when it is given none
 DRAWN = 20  # inputs whose alignment `predict` draws; of a long file the first
