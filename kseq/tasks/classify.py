@@ -16,8 +16,8 @@ from kseq.tasks.common.schema import PretrainedConfig
 class Fields(Config):
     """What the source calls the parts of an example; "split", where it has one, names its split."""
 
-    text: str = "text"
-    label: str = "label"
+    text: str = Field("text", min_length=1)
+    label: str = Field("label", min_length=1)
     split: str = ""
 
 

@@ -14,14 +14,15 @@ from kseq.tasks import runner
 from kseq.tasks.common import label_model, labelled
 from kseq.tasks.common.one_label import LabelTrainingConfig, OneLabel
 from kseq.tasks.common.schema import PretrainedConfig
+from kseq.tasks.common.text_task import SHOWN
 
 
 class Fields(Config):
     """What the source calls the parts of an example; "split", where it has one, names its split."""
 
-    premise: str = "premise"
-    hypothesis: str = "hypothesis"
-    label: str = "label"
+    premise: str = Field("premise", min_length=1)
+    hypothesis: str = Field("hypothesis", min_length=1)
+    label: str = Field("label", min_length=1)
     split: str = ""
 
 
@@ -83,7 +84,7 @@ class Entail(OneLabel):
         if self.preset:
             self.colour(answers, folder)
             return
-        for i, (texts, look, label) in enumerate(answers[: labelled.SHOWN], 1):
+        for i, (texts, look, label) in enumerate(answers[:SHOWN], 1):
             premise, hypothesis = self.tokens(texts)
             if self.config.model.attention == "last":
                 hypothesis = hypothesis[-1:]

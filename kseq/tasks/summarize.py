@@ -23,7 +23,7 @@ class DataConfig(text_schema.DataConfig):
     """Which texts and summaries, how they are read, and what they are measured by."""
 
     source: str = "toy:sales"
-    fields: dict[str, str] = Field({"source": "text", "target": "summary"})
+    fields: text_schema.Fields = text_schema.Fields(source="text", target="summary")
     shared: bool = Field(True, description="one vocabulary for both sides")
     min_count: int = Field(5, ge=1)
     lead: int = Field(10, ge=1, description="words at the start of a text that are scored beside its summary")

@@ -25,8 +25,8 @@ BIO = re.compile(r"O|[BI]-.+")
 class Fields(Config):
     """What the source calls the parts of an example; "label" and "split" may be empty."""
 
-    text: str = "text"
-    tags: str = "tags"
+    text: str = Field("text", min_length=1)
+    tags: str = Field("tags", min_length=1)
     label: str = "label"
     split: str = ""
 
@@ -256,9 +256,9 @@ class Tag(Labelled):
 
     def predict(self, inputs, folder):
         drawn = []
-        texts = self.given(inputs) if inputs else ((where, example["text"]) for where, example in self.some_of_dev())
+        texts = [text for _, text in self.given(inputs)] or [self.dev[i][1]["text"] for i in self.some_of_dev()]
         for batch in labelled.batched(texts):
-            for (_, text), answer in zip(batch, self.answers([text for _, text in batch]), strict=True):
+            for text, answer in zip(batch, self.answers(batch), strict=True):
                 drawn += [(text, answer)] if len(drawn) < labelled.DRAWN else []
                 label = [answer["label"]] if self.joint else []
                 yield "\t".join([text.replace("\t", " "), answer["text"], *label, f"{answer['score']:.3f}"])

@@ -448,9 +448,9 @@ def test_words_that_only_the_vectors_have_are_known_where_asked(lines, tmp_path,
     rows = dict(zip(run.text.vocabulary, np.asarray(run.model.encoder.embedding.embeddings), strict=True))
     assert run.text.vocabulary[-1] == "bird" and rows["bird"].tolist() == [1] * 6 and len(rows) == 9
     assert "bird" not in prepared("classify", tmp_path / "b", [*changes, "model.vector_words=2"]).text.vocabulary
-    message = "model.vector_words=3 needs data.unit=word, space or caption, it is character"
-    with pytest.raises(UserError, match=message):
-        prepared("classify", tmp_path / "c", [*changes, "data.unit=character"])
+    message = "model.vector_words needs data.unit = word, space or caption, it is character"
+    with pytest.raises(ConfigError, match=message):
+        load(Classify.Config, overrides=[*changes, "data.unit=character"])
 
 
 def test_vectors_without_a_word_of_the_text_are_named(lines, tmp_path, vectors):

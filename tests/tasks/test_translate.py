@@ -215,7 +215,7 @@ def test_bad_data_stops_the_run_before_training_with_one_line(tmp_path, french, 
 def test_bad_bytes_are_read_as_the_config_says(tmp_path):
     changes = files(tmp_path / "data", ["caf\udce9", *FRENCH[1:]])
     run = prepared(tmp_path, [*changes, "data.bad_bytes=latin-1"])
-    assert "café" in run.source.vocabulary and run.dev[0]["source"] == "café"
+    assert "café" in run.source.vocabulary and run.dev[0][1]["source"] == "café"
 
 
 def test_dev_may_be_held_out_of_train(tmp_path):
@@ -296,7 +296,8 @@ def test_a_run_that_goes_on_keeps_its_vocabulary(sentences):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        (["data.fields.text=c"], r"names source and target, and where there is one split, not source, target, text"),
+        (["data.fields.text=c"], r"unknown key, did you mean data.fields.target\?"),
+        (["data.fields.source="], r"data.fields.source = \"\" \(--set\): must have at least 1 character"),
         (["data.shared=true", "data.lower_case=source"], r"one vocabulary has one case, none or both"),
         (["model.decoder=fixed", "model.bridge=zero"], r"bridge = zero brings nothing"),
         (["model.coverage_weight=1.0"], r"coverage_weight is for attention = coverage"),
@@ -368,7 +369,7 @@ def test_one_line_of_the_config_changes_the_model(tmp_path, changes):
     config = run.config.model
     cell = run.model.decoder.cell
     assert type(cell.cells[0] if config.layers > 1 else cell) is CELLS[config.cell]
-    _, found, tokens = run.write([pair["source"] for pair in run.dev])
+    _, found, tokens = run.write([pair["source"] for _, pair in run.dev])
     looks = np.asarray(found.alignments)[:, 0]
     assert np.all(np.isfinite(found.scores)) and np.any(looks) == (config.decoder != "fixed")
     assert looks.shape[-1] == tokens.shape[1]

@@ -13,9 +13,8 @@ import kseq
 from kseq.errors import UserError
 from kseq.tasks.common import transfer
 from kseq.tasks.common.text_model import make_model
-from kseq.tasks.task import Task
+from kseq.tasks.common.text_task import TextTask
 
-SHOWN = 4  # examples of the dev split that `predict` shows when it is given none
 DRAWN = 20  # inputs whose alignment `predict` draws; of a long file the first
 GENERATED = 64  # texts that are written at once
 VOCABULARIES = "vocabularies.json"
@@ -24,7 +23,7 @@ VOCABULARIES = "vocabularies.json"
 # config answer at once.
 
 
-class Generation(Task):
+class Generation(TextTask):
     """Texts in, texts out. A subclass says how they are scored."""
 
     raw = ("source",)
@@ -33,51 +32,9 @@ class Generation(Task):
     def score(self, predictions, references):
         """{metric: number} of texts, each held against one reference; `monitor` among them."""
 
-    def prepare(self):
-        again = (self.workdir / kseq.training.PROGRESS).exists()
-        start = None if again else transfer.opened(self.config)
-        train = self.examples()[0]
-        _ = self.dev  # what is wrong with it is said before training
-        if again:
-            self.read_vocabularies()
-        else:
-            self.learn_vocabularies(train, start)
-        self.pairs = self.encoded(train)
-        self.model = self.build()
-        if start:
-            transfer.take_encoder(self.model, start)
-
-    def load(self, weights):
-        self.read_vocabularies()
-        self.model = self.build()
-        kseq.training.load_variables(weights, self.model.weights)
-
     def build(self):
         """The model of the config, with new weights."""
         return make_model(self.config.model, len(self.source.vocabulary), len(self.target.vocabulary))
-
-    def examples(self):
-        """`Examples` of train and of dev, not yet read."""
-        data = self.config.data
-        options = {"columns": data.columns, "quotes": data.quotes, "bad_bytes": data.bad_bytes}
-        train = kseq.data.read(data.source, data.train, data.fields, **options)
-        if data.holdout:
-            train, dev = train.hold_out(data.holdout, seed=0)
-        else:
-            dev = kseq.data.read(data.source, data.dev, data.fields, **options)
-        return train.first(data.train_count), dev.first(data.dev_count)
-
-    @functools.cached_property
-    def dev(self):
-        """The pairs of the dev split, as they are."""
-        pairs = [pair for _, pair in self.walk(self.examples()[1], self.config.data.dev)]
-        if not pairs:
-            raise UserError(f"data.holdout={self.config.data.holdout} leaves no example for dev; raise it")
-        return pairs
-
-    def walk(self, examples, title):
-        """The examples, with a bar that shows how far."""
-        return tqdm(examples, desc=f"{title} of {self.config.data.source}", unit=" pairs", disable=None)
 
     def tokenizers(self):
         """What parts the texts of each side."""
@@ -91,10 +48,7 @@ class Generation(Task):
         """What numbers the words that are read."""
         return self.source
 
-    def learn_vocabularies(self, train, start=None):
-        """Makes the vocabularies of both sides of the training texts, where the source's is not that of another run,
-        and writes them to the workdir.
-        """
+    def learn(self, train, start):
         data, made = self.config.data, kseq.preprocessors.TextPreprocessor
         sizes = {"source": data.vocabulary_size, "target": data.target_vocabulary_size or data.vocabulary_size}
         lengths = dict(zip(sizes, data.lengths(), strict=True))
@@ -112,12 +66,7 @@ class Generation(Task):
             setattr(self, side, text)
         kseq.files.write_json(self.workdir / VOCABULARIES, self.fingerprints())
 
-    def read_vocabularies(self):
-        """Reads what `learn_vocabularies` wrote.
-
-        Raises:
-            UserError: a file is missing, or is not what the run was trained with.
-        """
+    def recall(self):
         load = kseq.preprocessors.TextPreprocessor.load
         for (side, tokenizer), length in zip(self.tokenizers().items(), self.config.data.lengths(), strict=True):
             setattr(self, side, load(self.workdir / f"{side}_vocabulary.txt", length, tokenizer))
@@ -138,16 +87,14 @@ class Generation(Task):
             for side, text in sides.items()
         }
 
-    def encoded(self, train):
-        """The training texts as ids: `Sequences` of the sources and of the targets."""
-        words, title = kseq.preprocessors, self.config.data.train
-        pairs = (pair for _, pair in self.walk(train, title))
-        *sides, left_out = kseq.data.encoded_pairs(pairs, self.encode, start=words.START, end=words.END)
-        if not len(sides[0].lengths):
-            raise UserError(f"{self.config.data.source}: no pair of {title} has words on both sides")
+    def keep(self, examples):
+        words, data = kseq.preprocessors, self.config.data
+        pairs = (pair for _, pair in examples)
+        *self.pairs, left_out = kseq.data.encoded_pairs(pairs, self.encode, start=words.START, end=words.END)
+        if not len(self.pairs[0].lengths):
+            raise UserError(f"{data.source}: no pair of {data.train} has words on both sides")
         if left_out:
-            print(f"{left_out} pairs of {title} have an empty side and are left out", flush=True)
-        return sides
+            print(f"{left_out} pairs of {data.train} have an empty side and are left out", flush=True)
 
     def encode(self, sources, targets):
         """Lists of texts → ragged ids of each side, without start and end."""
@@ -219,17 +166,21 @@ class Generation(Task):
                 answers[i] = text.decode(), float(score)
         return answers
 
+    def dev_answers(self):
+        """What `generate` says of the dev split."""
+        return self.generate([pair["source"] for _, pair in self.dev], "texts of dev")
+
     def validate(self):
-        answers = self.generate([pair["source"] for pair in self.dev], "texts of dev")
+        answers = self.dev_answers()
         return {self.monitor: self.score([text for text, _ in answers], self.references)[self.monitor]}
 
     @property
     def references(self):
         """The targets of the dev split, as they are."""
-        return [pair["target"] for pair in self.dev]
+        return [pair["target"] for _, pair in self.dev]
 
     def evaluate(self):
-        answers = self.generate([pair["source"] for pair in self.dev], "texts of dev")
+        answers = self.dev_answers()
         rows = [
             {
                 "id": f"{self.config.data.dev}-{i:05d}",
@@ -239,7 +190,7 @@ class Generation(Task):
                 "exact": text == " ".join(pair["target"].split()),
                 "references": [pair["target"]],
             }
-            for i, (pair, (text, score)) in enumerate(zip(self.dev, answers, strict=True))
+            for i, ((_, pair), (text, score)) in enumerate(zip(self.dev, answers, strict=True))
         ]
         metrics = self.score([text for text, _ in answers], self.references)
         return metrics | {"exact_match": float(np.mean([row["exact"] for row in rows]))}, rows
@@ -262,19 +213,11 @@ class Generation(Task):
                 yield f"{source}\t{written}"
 
     def inputs(self, inputs):
-        """Yields (name, text) of what the command line gives, texts and `@file`, or of some examples of dev."""
-        if not inputs:
-            step = max(1, len(self.dev) // SHOWN)
-            for i in range(0, len(self.dev), step)[:SHOWN]:
-                yield f"{self.config.data.dev}-{i:05d}", self.dev[i]["source"]
-        number = itertools.count(1)
-        for given in inputs:
-            # What the terminal gives may be no UTF-8; the tokenizer puts U+FFFD in its place.
-            texts = [given.encode("utf-8", "surrogateescape")]
-            if given.startswith("@"):
-                texts = (text for _, text in kseq.data.read_lines(given[1:], self.config.data.bad_bytes))
-            for text in texts:
-                yield f"{next(number):05d}", text
+        """Yields (name, text) of what the command line gives, or of some examples of dev."""
+        if inputs:
+            yield from ((f"{number:05d}", text) for number, (_, text) in enumerate(self.given(inputs), 1))
+        else:
+            yield from ((f"{self.config.data.dev}-{i:05d}", self.dev[i][1]["source"]) for i in self.some_of_dev())
 
     def draw(self, path, tokens, words, alignment, title):
         """Draws where each word looked, if the decoder looks anywhere."""
@@ -284,6 +227,3 @@ class Generation(Task):
         if words and np.any(alignment):
             figure = kseq.plots.text_alignment(source, words, alignment.numpy(), title=title)
             kseq.plots.save(figure, path)
-
-    def example(self):
-        return {"source": max((pair["source"] for pair in self.dev[:SHOWN]), key=len).encode()}

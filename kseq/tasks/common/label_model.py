@@ -9,6 +9,7 @@ import kseq
 from kseq.config import Config
 from kseq.errors import UserError
 from kseq.tasks.common.schema import ReaderConfig, StartConfig
+from kseq.tasks.common.text_model import spread_words
 
 # The parts are named through `kseq`, which imports them, and TensorFlow, when they are needed.
 
@@ -66,6 +67,12 @@ class LabelConfig(ReaderConfig):
         "embedding_size": "model.embedding_size",
     }
 
+    @model_validator(mode="after")
+    def _words_have_vectors(self):
+        if self.model.vector_words and self.data.unit not in ("caption", "space", "word"):
+            raise ValueError(f"model.vector_words needs data.unit = word, space or caption, it is {self.data.unit}")
+        return self
+
     def idle(self):
         return ("data.min_count", "model.embedding_spread")
 
@@ -109,8 +116,6 @@ def make_layer(config):
 
 def make_encoder(config, size):
     """The `TextEncoder` of an `EncoderConfig`, for so many words, with new weights."""
-    import keras
-
     encoder = kseq.models.TextEncoder(
         size,
         make_layer(config),
@@ -118,28 +123,17 @@ def make_encoder(config, size):
         dropout=config.embedding_dropout,
         word_dropout=config.word_dropout,
     )
-    # `TextEncoder` makes its table when it is built.
-    encoder.embedding.embeddings_initializer = keras.initializers.RandomUniform(
-        -config.embedding_spread, config.embedding_spread
-    )
+    spread_words(encoder.embedding, config.embedding_spread)
     encoder.embedding.trainable = config.train_vectors
     if not config.encoder.trainable:
         encoder.trainable = False
     return encoder
 
 
-def with_words(config, text, unit):
-    """A `TextPreprocessor` that knows the words of `model.vector_words` too, where there are any to know.
-
-    Raises:
-        UserError: the unit is not a word.
-    """
+def with_words(config, text):
+    """A `TextPreprocessor` that knows the words of `model.vector_words` too, where there are any to know."""
     if not config.vector_words:
         return text
-    if unit not in ("caption", "space", "word"):
-        raise UserError(
-            f"model.vector_words={config.vector_words} needs data.unit=word, space or caption, it is {unit}"
-        )
     known = {word.strip(kseq.preprocessors.TIE) for word in text.vocabulary}
     words = kseq.data.first_words(config.vectors, config.embedding_size, config.vector_words)
     more = [word for word in dict.fromkeys(words) if word not in known]

@@ -1,7 +1,6 @@
 """What the tasks share whose answers are labels: how texts are read, encoded and walked in batches."""
 
 import abc
-import functools
 import hashlib
 import itertools
 import json
@@ -9,16 +8,14 @@ from typing import Literal
 
 import numpy as np
 from pydantic import Field
-from tqdm import tqdm
 
 import kseq
-from kseq.config import Config
 from kseq.errors import UserError
 from kseq.tasks.common import transfer
 from kseq.tasks.common.label_model import make_encoder, take_vectors, with_words
-from kseq.tasks.task import Task
+from kseq.tasks.common.schema import TextDataConfig
+from kseq.tasks.common.text_task import TextTask
 
-SHOWN = 4  # examples of the dev split that `predict` shows when it is given none
 DRAWN = 100  # inputs of which `predict` shows more than the answer; of a long file the first
 AT_ONCE = 256  # texts that are answered at once
 LENGTHS = {"caption": 200, "space": 200, "word": 200, "subword": 300, "character": 800, "byte": 1000}
@@ -31,24 +28,13 @@ TABLES = "labels.json"
 Unit = Literal["caption", "space", "word", "subword", "character", "byte"]
 
 
-class DataConfig(Config):
+class DataConfig(TextDataConfig):
     """Which texts and labels, and how they are read."""
 
-    source: str
-    train: str = "train"
-    dev: str = "dev"
-    holdout: float = Field(0.0, ge=0, lt=1, description="share of train that is dev in place of a split of its own")
-    columns: tuple[str, ...] = Field((), description="of a table whose first line does not name them")
-    quotes: bool = Field(False, description="for tsv: fields may stand in quotation marks")
-    bad_bytes: Literal["stop", "latin-1", "replace"] = Field("stop", description="what becomes of a line not in UTF-8")
     names: dict[str, str] = Field({}, description="what labels are called, where the data have numbers, say")
-    train_count: int = Field(0, ge=0, description="at most so many examples; 0 is all")
-    dev_count: int = Field(0, ge=0)
-    unit: Unit = "word"
+    unit: Literal["caption", "space", "word", "subword", "character", "byte"] = "word"
     lower_case: bool = False
-    normalize: Literal["none", "nfc", "nfkc"] = "none"
     vocabulary_size: int = Field(20_000, ge=5)
-    min_count: int = Field(1, ge=1)
     max_length: int = Field(0, ge=0, le=5000, description="tokens of a text; the rest is cut off; 0 goes by the unit")
     buckets: int = Field(4, ge=1, le=20)
 
@@ -57,7 +43,7 @@ class DataConfig(Config):
         return self.max_length or LENGTHS[self.unit]
 
 
-class Labelled(Task):
+class Labelled(TextTask):
     """Texts in, labels out. A subclass says what is labelled, by which model, and how it is scored.
 
     Attributes:
@@ -73,66 +59,20 @@ class Labelled(Task):
     def make(self, encoder):
         """The model over a `TextEncoder`, with new weights, not yet built."""
 
-    @abc.abstractmethod
-    def keep(self, examples):
-        """Makes of the training examples, pairs (place, example), what `batches` needs of them."""
+    def check(self, where, example):
+        self.labels(where, example)
 
-    def prepare(self):
-        again = (self.workdir / kseq.training.PROGRESS).exists()
-        start = None if again else transfer.opened(self.config)
-        train = self.examples()[0]
-        _ = self.dev  # what is wrong with it is said before training
-        if again:
-            self.read_tables()
-        else:
-            self.learn_tables(train, start)
-        self.keep(self.walk(train, self.config.data.train))
-        self.model = self.build()
-        if start:
-            transfer.take_encoder(self.model, start)
-        if self.config.model.vectors and not again:
+    def begin(self, start):
+        super().begin(start)
+        if self.config.model.vectors:
             take_vectors(self.config.model, self.model.encoder.embedding, self.text.vocabulary)
-
-    def load(self, weights):
-        self.read_tables()
-        self.model = self.build()
-        kseq.training.load_variables(weights, self.model.weights)
-
-    def examples(self):
-        """`Examples` of train and of dev, not yet read."""
-        data = self.config.data
-        fields = {role: field for role, field in data.fields.model_dump().items() if field}
-        options = {"columns": data.columns, "quotes": data.quotes, "bad_bytes": data.bad_bytes}
-        train = kseq.data.read(data.source, data.train, fields, **options)
-        if data.holdout:
-            train, dev = train.hold_out(data.holdout, seed=0)
-        else:
-            dev = kseq.data.read(data.source, data.dev, fields, **options)
-        return train.first(data.train_count), dev.first(data.dev_count)
-
-    @functools.cached_property
-    def dev(self):
-        """(place, example) for each of the dev split."""
-        pairs = list(self.walk(self.examples()[1], self.config.data.dev))
-        if not pairs:
-            raise UserError(f"data.holdout={self.config.data.holdout} leaves no example for dev; raise it")
-        for where, example in pairs:
-            self.labels(where, example)
-        return pairs
-
-    def walk(self, examples, title):
-        """The examples, with a bar that shows how far."""
-        return tqdm(examples, desc=f"{title} of {self.config.data.source}", unit=" examples", disable=None)
 
     def tokenizer(self):
         """What parts the texts."""
         data = self.config.data
         return kseq.preprocessors.UNITS[data.unit](lower_case=data.lower_case, normalize=data.normalize)
 
-    def learn_tables(self, train, start=None):
-        """Makes the vocabulary, where there is none to begin with, and the tables of labels of the training examples,
-        and writes them to the workdir.
-        """
+    def learn(self, train, start):
         data, found = self.config.data, {}
         for where, example in self.walk(train, f"labels of {data.train}"):
             for name, labels in self.labels(where, example).items():
@@ -154,14 +94,9 @@ class Labelled(Task):
         texts = (example[role] for _, example in walk for role in self.raw)
         options = {"size": data.vocabulary_size, "min_count": data.min_count, "tokenizer": self.tokenizer()}
         text = kseq.preprocessors.TextPreprocessor.adapt(texts, max_length=data.length(), **options)
-        return with_words(self.config.model, text, data.unit)
+        return with_words(self.config.model, text)
 
-    def read_tables(self):
-        """Reads what `learn_tables` wrote.
-
-        Raises:
-            UserError: a file is missing, or is not what the run was trained with.
-        """
+    def recall(self):
         path = self.workdir / "vocabulary.txt"
         self.text = transfer.load_words(self.config, path, self.tokenizer)
         self.tables = json.loads((self.workdir / TABLES).read_text(encoding="utf-8"))
@@ -229,22 +164,6 @@ class Labelled(Task):
 
     def parts(self):
         return [self.model, self.text]
-
-    def given(self, inputs):
-        """Yields the text of each input of the command line: a text, or `@file`, whose lines are texts."""
-        for given in inputs:
-            if given.startswith("@"):
-                yield from kseq.data.read_lines(given[1:], self.config.data.bad_bytes)
-            else:  # what the terminal gives may be no UTF-8
-                yield given, given.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
-
-    def some_of_dev(self):
-        """A few examples, evenly spread."""
-        return self.dev[:: max(1, len(self.dev) // SHOWN)][:SHOWN]
-
-    def example(self):
-        example = max((example for _, example in self.dev[:SHOWN]), key=lambda e: len(e[self.raw[0]]))
-        return {role: example[role].encode() for role in self.raw}
 
 
 def batched(items, size=AT_ONCE):

@@ -134,7 +134,7 @@ class OneLabel(Labelled):
 
     def predict(self, inputs, folder):
         drawn = []
-        texts = self.asked(inputs) if inputs else self.some_of_dev()
+        texts = self.asked(inputs) if inputs else [self.dev[i] for i in self.some_of_dev()]
         for batch in labelled.batched(texts):
             sides = [tuple(example[role] for role in self.raw) for _, example in batch]
             for texts, (label, score, alignment) in zip(sides, self.answers(sides), strict=True):

@@ -23,6 +23,22 @@ class TrainingConfig(Config):
     xla: bool = False
 
 
+class TextDataConfig(Config):
+    """Which examples of texts, and how they are read."""
+
+    source: str
+    train: str = "train"
+    dev: str = "dev"
+    holdout: float = Field(0.0, ge=0, lt=1, description="share of train that is dev in place of a split of its own")
+    columns: tuple[str, ...] = Field((), description="of a table whose first line does not name them")
+    quotes: bool = Field(False, description="for tsv: fields may stand in quotation marks")
+    bad_bytes: Literal["stop", "latin-1", "replace"] = Field("stop", description="what becomes of a line not in UTF-8")
+    train_count: int = Field(0, ge=0, description="at most so many examples; 0 is all")
+    dev_count: int = Field(0, ge=0)
+    normalize: Literal["none", "nfc", "nfkc"] = "none"
+    min_count: int = Field(1, ge=1, description="a word that training has less often is unknown")
+
+
 class SamplerConfig(Config):
     """How text is generated: greedy when the width is 1, else beam search."""
 

@@ -2,46 +2,37 @@
 
 from typing import ClassVar, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, model_validator
 
 from kseq.config import Config
-from kseq.tasks.common.schema import ReaderConfig, SamplerConfig, StartConfig, TrainingConfig
+from kseq.tasks.common.schema import ReaderConfig, SamplerConfig, StartConfig, TextDataConfig, TrainingConfig
 
 LENGTHS = {"caption": 60, "word": 60, "subword": 100, "character": 300, "byte": 400}  # where max_length is 0
 Cell = Literal["rnn", "lstm", "gru", "peephole", "layer_norm_lstm", "layer_norm_gru"]
 Attention = Literal["bahdanau", "normalized", "concat", "coverage", "luong", "scaled_luong", "dot"]
 
 
-class DataConfig(Config):
+class Fields(Config):
+    """What the data call the parts of an example; "split", where they have one, names its split."""
+
+    source: str = Field("fr", min_length=1)
+    target: str = Field("en", min_length=1)
+    split: str = ""
+
+
+class DataConfig(TextDataConfig):
     """Which pairs of texts, and how they are read."""
 
     source: str = "toy:numbers"
-    train: str = "train"
-    dev: str = "dev"
-    holdout: float = Field(0.0, ge=0, lt=1, description="share of train that is dev in place of a split of its own")
-    fields: dict[str, str] = Field({"source": "fr", "target": "en"})
-    columns: tuple[str, ...] = Field((), description="of a table whose first line does not name them")
-    quotes: bool = Field(False, description="for tsv: fields may stand in quotation marks")
-    bad_bytes: Literal["stop", "latin-1", "replace"] = Field("stop", description="what becomes of a line not in UTF-8")
-    train_count: int = Field(0, ge=0, description="at most so many pairs; 0 is all")
-    dev_count: int = Field(0, ge=0)
+    fields: Fields = Fields()
     unit: Literal["caption", "word", "subword", "character", "byte"] = "word"
     lower_case: Literal["none", "source", "both"] = "none"
-    normalize: Literal["none", "nfc", "nfkc"] = "none"
     vocabulary_size: int = Field(10_000, ge=5)
     target_vocabulary_size: int = Field(0, ge=0, description="0 is vocabulary_size")
     shared: bool = Field(False, description="one vocabulary for both sides")
-    min_count: int = Field(1, ge=1)
     max_length: int = Field(0, ge=0, le=2000, description="tokens of a text; the rest is cut off; 0 goes by the unit")
     max_target_length: int = Field(0, ge=0, le=2000, description="0 is max_length")
     buckets: int = Field(5, ge=1, le=20)
-
-    @field_validator("fields")
-    @classmethod
-    def _names_both(cls, fields):
-        if not {"source", "target"} <= fields.keys() <= {"source", "target", "split"}:
-            raise ValueError(f"names source and target, and where there is one split, not {', '.join(fields)}")
-        return fields
 
     @model_validator(mode="after")
     def _one_case(self):
@@ -82,6 +73,7 @@ class ModelConfig(Config):
     input_feeding: bool = Field(True, description="for luong: the cell reads the attentional state before")
     bridge: Literal["dense", "copy", "zero"] = "dense"
     embedding_size: int = Field(64, ge=1)
+    embedding_spread: float = Field(0.5, gt=0, description="the numbers of a word begin between minus this and this")
     dropout: float = Field(0.0, ge=0, lt=1)
     encoder: EncoderConfig = EncoderConfig()
 

@@ -1,0 +1,111 @@
+"""What the tasks share that read texts: from a source of examples to a model that begins anew, goes on or is served."""
+
+import abc
+import functools
+
+from tqdm import tqdm
+
+import kseq
+from kseq.errors import UserError
+from kseq.tasks.common import transfer
+from kseq.tasks.task import Task
+
+SHOWN = 4  # examples of the dev split that `predict` shows when it is given none
+
+# The parts are named through `kseq`, which imports them, and TensorFlow, when they are needed: `--help` and a wrong
+# config answer at once.
+
+
+class TextTask(Task):
+    """Texts in. A subclass says what is learned of them, and what comes out.
+
+    Attributes:
+        text: what numbers the words that are read, after `prepare` or `load`.
+    """
+
+    @abc.abstractmethod
+    def learn(self, train, start):
+        """Makes the vocabularies and tables of the training examples, pairs (place, example), and writes them to the
+        workdir; the words that are read are those of `start` where there is one.
+        """
+
+    @abc.abstractmethod
+    def recall(self):
+        """Reads what `learn` wrote; `UserError` where a file is missing, or is not what the run was trained with."""
+
+    @abc.abstractmethod
+    def keep(self, examples):
+        """Makes of the training examples, as `learn` has them, what `batches` needs of them."""
+
+    @abc.abstractmethod
+    def build(self):
+        """The model of the config, with new weights."""
+
+    def check(self, where, example):
+        """Raises `UserError` where an example of the dev split cannot be measured; one of texts alone always can."""
+
+    def prepare(self):
+        again = (self.workdir / kseq.training.PROGRESS).exists()
+        start = None if again else transfer.opened(self.config)
+        train = self.examples()[0]
+        _ = self.dev  # what is wrong with it is said before training
+        if again:
+            self.recall()
+        else:
+            self.learn(train, start)
+        self.keep(self.walk(train, self.config.data.train))
+        self.model = self.build()
+        if not again:
+            self.begin(start)
+
+    def begin(self, start):
+        """Gives a new model the weights that it begins with, if they are not drawn."""
+        if start:
+            transfer.take_encoder(self.model, start)
+
+    def load(self, weights):
+        self.recall()
+        self.model = self.build()
+        kseq.training.load_variables(weights, self.model.weights)
+
+    def examples(self):
+        """`Examples` of train and of dev, not yet read."""
+        data = self.config.data
+        fields = {role: field for role, field in data.fields.model_dump().items() if field}
+        options = {"columns": data.columns, "quotes": data.quotes, "bad_bytes": data.bad_bytes}
+        train = kseq.data.read(data.source, data.train, fields, **options)
+        if data.holdout:
+            train, dev = train.hold_out(data.holdout, seed=0)
+        else:
+            dev = kseq.data.read(data.source, data.dev, fields, **options)
+        return train.first(data.train_count), dev.first(data.dev_count)
+
+    @functools.cached_property
+    def dev(self):
+        """(place, example) for each of the dev split."""
+        found = list(self.walk(self.examples()[1], self.config.data.dev))
+        if not found:
+            raise UserError(f"data.holdout={self.config.data.holdout} leaves no example for dev; raise it")
+        for where, example in found:
+            self.check(where, example)
+        return found
+
+    def some_of_dev(self):
+        """Numbers of a few examples, evenly spread."""
+        return range(0, len(self.dev), max(1, len(self.dev) // SHOWN))[:SHOWN]
+
+    def walk(self, examples, title):
+        """The examples, with a bar that shows how far."""
+        return tqdm(examples, desc=f"{title} of {self.config.data.source}", unit=" examples", disable=None)
+
+    def given(self, inputs):
+        """Yields (place, text) for each input of the command line: a text, or `@file`, whose lines are texts."""
+        for given in inputs:
+            if given.startswith("@"):
+                yield from kseq.data.read_lines(given[1:], self.config.data.bad_bytes)
+            else:  # what the terminal gives may be no UTF-8
+                yield given, given.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+
+    def example(self):
+        example = max((example for _, example in self.dev[:SHOWN]), key=lambda e: len(e[self.raw[0]]))
+        return {role: example[role].encode() for role in self.raw}
