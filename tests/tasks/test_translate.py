@@ -168,12 +168,6 @@ def sentences(tmp_path_factory):
     return folder / "run", changes
 
 
-def test_words_begin_as_far_from_zero_as_the_config_says(tmp_path):
-    model = prepared(tmp_path, [*files(tmp_path / "data"), "model.embedding_spread=2.0"]).model
-    for embedding in (model.embedding, model.encoder.embedding):
-        assert 1.5 < np.abs(np.asarray(embedding.embeddings)).max() <= 2.0
-
-
 def test_pairs_with_an_empty_side_are_left_out_of_training_and_scored_on_dev(tmp_path, capsys):
     changes = files(tmp_path / "data", [*FRENCH, "", " \u00a0", "rien"], [*ENGLISH, "nothing", "", ""])
     run = prepared(tmp_path, changes)

@@ -9,7 +9,6 @@ import kseq
 from kseq.config import Config
 from kseq.errors import UserError
 from kseq.tasks.common.schema import ReaderConfig, StartConfig
-from kseq.tasks.common.text_model import spread_words
 
 # The parts are named through `kseq`, which imports them, and TensorFlow, when they are needed.
 
@@ -116,6 +115,8 @@ def make_layer(config):
 
 def make_encoder(config, size):
     """The `TextEncoder` of an `EncoderConfig`, for so many words, with new weights."""
+    import keras
+
     encoder = kseq.models.TextEncoder(
         size,
         make_layer(config),
@@ -123,7 +124,10 @@ def make_encoder(config, size):
         dropout=config.embedding_dropout,
         word_dropout=config.word_dropout,
     )
-    spread_words(encoder.embedding, config.embedding_spread)
+    # `TextEncoder` makes its table when it is built.
+    encoder.embedding.embeddings_initializer = keras.initializers.RandomUniform(
+        -config.embedding_spread, config.embedding_spread
+    )
     encoder.embedding.trainable = config.train_vectors
     if not config.encoder.trainable:
         encoder.trainable = False

@@ -73,7 +73,6 @@ class ModelConfig(Config):
     input_feeding: bool = Field(True, description="for luong: the cell reads the attentional state before")
     bridge: Literal["dense", "copy", "zero"] = "dense"
     embedding_size: int = Field(64, ge=1)
-    embedding_spread: float = Field(0.5, gt=0, description="the numbers of a word begin between minus this and this")
     dropout: float = Field(0.0, ge=0, lt=1)
     encoder: EncoderConfig = EncoderConfig()
 
