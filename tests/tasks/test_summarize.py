@@ -71,6 +71,18 @@ def table(folder, texts=TEXTS, summaries=SUMMARIES):
     return [*TINY, source, "data.buckets=1", "training.batch_size=2", "data.min_count=3"]
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("cell", ["rnn", "gru", "lstm"])
+@pytest.mark.parametrize("unit", ["word", "character", "subword"])
+def test_units_and_cells_move_by_one_line(tmp_path, unit, cell):
+    if unit == "subword":
+        pytest.importorskip("tensorflow_text")
+    changes = [f"data.unit={unit}", f"model.cell={cell}", "training.epochs=2", "data.vocabulary_size=320"]
+    train(tmp_path, [*TINY, *changes, "training.learning_rate=0.01"])
+    history = json.loads((tmp_path / "progress.json").read_text())["history"]
+    assert history[1]["loss"] < history[0]["loss"]
+
+
 # --- a run
 
 

@@ -25,9 +25,6 @@ TABLES = "labels.json"
 # config answer at once.
 
 
-Unit = Literal["caption", "space", "word", "subword", "character", "byte"]
-
-
 class DataConfig(TextDataConfig):
     """Which texts and labels, and how they are read."""
 
@@ -112,7 +109,6 @@ class Labelled(TextTask):
         return hashlib.sha256(json.dumps(rules).encode()).hexdigest()
 
     def build(self):
-        """The model of the config, with new weights."""
         if self.preset:
             encoder = transfer.load_encoder(self.config, self.workdir, len(self.raw))
         else:
@@ -152,7 +148,7 @@ class Labelled(TextTask):
         if strange:
             count = sum(label in strange for label in references)
             shown = ", ".join(strange[:10])
-            print(f"{count} of {len(references)} have a {name} that training has not ({shown}): wrong", flush=True)
+            print(f"{name}: {count} of {len(references)} are none that training has ({shown}): wrong", flush=True)
         return strange
 
     def confusion(self, labels, references):

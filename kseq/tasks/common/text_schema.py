@@ -15,16 +15,15 @@ Attention = Literal["bahdanau", "normalized", "concat", "coverage", "luong", "sc
 class Fields(Config):
     """What the data call the parts of an example; "split", where they have one, names its split."""
 
-    source: str = Field("fr", min_length=1)
-    target: str = Field("en", min_length=1)
+    source: str = Field(min_length=1)
+    target: str = Field(min_length=1)
     split: str = ""
 
 
 class DataConfig(TextDataConfig):
     """Which pairs of texts, and how they are read."""
 
-    source: str = "toy:numbers"
-    fields: Fields = Fields()
+    fields: Fields
     unit: Literal["caption", "word", "subword", "character", "byte"] = "word"
     lower_case: Literal["none", "source", "both"] = "none"
     vocabulary_size: int = Field(10_000, ge=5)
