@@ -201,7 +201,11 @@ def test_the_record_is_written_by_the_program(name, trained, tmp_path, monkeypat
 
 @pytest.mark.parametrize(
     ("name", "cell", "unit"),
-    [("classify", "rnn", "word"), ("tag", "lstm", "byte"), ("entail", "gru", "character")],
+    [
+        ("classify", "rnn", "word"),
+        pytest.param("tag", "lstm", "byte", marks=pytest.mark.slow),
+        pytest.param("entail", "gru", "character", marks=pytest.mark.slow),
+    ],
 )
 def test_one_line_of_the_config_changes_the_model(name, cell, unit, tmp_path):
     """Each text of dev has an answer, each word its tag, and a batch of training is one that the model takes."""
@@ -443,7 +447,8 @@ def vectors(lines):
     return lines("x 1 2 3 4 5 6\nDog 6 5 4 3 2 1\nbird 1 1 1 1 1 1\n", "vectors.txt")
 
 
-@pytest.mark.parametrize("moves", [pytest.param(True, marks=pytest.mark.slow), False])
+@pytest.mark.slow
+@pytest.mark.parametrize("moves", [True, False])
 def test_words_have_their_vectors_which_move_or_stay(lines, tmp_path, vectors, moves, capsys):
     """Frozen ones do not move by one bit, over training, loading and going on."""
     lines("a x dog\nb y Dog\n" * 20, "train.txt")
