@@ -24,12 +24,14 @@ TABLES = "labels.json"
 # The parts are named through `kseq`, which imports them, and TensorFlow, when they are needed: `--help` and a wrong
 # config answer at once.
 
+Unit = Literal["caption", "space", "word", "subword", "character", "byte"]
+
 
 class DataConfig(TextDataConfig):
     """Which texts and labels, and how they are read."""
 
     names: dict[str, str] = Field({}, description="what labels are called, where the data have numbers, say")
-    unit: Literal["caption", "space", "word", "subword", "character", "byte"] = "word"
+    unit: Unit = "word"
     lower_case: bool = False
     vocabulary_size: int = Field(20_000, ge=5)
     max_length: int = Field(0, ge=0, le=5000, description="tokens of a text; the rest is cut off; 0 goes by the unit")

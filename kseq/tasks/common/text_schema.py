@@ -113,7 +113,7 @@ class GenerationConfig(ReaderConfig):
         "embedding_size": "model.embedding_size",
     }
     seed: int = Field(0, ge=0)
-    data: DataConfig = DataConfig()
+    data: DataConfig
     model: ModelConfig = ModelConfig()
     training: TrainingConfig = TrainingConfig()
     sampler: TextSamplerConfig = TextSamplerConfig()
