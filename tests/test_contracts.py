@@ -9,9 +9,17 @@ import pytest
 import tensorflow as tf
 
 from contracts import CONTRACTS, UNITS, dtype_policy, flat_inputs, functional_model, normal, public_layers, randomise
+from kseq import models
 from kseq.layers import CELLS, Recurrent
 
 every_layer = pytest.mark.parametrize("name", CONTRACTS)
+
+
+def slow_models(names):
+    """The names as parameters of a test, those of whole models among the slow ones."""
+    return [pytest.param(x, marks=[pytest.mark.slow] * (x.partition("-")[0] in models.__all__)) for x in names]
+
+
 graph_and_xla = pytest.mark.parametrize("compiled", [False, pytest.param(True, marks=pytest.mark.slow, id="xla")])
 
 
@@ -75,7 +83,7 @@ def test_a_cell_runs_and_is_saved_in_keras_loop_and_in_ours(name, tmp_path):
 
 
 @graph_and_xla
-@pytest.mark.parametrize("name", [name for name in CONTRACTS if "Seq2Seq" not in name])  # in tests/models
+@pytest.mark.parametrize("name", slow_models(name for name in CONTRACTS if "Seq2Seq" not in name))  # in tests/models
 def test_eager_graph_and_xla_agree_and_every_weight_gets_a_gradient(name, compiled):
     model, inputs = functional_model(name), flat_inputs(name, 3, 3)
     eager = outputs_and_gradients(model, inputs)
@@ -106,7 +114,7 @@ def test_training_draws_what_the_seed_says_or_changes_nothing(name):
 
 
 @graph_and_xla
-@pytest.mark.parametrize("name", [name for name in CONTRACTS if CONTRACTS[name].draws and name != "Seq2Seq"])
+@pytest.mark.parametrize("name", slow_models(x for x in CONTRACTS if CONTRACTS[x].draws and x != "Seq2Seq"))
 def test_what_draws_in_training_does_so_in_a_graph(name, compiled):
     model, inputs = functional_model(name), flat_inputs(name, 3, 3)
     function = tf.function(lambda: outputs_and_gradients(model, inputs, training=True), jit_compile=compiled)
@@ -115,7 +123,7 @@ def test_what_draws_in_training_does_so_in_a_graph(name, compiled):
     assert not np.allclose(drawn[0], plain[0])
 
 
-@every_layer
+@pytest.mark.parametrize("name", slow_models(CONTRACTS))
 @pytest.mark.parametrize(("policy", "atol"), [("mixed_float16", 0.01), ("mixed_bfloat16", 0.08)])
 def test_mixed_precision(name, policy, atol):
     contract, inputs = CONTRACTS[name], CONTRACTS[name].inputs(3, 3)

@@ -6,8 +6,10 @@ from pathlib import Path
 import pytest
 
 import kseq.layers
+from kseq.tasks.common.record import with_table
 
 ROOT = Path(__file__).parents[1]
+CARDS = sorted((ROOT / "tasks").glob("*/README.md"))
 PAGES = sorted((ROOT / "docs").glob("*.md"))
 
 
@@ -33,6 +35,12 @@ def test_examples_run(page):
     exec(compile("\n" * (line - 1) + first, page, "exec"), shared)
     for line, code in others:
         exec(compile("\n" * (line - 1) + code, page, "exec"), dict(shared))
+
+
+@pytest.mark.parametrize("card", CARDS, ids=lambda card: card.parent.name)
+def test_the_table_of_a_card_is_what_the_program_wrote(card):
+    text, results = card.read_text(encoding="utf-8"), card.with_name("results.csv").read_text(encoding="utf-8")
+    assert with_table(text, results) == text and with_table(text, results.partition("\n")[0]) != text
 
 
 def test_the_page_of_layers_names_every_layer():

@@ -183,7 +183,7 @@ def test_a_killed_run_ends_as_the_undisturbed_one(tmp_path, whole):
     assert_resumes_as_undisturbed(tmp_path, whole)
 
 
-@pytest.mark.parametrize("write", range(5))
+@pytest.mark.parametrize("write", [0, *(pytest.param(write, marks=pytest.mark.slow) for write in range(1, 5))])
 def test_a_run_killed_between_writes_ends_as_the_undisturbed_one(tmp_path, whole, monkeypatch, write):
     """Epoch 2 writes the best weights, the last state, the progress and the log: each of them may be the one that is
     not written. Oracle: the undisturbed run.

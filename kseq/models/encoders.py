@@ -19,6 +19,19 @@ class Encoded(NamedTuple):
     state: list  # tensors [batch, d_i]: a summary of the whole
 
 
+SPREAD = 0.5  # of the numbers of a word that is drawn; Keras' own is 0.05
+
+
+def word_embedding(vocabulary_size, embedding_size, spread=SPREAD, dtype=None):
+    """An `Embedding` whose numbers begin between −`spread` and `spread`.
+
+    Near zero all words are one to a recurrent layer, and the rows that attention weighs are too: within Keras' 0.05 it
+    takes a translator epochs to tell them apart.
+    """
+    initializer = keras.initializers.RandomUniform(-spread, spread)
+    return layers.Embedding(vocabulary_size, embedding_size, embeddings_initializer=initializer, dtype=dtype)
+
+
 @keras.saving.register_keras_serializable("kseq")
 class ImageEncoder(keras.layers.Layer):
     """Pictures to one memory row a region: the backbone's map of features, each seen through one dense layer.
@@ -86,6 +99,8 @@ class TextEncoder(keras.layers.Layer):
         layer: a `Recurrent`, a `Bidirectional`, or a layer of Keras: recurrent with `return_sequences`, or a
             convolution with `padding="same"`.
         embedding_size: size of a word's vector.
+        embedding_spread: its numbers begin between minus this and this; Keras' `Embedding` has 0.05, within which all
+            words are one to the layer at first.
         dropout: share of the embedded words' numbers dropped in training.
         word_dropout: share of the words dropped whole in training.
 
@@ -99,7 +114,17 @@ class TextEncoder(keras.layers.Layer):
         ValueError: the layer is a model, between whose layers padding would be read, or gives more than one sequence.
     """
 
-    def __init__(self, vocabulary_size, layer, *, embedding_size, dropout=0.0, word_dropout=0.0, **kwargs):
+    def __init__(
+        self,
+        vocabulary_size,
+        layer,
+        *,
+        embedding_size,
+        embedding_spread=SPREAD,
+        dropout=0.0,
+        word_dropout=0.0,
+        **kwargs,
+    ):
         super().__init__(**kwargs)
         if isinstance(layer, keras.Model):
             raise ValueError(f"layer must be one layer, got the model {layer.name}, which would read padding inside")
@@ -108,7 +133,8 @@ class TextEncoder(keras.layers.Layer):
         self.vocabulary_size = vocabulary_size
         self.layer = layer
         self.embedding_size = embedding_size
-        self.embedding = layers.Embedding(vocabulary_size, embedding_size, dtype=self.dtype_policy)
+        self.embedding_spread = embedding_spread
+        self.embedding = word_embedding(vocabulary_size, embedding_size, embedding_spread, self.dtype_policy)
         self.dropout = Dropout(dropout, dtype=self.dtype_policy)
         self.word_dropout = Dropout(word_dropout, dtype=self.dtype_policy)
 
@@ -140,6 +166,7 @@ class TextEncoder(keras.layers.Layer):
             "vocabulary_size": self.vocabulary_size,
             "layer": keras.saving.serialize_keras_object(self.layer),
             "embedding_size": self.embedding_size,
+            "embedding_spread": self.embedding_spread,
             "dropout": self.dropout.rate,
             "word_dropout": self.word_dropout.rate,
         }

@@ -8,6 +8,7 @@ from keras import layers, ops
 from kseq.layers import Dropout, PointerGenerator
 from kseq.layers.functional import positive
 from kseq.layers.noise import drawn, uniform
+from kseq.models.encoders import word_embedding
 
 UNKNOWN = 3  # the id of the unknown word, as `kseq.preprocessors` has it
 
@@ -79,7 +80,7 @@ class Seq2Seq(keras.Model):
         self.dropout_rate = dropout
         self.alignment_penalty = alignment_penalty
         self.copies = positive("copies", copies) if copies else 0
-        self.embedding = layers.Embedding(vocabulary_size, embedding_size, dtype=self.dtype_policy)
+        self.embedding = word_embedding(vocabulary_size, embedding_size, dtype=self.dtype_policy)
         self.input_dropout = Dropout(dropout, dtype=self.dtype_policy)
         self.output_dropout = Dropout(dropout, dtype=self.dtype_policy)
         self.words = layers.Dense(vocabulary_size, dtype="float32")

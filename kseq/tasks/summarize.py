@@ -25,7 +25,7 @@ class DataConfig(text_schema.DataConfig):
     source: str = "toy:sales"
     fields: text_schema.Fields = text_schema.Fields(source="text", target="summary")
     shared: bool = Field(True, description="one vocabulary for both sides")
-    min_count: int = Field(5, ge=1)
+    min_count: int = Field(5, ge=1, description="a word that training has less often is unknown, or taken over")
     lead: int = Field(10, ge=1, description="words at the start of a text that are scored beside its summary")
     rouge: Literal["english", "unicode"] = Field("english", description="which words ROUGE finds")
 

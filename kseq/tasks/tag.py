@@ -256,7 +256,8 @@ class Tag(Labelled):
 
     def predict(self, inputs, folder):
         drawn = []
-        texts = [text for _, text in self.given(inputs)] or [self.dev[i][1]["text"] for i in self.some_of_dev()]
+        given = (text for _, text in self.given(inputs))
+        texts = given if inputs else [self.dev[i][1]["text"] for i in self.some_of_dev()]
         for batch in labelled.batched(texts):
             for text, answer in zip(batch, self.answers(batch), strict=True):
                 drawn += [(text, answer)] if len(drawn) < labelled.DRAWN else []

@@ -20,6 +20,8 @@ GROUPS = 8  # of sentences by their length, for BLEU by length
 class DataConfig(text_schema.DataConfig):
     """Which pairs of sentences, and how they are read and scored."""
 
+    source: str = "toy:numbers"
+    fields: text_schema.Fields = text_schema.Fields(source="fr", target="en")
     bleu: Literal["13a", "zh", "char"] = Field("13a", description="how sacrebleu parts the target into words")
 
 

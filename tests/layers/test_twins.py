@@ -51,7 +51,7 @@ def unrolled(monkeypatch, compute):
 
 @every_cell
 @pytest.mark.parametrize("masked", [False, True])
-@pytest.mark.parametrize("mode", ["eager", "graph", pytest.param("xla", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("mode", ["eager", *(pytest.param(mode, marks=pytest.mark.slow) for mode in ("graph", "xla"))])
 def test_a_twin_equals_its_cell_in_the_loop(name, masked, mode, monkeypatch):
     layer = layer_of(name, reverse=masked)
     x, mask, *states = arguments(layer)

@@ -147,7 +147,9 @@ def _products_step(kernel, memory):
     return step
 
 
-@pytest.mark.parametrize("way", ["eager", "graph", "xla", "tape outside"])
+@pytest.mark.parametrize(
+    "way", ["eager", "tape outside", *(pytest.param(way, marks=pytest.mark.slow) for way in ("graph", "xla"))]
+)
 @pytest.mark.parametrize("name", MASKS)
 def test_gradients_that_are_gathered_are_those_of_the_loop_as_it_stands(name, way):
     inputs, h = (tf.constant(normal(*shape, seed=2), tf.float64) for shape in ((BATCH, TIME, 2), (BATCH, 2)))

@@ -76,15 +76,16 @@ def made(encoder, decoder, cell, bridge="dense"):
     return Seq2Seq(encoder, bridge, DECODERS[decoder](one), WORDS, embedding_size=3)
 
 
+QUICK = {("birnn", "bahdanau", "gru"), ("stack", "coverage", "deep"), ("sequence", "fixed", "gru")}
+
+
 def grid():
     """Every encoder, decoder and cell with the bridge that joins any two, and some with the others."""
     some = itertools.product(READS, DECODERS, MAKES, ("copy", "zero"))
     for encoder, decoder, cell, bridge in [*itertools.product(ENCODERS, DECODERS, CELLS, ["dense"]), *some]:
         if (decoder, bridge) == ("fixed", "zero"):
             continue  # nothing of the source would be known
-        quick = cell == ("deep" if encoder == "stack" else "gru")
-        if bridge != "dense":
-            quick = quick and encoder == "stack" and decoder in ("fixed", "bahdanau")
+        quick = (encoder, decoder, cell) in QUICK and bridge == "dense"
         yield pytest.param(encoder, decoder, cell, bridge, marks=[] if quick else pytest.mark.slow)
 
 

@@ -11,15 +11,17 @@ import reference
 from contracts import UNITS, dtype_policy, normal, randomise, tiny_backbone, tiny_seq2seq
 from kseq.layers import (
     BahdanauAttention,
+    BahdanauDecoder,
     CoverageAttention,
     DenseBridge,
     FixedContextDecoder,
     GRUCell,
     HardAttention,
     LuongDecoder,
+    Recurrent,
 )
 from kseq.losses import TokenCrossentropy
-from kseq.models import ImageEncoder, Seq2Seq, doubly_stochastic_penalty
+from kseq.models import ImageEncoder, Seq2Seq, TextEncoder, doubly_stochastic_penalty
 
 BATCH, TIME, WORDS = 3, 4, 11
 
@@ -75,6 +77,16 @@ def test_a_cell_of_one_state_has_its_bridge():
     model(INPUTS)
     logits, _ = teacher_forced(randomise(model), INPUTS)
     np.testing.assert_allclose(logits, model(INPUTS), atol=1e-5)
+
+
+def test_words_begin_ten_times_as_far_from_zero_as_keras_lets_them():
+    encoder = TextEncoder(200, Recurrent(GRUCell(UNITS), return_state=True), embedding_size=8)
+    decoder = BahdanauDecoder(GRUCell(UNITS), BahdanauAttention(3))
+    model = Seq2Seq(encoder, DenseBridge([UNITS]), decoder, 200, embedding_size=8)
+    model({"source": SENTENCES, "tokens": SENTENCES})
+    for table in (encoder.embedding.embeddings, model.embedding.embeddings):
+        numbers = np.asarray(table)
+        assert np.abs(numbers).max() <= 0.5 and abs(numbers.std() - 1 / np.sqrt(12)) < 0.01
 
 
 @every_decoder

@@ -101,6 +101,7 @@ def test_float16_logits_bear_the_rules():
     assert found.ids.numpy().tolist() == [[[END, 0, 0]]] * 2 and not np.any(found.scores)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("jit_compile", [False, True], ids=["graph", "xla"])
 def test_graph_and_xla_equal_eager(jit_compile):
     language, rules = make_language(2), RULES["all"]

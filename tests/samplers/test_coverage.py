@@ -109,6 +109,7 @@ def test_without_attention_nothing_is_to_be_covered():
     np.testing.assert_array_equal(with_penalty.scores, without.scores)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("given", [False, True], ids=["known", "given"])
 @pytest.mark.parametrize("jit_compile", [False, True], ids=["graph", "xla"])
 def test_a_graph_of_unknown_sizes(given, jit_compile):

@@ -113,6 +113,7 @@ def test_a_picture_that_cannot_be_read_is_named(trained, tmp_path, name, content
         modes.predict(Caption, trained, [], [str(tmp_path / name)])
 
 
+@pytest.mark.slow
 def test_the_saved_model_answers_in_a_process_without_kseq_and_keras(trained, capsys):
     modes.export(Caption, trained, [])
     assert "asked in a process without kseq and keras, it answers" in capsys.readouterr().out
@@ -188,11 +189,11 @@ def test_without_attention_there_is_no_penalty_of_it():
     ("cell", "decoder", "attention"),
     [
         ("rnn", "luong", "luong"),
-        ("gru", "luong", "dot"),
-        ("peephole", "bahdanau", "normalized"),
-        ("layer_norm_lstm", "bahdanau", "concat"),
-        ("layer_norm_gru", "bahdanau", "coverage"),
-        ("lstm", "fixed", "bahdanau"),
+        pytest.param("gru", "luong", "dot", marks=pytest.mark.slow),
+        pytest.param("peephole", "bahdanau", "normalized", marks=pytest.mark.slow),
+        pytest.param("layer_norm_lstm", "bahdanau", "concat", marks=pytest.mark.slow),
+        pytest.param("layer_norm_gru", "bahdanau", "coverage", marks=pytest.mark.slow),
+        pytest.param("lstm", "fixed", "bahdanau", marks=pytest.mark.slow),
     ],
 )
 def test_one_line_of_the_config_changes_the_model(tmp_path, cache, cell, decoder, attention):
@@ -205,6 +206,7 @@ def test_one_line_of_the_config_changes_the_model(tmp_path, cache, cell, decoder
     assert len(words) == 12 and np.all(np.isfinite(scores)) and np.any(alignments) == (decoder != "fixed")
 
 
+@pytest.mark.slow
 def test_mirrored_pictures_are_trained_on_too(tmp_path, cache):
     """Their pixels from right to left, under the captions that stay true of them."""
     rows = ["a.png\ta red square", "a.png\ta square on the LEFT", "b.jpg\tright of nothing"]

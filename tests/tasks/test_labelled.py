@@ -4,6 +4,7 @@ import csv
 import html.parser
 import json
 import re
+from pathlib import Path
 
 import keras
 import numpy as np
@@ -23,6 +24,7 @@ from kseq.tasks.entail import Entail
 from kseq.tasks.tag import Tag
 from kseq.training import PROGRESS
 
+ROOT = Path(__file__).parents[2]
 TASKS = {"classify": Classify, "tag": Tag, "entail": Entail}
 TINY = (
     "data.train_count=64",
@@ -199,7 +201,11 @@ def test_the_record_is_written_by_the_program(name, trained, tmp_path, monkeypat
 
 @pytest.mark.parametrize(
     ("name", "cell", "unit"),
-    [("classify", "rnn", "word"), ("tag", "lstm", "byte"), ("entail", "gru", "character")],
+    [
+        ("classify", "rnn", "word"),
+        pytest.param("tag", "lstm", "byte", marks=pytest.mark.slow),
+        pytest.param("entail", "gru", "character", marks=pytest.mark.slow),
+    ],
 )
 def test_one_line_of_the_config_changes_the_model(name, cell, unit, tmp_path):
     """Each text of dev has an answer, each word its tag, and a batch of training is one that the model takes."""
@@ -215,13 +221,37 @@ def test_one_line_of_the_config_changes_the_model(name, cell, unit, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("unit", ["word", "character", "byte"])
+@pytest.mark.parametrize("unit", ["word", "character", "subword"])
 @pytest.mark.parametrize("cell", ["rnn", "lstm", "gru"])
 @every_task
 def test_the_grid_trains(name, cell, unit, tmp_path):
-    train(name, tmp_path, [f"model.cell={cell}", f"data.unit={unit}", "training.epochs=2"])
+    if unit == "subword":
+        pytest.importorskip("tensorflow_text")
+    changes = [f"model.cell={cell}", f"data.unit={unit}", "data.vocabulary_size=320", "training.epochs=2"]
+    train(name, tmp_path, changes)
     history = json.loads((tmp_path / "progress.json").read_text())["history"]
     assert history[1]["loss"] < history[0]["loss"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "change", "files"),
+    [
+        ("classify", "model.pooling=attention", 1),
+        ("classify", "model.pooling=mean", 1),
+        ("classify", "model.pooling=max", 1),
+        ("classify", "model.pooling=last", 0),
+        ("entail", "model.attention=none", 0),
+        ("entail", "model.attention=last", 4),
+        ("entail", "model.attention=word", 4),
+        ("entail", "model.attention=mutual", 4),
+    ],
+)
+def test_each_way_of_reading_answers_and_shows_what_it_looked_at(name, change, files, tmp_path):
+    run = prepared(name, tmp_path, [change, "data.train_count=32"])
+    lines = list(run.predict([], tmp_path / "drawn"))
+    assert len(lines) == 4 and all(line.split("\t")[-2] in run.names for line in lines)
+    assert len(list(tmp_path.glob("drawn/*"))) == files
 
 
 @pytest.mark.slow
@@ -249,7 +279,7 @@ def test_a_label_that_training_has_not_is_counted_as_wrong(lines, tmp_path, caps
     lines("a x\nb y\n" * 20, "train.txt")
     lines("a x\nc y\nc y\n", "dev.txt")
     metrics, _ = prepared("classify", tmp_path / "run", [f"data.source=labelled:{tmp_path}/{{split}}.txt"]).evaluate()
-    assert "2 of 3 have a label that training has not (c): wrong" in capsys.readouterr().out
+    assert "label: 2 of 3 are none that training has (c): wrong" in capsys.readouterr().out
     assert metrics["confusion"].keys() == {"a", "b", "c"}
     answers = metrics["confusion"]["c"]
     assert sum(answers.values()) == 2 and answers["c"] == 0
@@ -261,7 +291,7 @@ def test_tags_that_training_has_not_are_counted_as_wrong(lines, tmp_path, capsys
         lines(f"{tags}\n" * 40, f"{split}.out")
     changes = [f"data.source=text:{tmp_path}/{{split}}.{{field}}", "data.fields.text=in", "data.fields.tags=out"]
     metrics, _ = prepared("tag", tmp_path / "run", [*changes, "data.fields.label="]).evaluate()
-    assert "24 of 48 have a tags that training has not (B-z): wrong" in capsys.readouterr().out
+    assert "tags: 24 of 48 are none that training has (B-z): wrong" in capsys.readouterr().out
     assert metrics.keys() == {"span_f1", "accuracy", "exact_match"} and metrics["span_f1"] == 0
 
 
@@ -417,7 +447,8 @@ def vectors(lines):
     return lines("x 1 2 3 4 5 6\nDog 6 5 4 3 2 1\nbird 1 1 1 1 1 1\n", "vectors.txt")
 
 
-@pytest.mark.parametrize("moves", [pytest.param(True, marks=pytest.mark.slow), False])
+@pytest.mark.slow
+@pytest.mark.parametrize("moves", [True, False])
 def test_words_have_their_vectors_which_move_or_stay(lines, tmp_path, vectors, moves, capsys):
     """Frozen ones do not move by one bit, over training, loading and going on."""
     lines("a x dog\nb y Dog\n" * 20, "train.txt")
@@ -463,22 +494,36 @@ def test_vectors_without_a_word_of_the_text_are_named(lines, tmp_path, vectors):
 # --- configs
 
 
-CONFIGS = {
-    "classify": ["trec", "sst2", "chnsenticorp", "imdb_reviews", "ag_news_subset"],
-    "tag": ["snips"],
-    "entail": ["sick", "snli", "multi_nli"],
-}
+@every_task
+def test_words_begin_as_far_from_zero_as_the_config_says(name, tmp_path):
+    model = prepared(name, tmp_path, ["data.train_count=8", "model.embedding_spread=2.0"]).model
+    assert 1.5 < np.abs(np.asarray(model.encoder.embedding.embeddings)).max() <= 2.0
 
 
-@pytest.mark.parametrize(("name", "config"), [(name, config) for name in CONFIGS for config in CONFIGS[name]])
-def test_every_config_is_valid(name, config):
-    load(TASKS[name].Config, f"configs/{name}/{config}.toml")
+@every_task
+def test_an_empty_file_has_no_answers(name, trained, tmp_path, lines):
+    run, _ = modes._finished(TASKS[name], trained[name], [])
+    assert list(run.predict([f"@{lines('')}"], tmp_path / "drawn")) == []
+
+
+@every_task
+def test_every_config_is_valid(name):
+    configs = sorted((ROOT / "configs" / name).glob("*.toml"))
+    assert configs
+    for config in configs:
+        load(TASKS[name].Config, config)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "config"),
-    [("classify", "imdb_reviews"), ("classify", "ag_news_subset"), ("entail", "snli"), ("entail", "multi_nli")],
+    [
+        ("classify", "imdb_reviews"),
+        ("classify", "ag_news_subset"),
+        ("entail", "snli"),
+        ("entail", "multi_nli"),
+        ("entail", "glue_rte"),
+    ],
 )
 def test_datasets_of_tfds_train(name, config, tmp_path):
     """TFDS makes up texts and classes; nothing is downloaded."""

@@ -132,6 +132,7 @@ def test_each_text_is_cut_and_the_pieces_come_back_from_their_files(hub, tmp_pat
 # --- runs
 
 
+@pytest.mark.slow
 def test_frozen_weights_do_not_move_by_one_bit(hub, frozen):
     _, backbone = hub
     _, run = frozen
@@ -148,6 +149,7 @@ def test_frozen_weights_do_not_move_by_one_bit(hub, frozen):
     assert drawn[0] < 1e-6 < drawn[1]
 
 
+@pytest.mark.slow
 def test_two_sentences_are_read_in_one_by_an_encoder_that_learns(hub, tmp_path, capsys):
     changes = [f"model.encoder.pretrained={hub[0]}", "model.encoder.learning_rate=0.0001"]
     run = train(Entail, tmp_path, changes)
@@ -192,6 +194,7 @@ def test_it_trains_in_half_precision(hub, policy, tmp_path):
     assert history[2]["loss"] < history[0]["loss"]
 
 
+@pytest.mark.slow
 def test_the_encoder_of_such_a_run_is_one_to_begin_with(hub, frozen, tmp_path):
     workdir, other = frozen
     run = Entail(transfer.load_config(Entail, overrides=[*SMALL, f"model.encoder.from={workdir}"]), tmp_path)
@@ -205,6 +208,7 @@ def test_the_encoder_of_such_a_run_is_one_to_begin_with(hub, frozen, tmp_path):
 # --- what does not fit
 
 
+@pytest.mark.slow
 def test_only_tasks_of_whole_texts_take_it(hub, frozen):
     with pytest.raises(UserError, match=rf"has the encoder {hub[0]}, which only classify and entail take"):
         transfer.load_config(Tag, overrides=[f"model.encoder.from={frozen[0]}"])
@@ -214,6 +218,7 @@ def test_only_tasks_of_whole_texts_take_it(hub, frozen):
         transfer.load_config(Entail, overrides=[f"model.encoder.from={frozen[0]}", "model.encoder.pretrained=bert"])
 
 
+@pytest.mark.slow
 def test_a_run_that_begins_with_a_pretrained_one_keeps_its_keys_and_precision(frozen, tmp_path):
     begun = f"model.encoder.from={frozen[0]}"
     with pytest.raises(UserError, match=rf"{begun} has no use for model.word_dropout, model.attention; leave that out"):
@@ -240,6 +245,7 @@ def test_texts_that_are_longer_than_it_reads(hub, tmp_path):
         Entail(transfer.load_config(Entail, overrides=changes), tmp_path).prepare()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("absent", ["keras_hub", "tensorflow_text"])
 def test_what_is_not_installed_is_named(frozen, tmp_path, monkeypatch, absent):
     monkeypatch.setitem(sys.modules, absent, None)

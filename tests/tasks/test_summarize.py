@@ -71,6 +71,18 @@ def table(folder, texts=TEXTS, summaries=SUMMARIES):
     return [*TINY, source, "data.buckets=1", "training.batch_size=2", "data.min_count=3"]
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("cell", ["rnn", "gru", "lstm"])
+@pytest.mark.parametrize("unit", ["word", "character", "subword"])
+def test_units_and_cells_move_by_one_line(tmp_path, unit, cell):
+    if unit == "subword":
+        pytest.importorskip("tensorflow_text")
+    changes = [f"data.unit={unit}", f"model.cell={cell}", "training.epochs=2", "data.vocabulary_size=320"]
+    train(tmp_path, [*TINY, *changes, "training.learning_rate=0.01"])
+    history = json.loads((tmp_path / "progress.json").read_text())["history"]
+    assert history[1]["loss"] < history[0]["loss"]
+
+
 # --- a run
 
 
@@ -134,6 +146,7 @@ def test_a_share_of_nothing_is_no_metric(tmp_path, monkeypatch):
     assert metrics["rouge_l"] == metrics["reference_novel"] == 0
 
 
+@pytest.mark.slow
 def test_words_of_other_scripts_are_counted_where_the_config_says(tmp_path, monkeypatch):
     changes = table(tmp_path / "data", ["猫在睡觉。", "狗在睡觉。"], ["猫睡", "狗睡"])
     run = prepared(tmp_path, [*changes, "data.rouge=unicode", "data.min_count=1", "data.lead=2"])
@@ -162,6 +175,7 @@ def only_copies(run):
     return run
 
 
+@pytest.mark.slow
 def test_words_that_no_vocabulary_has_are_said_and_drawn(tmp_path, monkeypatch):
     """A model that does nothing but copy says the words that it looks at, known or not."""
     run = only_copies(prepared(tmp_path, [*table(tmp_path / "data"), "sampler.min_length=4", "sampler.no_repeat=0"]))

@@ -14,6 +14,7 @@ from kseq.tasks.caption import Caption
 from kseq.tasks.classify import Classify
 from kseq.tasks.common import modes, transfer
 from kseq.tasks.entail import Entail
+from kseq.tasks.summarize import Summarize
 from kseq.tasks.tag import Tag
 from kseq.tasks.translate import Translate
 
@@ -111,16 +112,25 @@ def test_what_makes_the_encoder_stands_in_the_config(classifier):
     assert config.model.encoder.from_ == str(classifier[0])
 
 
-@pytest.mark.parametrize("shared", ["false", "true"])
-def test_a_classifier_hands_on_to_a_translator(classifier, tmp_path, shared):
+@pytest.mark.parametrize(("task", "shared"), [(Translate, "false"), (Translate, "true"), (Summarize, "true")])
+def test_a_classifier_hands_on_to_tasks_that_write(classifier, tmp_path, task, shared):
     workdir, encoder = classifier
-    run = prepared(Translate, tmp_path, [*SMALL, f"model.encoder.from={workdir}", f"data.shared={shared}"])
+    run = prepared(task, tmp_path, [*SMALL, f"model.encoder.from={workdir}", f"data.shared={shared}"])
     assert_same(run.model.encoder.get_weights(), encoder)
     words = (workdir / "vocabulary.txt").read_bytes()
     assert (tmp_path / "source_vocabulary.txt").read_bytes() == words
     assert ((tmp_path / "target_vocabulary.txt").read_bytes() == words) == (shared == "true")
     assert run.config.data.lower_case == ("both" if shared == "true" else "source")
     assert run.source.tokenizer.lower_case and run.target.tokenizer.lower_case == (shared == "true")
+
+
+@pytest.mark.slow
+def test_a_summary_writer_hands_on_to_a_classifier(tmp_path):
+    train(Summarize, tmp_path / "a", [*WRITES, "data.vocabulary_size=30"])
+    run = prepared(Classify, tmp_path / "b", [*SMALL, f"model.encoder.from={tmp_path / 'a'}"])
+    assert_same(run.model.encoder.get_weights(), best(Summarize, tmp_path / "a").model.encoder.get_weights())
+    words = (tmp_path / "a/source_vocabulary.txt").read_bytes()
+    assert (tmp_path / "b/vocabulary.txt").read_bytes() == words
 
 
 @pytest.mark.slow

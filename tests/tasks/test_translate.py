@@ -113,6 +113,7 @@ def test_answers_keep_their_order_and_do_not_depend_on_the_batch(trained):
     assert answers[2][0] == ""
 
 
+@pytest.mark.slow
 def test_prediction_reads_texts_and_files_and_draws_where_it_looked(trained, tmp_path, capsys):
     (tmp_path / "in.txt").write_text("cent\n\nmille\tun\n", encoding="utf-8")
     longer = ["sampler.min_length=3"]
@@ -145,6 +146,7 @@ def test_the_saved_model_answers_in_a_process_without_kseq_and_keras(trained, ca
     assert "asked in a process without kseq and keras, it answers" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_the_record_has_the_source_beside_the_prediction(trained, tmp_path, monkeypatch):
     (tmp_path / "tasks/translate").mkdir(parents=True)
     monkeypatch.chdir(tmp_path)

@@ -9,7 +9,6 @@ import kseq
 from kseq.config import Config
 from kseq.errors import UserError
 from kseq.tasks.common.schema import ReaderConfig, StartConfig
-from kseq.tasks.common.text_model import spread_words
 
 # The parts are named through `kseq`, which imports them, and TensorFlow, when they are needed.
 
@@ -120,10 +119,10 @@ def make_encoder(config, size):
         size,
         make_layer(config),
         embedding_size=config.embedding_size,
+        embedding_spread=config.embedding_spread,
         dropout=config.embedding_dropout,
         word_dropout=config.word_dropout,
     )
-    spread_words(encoder.embedding, config.embedding_spread)
     encoder.embedding.trainable = config.train_vectors
     if not config.encoder.trainable:
         encoder.trainable = False

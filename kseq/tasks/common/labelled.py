@@ -24,7 +24,6 @@ TABLES = "labels.json"
 # The parts are named through `kseq`, which imports them, and TensorFlow, when they are needed: `--help` and a wrong
 # config answer at once.
 
-
 Unit = Literal["caption", "space", "word", "subword", "character", "byte"]
 
 
@@ -32,7 +31,7 @@ class DataConfig(TextDataConfig):
     """Which texts and labels, and how they are read."""
 
     names: dict[str, str] = Field({}, description="what labels are called, where the data have numbers, say")
-    unit: Literal["caption", "space", "word", "subword", "character", "byte"] = "word"
+    unit: Unit = "word"
     lower_case: bool = False
     vocabulary_size: int = Field(20_000, ge=5)
     max_length: int = Field(0, ge=0, le=5000, description="tokens of a text; the rest is cut off; 0 goes by the unit")
@@ -112,7 +111,6 @@ class Labelled(TextTask):
         return hashlib.sha256(json.dumps(rules).encode()).hexdigest()
 
     def build(self):
-        """The model of the config, with new weights."""
         if self.preset:
             encoder = transfer.load_encoder(self.config, self.workdir, len(self.raw))
         else:
@@ -152,7 +150,7 @@ class Labelled(TextTask):
         if strange:
             count = sum(label in strange for label in references)
             shown = ", ".join(strange[:10])
-            print(f"{count} of {len(references)} have a {name} that training has not ({shown}): wrong", flush=True)
+            print(f"{name}: {count} of {len(references)} are none that training has ({shown}): wrong", flush=True)
         return strange
 
     def confusion(self, labels, references):

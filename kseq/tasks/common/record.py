@@ -1,4 +1,6 @@
-"""The record of a task: rows of `results.csv` and samples, written by the program and never typed."""
+"""The record of a task: rows of `results.csv`, the card's table of them, and samples, written by the program and never
+typed.
+"""
 
 import csv
 import datetime
@@ -14,6 +16,7 @@ from kseq.errors import UserError
 
 COLUMNS = ("date", "commit", "config", "seed", "machine", "minutes", "split", "metric", "value")
 SAMPLES = 20
+TABLE = re.compile(r"(?<=<!-- results\.csv -->\n).*?(?=<!-- end -->)", re.DOTALL)  # its place in a card
 
 
 def append_results(run, name, metrics, seconds):
@@ -28,6 +31,29 @@ def append_results(run, name, metrics, seconds):
         writer.writerow([*row, f"{value:.4f}"])
     kseq.files.write_text(path, text + added.getvalue())
     print(f"recorded in {path}", flush=True)
+    card = path.with_name("README.md")
+    if card.exists():
+        kseq.files.write_text(card, with_table(card.read_text(encoding="utf-8"), text + added.getvalue()))
+
+
+def with_table(card, results):
+    """The text of a card, whose table, where it has a place for one, says what `results` has last of each config.
+
+    A column a config, a row a metric, so that many metrics have room.
+    """
+    columns, names = {}, {}
+    for row in csv.DictReader(io.StringIO(results)):
+        column = columns.setdefault(row["config"], {})
+        if column.get("commit") != row["commit"] or row["metric"] in column:
+            column.clear()  # a newer run
+        if row["metric"] != "seconds_train":
+            value = float(row["value"])
+            names[row["metric"]] = column[row["metric"]] = f"{value:.1f}" if value > 1 else f"{value:.3g}"
+        column |= {"split": row["split"], "minutes": row["minutes"], "commit": row["commit"]}
+    lines = [_line("", *columns), "|---" * (1 + len(columns)) + "|"]
+    for name in (*names, "split", "minutes", "commit"):
+        lines.append(_line(name, *(column.get(name, "") for column in columns.values())))
+    return TABLE.sub(lambda _: "\n".join(["", *lines, "", ""]), card)
 
 
 def write_samples(run, name, rows):

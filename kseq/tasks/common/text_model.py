@@ -21,7 +21,7 @@ def make_model(config, source_size, target_size):
     """
     cell = config.encoder.cell or config.cell
     try:
-        encoder = make_encoder(config.encoder, cell, source_size, config.embedding_size, config.embedding_spread)
+        encoder = make_encoder(config.encoder, cell, source_size, config.embedding_size)
         decoder = make_decoder(config)
         bridge = make_bridge(config, decoder.cell.state_size)
         # One after the other: what does not fit is said by the part itself, and not by a model around it.
@@ -33,12 +33,11 @@ def make_model(config, source_size, target_size):
         raise UserError(f"model: {error}") from None
     options = {"embedding_size": config.embedding_size, "dropout": config.dropout, "copies": config.copies}
     model = kseq.models.Seq2Seq(encoder, bridge, decoder, target_size, **options)
-    spread_words(model.embedding, config.embedding_spread)
     model({"source": one, "tokens": one})
     return model
 
 
-def make_encoder(config, cell, size, embedding_size, spread):
+def make_encoder(config, cell, size, embedding_size):
     """The `TextEncoder` of an `EncoderConfig`, for texts of so many words, with new weights."""
     layers = []
     for k in range(config.layers):
@@ -48,7 +47,6 @@ def make_encoder(config, cell, size, embedding_size, spread):
         layers.append(kseq.layers.Bidirectional(layer) if config.bidirectional else layer)
     layer = kseq.layers.Stack(layers, residual=config.residual) if config.layers > 1 else layers[0]
     encoder = kseq.models.TextEncoder(size, layer, embedding_size=embedding_size, dropout=config.dropout)
-    spread_words(encoder.embedding, spread)
     encoder.trainable = config.trainable
     return encoder
 
@@ -77,10 +75,3 @@ def make_bridge(config, state_size):
     reads = len(kseq.layers.CELLS[encoder.cell or config.cell](1).state_size)
     makes = len(state_size) // config.layers
     return kseq.layers.CopyBridge(state_size, reads=reads, makes=makes, directions=2 if encoder.bidirectional else 1)
-
-
-def spread_words(embedding, width):
-    """Lets the numbers of the words of an `Embedding` that is not yet built begin between minus `width` and `width`."""
-    import keras
-
-    embedding.embeddings_initializer = keras.initializers.RandomUniform(-width, width)

@@ -15,16 +15,15 @@ Attention = Literal["bahdanau", "normalized", "concat", "coverage", "luong", "sc
 class Fields(Config):
     """What the data call the parts of an example; "split", where they have one, names its split."""
 
-    source: str = Field("fr", min_length=1)
-    target: str = Field("en", min_length=1)
+    source: str = Field(min_length=1)
+    target: str = Field(min_length=1)
     split: str = ""
 
 
 class DataConfig(TextDataConfig):
     """Which pairs of texts, and how they are read."""
 
-    source: str = "toy:numbers"
-    fields: Fields = Fields()
+    fields: Fields
     unit: Literal["caption", "word", "subword", "character", "byte"] = "word"
     lower_case: Literal["none", "source", "both"] = "none"
     vocabulary_size: int = Field(10_000, ge=5)
@@ -73,7 +72,6 @@ class ModelConfig(Config):
     input_feeding: bool = Field(True, description="for luong: the cell reads the attentional state before")
     bridge: Literal["dense", "copy", "zero"] = "dense"
     embedding_size: int = Field(64, ge=1)
-    embedding_spread: float = Field(0.5, gt=0, description="the numbers of a word begin between minus this and this")
     dropout: float = Field(0.0, ge=0, lt=1)
     encoder: EncoderConfig = EncoderConfig()
 
@@ -115,7 +113,7 @@ class GenerationConfig(ReaderConfig):
         "embedding_size": "model.embedding_size",
     }
     seed: int = Field(0, ge=0)
-    data: DataConfig = DataConfig()
+    data: DataConfig
     model: ModelConfig = ModelConfig()
     training: TrainingConfig = TrainingConfig()
     sampler: TextSamplerConfig = TextSamplerConfig()

@@ -41,8 +41,9 @@ class TextTask(Task):
     def build(self):
         """The model of the config, with new weights."""
 
+    @abc.abstractmethod
     def check(self, where, example):
-        """Raises `UserError` where an example of the dev split cannot be measured; one of texts alone always can."""
+        """Raises `UserError` where an example of the dev split cannot be measured."""
 
     def prepare(self):
         again = (self.workdir / kseq.training.PROGRESS).exists()
@@ -59,7 +60,7 @@ class TextTask(Task):
             self.begin(start)
 
     def begin(self, start):
-        """Gives a new model the weights that it begins with, if they are not drawn."""
+        """Gives a new model the weights that are not drawn."""
         if start:
             transfer.take_encoder(self.model, start)
 
