@@ -35,7 +35,7 @@ class Seq2Seq(keras.Model):
         bridge: layer from the encoder's state to the states of the decoder's cell.
         decoder: an attention decoder of `kseq.layers`.
         vocabulary_size: number of words; id 0 is padding.
-        embedding_size: size of a word's vector.
+        embedding_size: size of a word's vector, whose numbers begin as those of `TextEncoder` do.
         dropout: share of the embedded words, and of the decoder's output, dropped in training.
         alignment_penalty: weight of the penalty; 0 leaves it out.
         copies: most words of its own that a source has; 0 copies none.
