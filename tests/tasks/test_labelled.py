@@ -221,7 +221,7 @@ def test_one_line_of_the_config_changes_the_model(name, cell, unit, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("unit", ["word", "character", "subword"])
+@pytest.mark.parametrize("unit", ["word", "character", "byte", "subword"])
 @pytest.mark.parametrize("cell", ["rnn", "lstm", "gru"])
 @every_task
 def test_the_grid_trains(name, cell, unit, tmp_path):
