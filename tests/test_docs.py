@@ -43,6 +43,24 @@ def test_the_table_of_a_card_is_what_the_program_wrote(card):
     assert with_table(text, results) == text and with_table(text, results.partition("\n")[0]) != text
 
 
+def test_the_table_of_a_card_has_the_last_run_of_each_config():
+    """Another commit, or a metric that comes again, is a newer run; it need not have the metrics of the older one."""
+    rows = [
+        "a,0,bleu,30.0",
+        "a,0,old,0.5",
+        "b,0,bleu,0.25",
+        "a,1,bleu,40.0",
+        "b,0,bleu,0.00051",
+        "b,0,seconds_train,9.0",
+    ]
+    lines = [f"x,{commit},{config},0,m,2.0,dev,{rest}" for config, commit, rest in (row.split(",", 2) for row in rows)]
+    results = "\n".join(["date,commit,config,seed,machine,minutes,split,metric,value", *lines, ""])
+    table = "|  | a | b |\n|---|---|---|\n| bleu | 40.0 | 0.00051 |\n| split | dev | dev |\n| minutes | 2.0 | 2.0 |\n"
+    card = "# Card\n<!-- results.csv -->\n{}<!-- end -->\nrest <!-- end -->\n"
+    assert with_table(card.format("old\n"), results) == card.format(f"\n{table}| commit | 1 | 0 |\n\n")
+    assert with_table("no place for it\n", results) == "no place for it\n"
+
+
 def test_the_page_of_layers_names_every_layer():
     text = (ROOT / "docs" / "layers.md").read_text(encoding="utf-8")
     abstract = {"AttentionDecoder", "AttentionMechanism", "Decoder", "RecurrentCell", "Memory"}

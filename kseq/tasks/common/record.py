@@ -41,17 +41,17 @@ def with_table(card, results):
 
     A column a config, a row a metric, so that many metrics have room.
     """
-    columns, names = {}, {}
+    columns = {}
     for row in csv.DictReader(io.StringIO(results)):
         column = columns.setdefault(row["config"], {})
         if column.get("commit") != row["commit"] or row["metric"] in column:
             column.clear()  # a newer run
         if row["metric"] != "seconds_train":
             value = float(row["value"])
-            names[row["metric"]] = column[row["metric"]] = f"{value:.1f}" if value > 1 else f"{value:.3g}"
+            column[row["metric"]] = f"{value:.1f}" if value > 1 else f"{value:.3g}"
         column |= {"split": row["split"], "minutes": row["minutes"], "commit": row["commit"]}
-    lines = [_line("", *columns), "|---" * (1 + len(columns)) + "|"]
-    for name in (*names, "split", "minutes", "commit"):
+    lines, last = [_line("", *columns), "|---" * (1 + len(columns)) + "|"], ("split", "minutes", "commit")
+    for name in (*dict.fromkeys(name for column in columns.values() for name in column if name not in last), *last):
         lines.append(_line(name, *(column.get(name, "") for column in columns.values())))
     return TABLE.sub(lambda _: "\n".join(["", *lines, "", ""]), card)
 
