@@ -3,6 +3,7 @@
 import functools
 
 import keras
+import numpy as np
 from keras import layers, ops
 
 from kseq.layers import Dropout, PointerGenerator
@@ -87,6 +88,23 @@ class Seq2Seq(keras.Model):
         self.pointer = PointerGenerator(copies) if copies else None
         # A seed that is drawn here would change the first weights of all that is built later.
         self.seed_generator = keras.random.SeedGenerator(0)
+
+    def expect(self, targets):
+        """Lets a new model begin with the knowledge of how often each word is said: c_w times in the targets.
+
+            bias_w = log((c_w + 1) / Σ_v (c_v + 1))
+
+        It is otherwise what training teaches first, and through the whole decoder: the states of one that is wide can
+        saturate on it before the source has been of any use.
+
+        Args:
+            targets: int, of any shape: the targets of the training data. Ids of padding and of sources' own words do
+                not count.
+        """
+        targets = np.ravel(targets)
+        size = self.vocabulary_size
+        counts = np.bincount(targets[(targets > 0) & (targets < size)], minlength=size) + 1
+        self.words.bias.assign(np.log(counts / counts.sum()))
 
     def call(self, inputs, training=None):
         source, tokens = inputs["source"], inputs["tokens"]

@@ -97,14 +97,16 @@ class Caption(Task):
     def prepare(self):
         data = self.config.data
         self.train_pictures = self.pictures(data.train, data.train_count)
+        captions = [caption for picture in self.train_pictures for caption in picture.captions]
         self.text = kseq.preprocessors.TextPreprocessor.adapt(
-            [caption for picture in self.train_pictures for caption in picture.captions],
+            captions,
             max_length=data.max_length,
             size=data.vocabulary_size,
             min_count=data.min_count,
         )
         self.text.save(self.workdir / "vocabulary.txt")
         self.model = self.build()
+        self.model.expect([word for sentence in self.text.sentences(captions) for word in sentence[1:]])
 
     def load(self, weights):
         self.text = kseq.preprocessors.TextPreprocessor.load(

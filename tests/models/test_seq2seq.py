@@ -79,6 +79,24 @@ def test_a_cell_of_one_state_has_its_bridge():
     np.testing.assert_allclose(logits, model(INPUTS), atol=1e-5)
 
 
+@pytest.mark.parametrize("copies", [0, 2])
+def test_a_new_model_that_looks_at_nothing_says_words_as_often_as_they_were_said(copies):
+    """Oracle: the counts. Padding and the words of single sources are none of the vocabulary's."""
+    encoder = TextEncoder(WORDS, Recurrent(GRUCell(UNITS), return_state=True), embedding_size=4)
+    decoder = BahdanauDecoder(GRUCell(UNITS), BahdanauAttention(UNITS))
+    model = Seq2Seq(encoder, DenseBridge([UNITS]), decoder, WORDS, embedding_size=4, copies=copies)
+    inputs = {"source": np.array([[5, 6]]), "tokens": np.array([[1]])}
+    model(inputs)
+    model.expect([[5, 7, 2], [5, 2, 0], [5, WORDS, WORDS + 1]])
+    model.words.kernel.assign(tf.zeros_like(model.words.kernel))
+    if copies:
+        model.pointer.bias.assign([50.0])  # it says, and copies nothing
+    counts = np.ones(WORDS)
+    counts[[5, 7, 2]] += 3, 1, 2
+    said = tf.nn.softmax(model(inputs))[0, 0, :WORDS]
+    np.testing.assert_allclose(said, counts / counts.sum(), rtol=1e-5)
+
+
 def test_words_begin_ten_times_as_far_from_zero_as_keras_lets_them():
     encoder = TextEncoder(200, Recurrent(GRUCell(UNITS), return_state=True), embedding_size=8)
     decoder = BahdanauDecoder(GRUCell(UNITS), BahdanauAttention(3))

@@ -227,6 +227,17 @@ def test_training_asks_for_words_that_the_source_has_of_its_own(tmp_path):
     assert sum(max(target) >= len(known) for *_, target in got) == 4 and sum(3 in target for *_, target in got) == 1
 
 
+def test_a_run_begins_by_saying_the_words_of_summaries_as_often_as_they_do(tmp_path):
+    """The start is read and never said; no vocabulary has the names, which are copied."""
+    run = prepared(tmp_path, table(tmp_path / "data"))
+    shares = dict(zip(run.target.vocabulary, np.exp(run.model.words.bias), strict=True))
+    texts = " ".join(SUMMARIES).replace(",", " ‿,").split()
+    said = [word for word in texts if word in shares] + ["</s>"] * len(SUMMARIES)
+    assert {"sleeps", "dog", "‿,"} <= set(said) and "Mila" not in shares
+    want = {word: (said.count(word) + 1) / (len(said) + len(shares)) for word in shares}
+    assert shares == pytest.approx(want)
+
+
 # --- files
 
 

@@ -35,6 +35,11 @@ class Generation(TextTask):
     def build(self):
         return make_model(self.config.model, len(self.source.vocabulary), len(self.target.vocabulary))
 
+    def begin(self, start):
+        super().begin(start)
+        ids = self.pairs[1].ids
+        self.model.expect(ids[ids != kseq.preprocessors.START])
+
     def tokenizers(self):
         """What parts the texts of each side."""
         data = self.config.data
