@@ -9,7 +9,7 @@ from keras import layers, ops
 from kseq.layers import Dropout, PointerGenerator
 from kseq.layers.functional import positive
 from kseq.layers.noise import drawn, uniform
-from kseq.models.encoders import word_embedding
+from kseq.models.encoders import SPREAD, word_embedding
 
 UNKNOWN = 3  # the id of the unknown word, as `kseq.preprocessors` has it
 
@@ -36,7 +36,8 @@ class Seq2Seq(keras.Model):
         bridge: layer from the encoder's state to the states of the decoder's cell.
         decoder: an attention decoder of `kseq.layers`.
         vocabulary_size: number of words; id 0 is padding.
-        embedding_size: size of a word's vector, whose numbers begin as those of `TextEncoder` do.
+        embedding_size: size of a word's vector.
+        embedding_spread: its numbers begin between minus this and this, as those of `TextEncoder` do.
         dropout: share of the embedded words, and of the decoder's output, dropped in training.
         alignment_penalty: weight of the penalty; 0 leaves it out.
         copies: most words of its own that a source has; 0 copies none.
@@ -61,6 +62,7 @@ class Seq2Seq(keras.Model):
         vocabulary_size,
         *,
         embedding_size,
+        embedding_spread=SPREAD,
         dropout=0.0,
         alignment_penalty=0.0,
         copies=0,
@@ -78,10 +80,11 @@ class Seq2Seq(keras.Model):
         self.decoder = decoder
         self.vocabulary_size = vocabulary_size
         self.embedding_size = embedding_size
+        self.embedding_spread = embedding_spread
         self.dropout_rate = dropout
         self.alignment_penalty = alignment_penalty
         self.copies = positive("copies", copies) if copies else 0
-        self.embedding = word_embedding(vocabulary_size, embedding_size, dtype=self.dtype_policy)
+        self.embedding = word_embedding(vocabulary_size, embedding_size, embedding_spread, self.dtype_policy)
         self.input_dropout = Dropout(dropout, dtype=self.dtype_policy)
         self.output_dropout = Dropout(dropout, dtype=self.dtype_policy)
         self.words = layers.Dense(vocabulary_size, dtype="float32")
@@ -168,6 +171,7 @@ class Seq2Seq(keras.Model):
             "decoder": keras.saving.serialize_keras_object(self.decoder),
             "vocabulary_size": self.vocabulary_size,
             "embedding_size": self.embedding_size,
+            "embedding_spread": self.embedding_spread,
             "dropout": self.dropout_rate,
             "alignment_penalty": self.alignment_penalty,
             "copies": self.copies,

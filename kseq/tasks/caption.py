@@ -63,6 +63,7 @@ class ModelConfig(Config):
     units: int = Field(128, ge=1)
     attention_units: int = Field(128, ge=1)
     embedding_size: int = Field(64, ge=1)
+    embedding_spread: float = Field(0.05, gt=0, description="the numbers of a word begin between minus this and this")
     gate: bool = True
     deep_output: bool = True
     dropout: float = Field(0.0, ge=0, lt=1)
@@ -133,6 +134,7 @@ class Caption(Task):
             decoder,
             len(self.text.vocabulary),
             embedding_size=config.embedding_size,
+            embedding_spread=config.embedding_spread,
             dropout=config.dropout,
             alignment_penalty=config.alignment_penalty,
         )

@@ -97,7 +97,7 @@ def test_a_new_model_that_looks_at_nothing_says_words_as_often_as_they_were_said
     np.testing.assert_allclose(said, counts / counts.sum(), rtol=1e-5)
 
 
-def test_words_begin_ten_times_as_far_from_zero_as_keras_lets_them():
+def test_words_begin_ten_times_as_far_from_zero_as_keras_lets_them_unless_it_is_said_how_far():
     encoder = TextEncoder(200, Recurrent(GRUCell(UNITS), return_state=True), embedding_size=8)
     decoder = BahdanauDecoder(GRUCell(UNITS), BahdanauAttention(3))
     model = Seq2Seq(encoder, DenseBridge([UNITS]), decoder, 200, embedding_size=8)
@@ -105,6 +105,9 @@ def test_words_begin_ten_times_as_far_from_zero_as_keras_lets_them():
     for table in (encoder.embedding.embeddings, model.embedding.embeddings):
         numbers = np.asarray(table)
         assert np.abs(numbers).max() <= 0.5 and abs(numbers.std() - 1 / np.sqrt(12)) < 0.01
+    small = Seq2Seq(encoder, DenseBridge([UNITS]), decoder, 200, embedding_size=8, embedding_spread=0.05)
+    small({"source": SENTENCES, "tokens": SENTENCES})
+    assert 0.04 < np.abs(small.embedding.embeddings).max() <= 0.05
 
 
 @every_decoder
