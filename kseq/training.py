@@ -100,7 +100,7 @@ def fit(model, batches, config, workdir, *, loss, validate, monitor, clock, scal
 
     After each epoch `validate()` is asked for the metrics of what the model generates. The weights that were best at
     `monitor` are kept, and are the model's when `fit` returns. An epoch that was cut short is done again from its start
-    and ends in the same weights.
+    and ends in the same weights, where TensorFlow does one operation at a time (`TF_NUM_INTEROP_THREADS=1`).
 
     Args:
         model: built `keras.Model`.

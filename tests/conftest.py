@@ -4,4 +4,5 @@ import os
 
 from kseq.tasks.runner import ENVIRONMENT
 
-os.environ.setdefault("TF_NUM_INTEROP_THREADS", ENVIRONMENT["TF_NUM_INTEROP_THREADS"])
+for name, value in ENVIRONMENT.items():
+    os.environ.setdefault(name, value)

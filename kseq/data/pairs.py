@@ -10,6 +10,7 @@ from kseq.data.pipeline import length_boundaries
 from kseq.errors import UserError
 
 BATCH = 1000  # pairs that are encoded at once
+AT_ONCE = 1_000_000  # ids that are counted at once
 
 
 class Sequences(NamedTuple):
@@ -31,6 +32,14 @@ class Sequences(NamedTuple):
     def lengths(self):
         """int64 `[n]`."""
         return np.diff(self.splits)
+
+    def counts(self, size):
+        """How often each of the ids below `size` is there, int64 `[size]`."""
+        counts = np.zeros(size, np.int64)
+        for first in range(0, len(self.ids), AT_ONCE):
+            ids = self.ids[first : first + AT_ONCE]
+            counts += np.bincount(ids[ids < size], minlength=size)
+        return counts
 
     def padded(self, rows, width):
         """The named sequences as int32 `[rows, width]`, 0 behind the shorter ones."""

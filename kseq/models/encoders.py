@@ -27,7 +27,12 @@ def word_embedding(vocabulary_size, embedding_size, spread=SPREAD, dtype=None):
 
     Near zero all words are one to a recurrent layer, and the rows that attention weighs are too: within Keras' 0.05 it
     takes a translator epochs to tell them apart.
+
+    Raises:
+        ValueError: `spread` is not above 0.
     """
+    if not spread > 0:
+        raise ValueError(f"embedding_spread must be above 0, got {spread}")
     initializer = keras.initializers.RandomUniform(-spread, spread)
     return layers.Embedding(vocabulary_size, embedding_size, embeddings_initializer=initializer, dtype=dtype)
 

@@ -92,22 +92,23 @@ class Seq2Seq(keras.Model):
         # A seed that is drawn here would change the first weights of all that is built later.
         self.seed_generator = keras.random.SeedGenerator(0)
 
-    def expect(self, targets):
-        """Lets a new model begin with the knowledge of how often each word is said: c_w times in the targets.
+    def expect(self, counts):
+        """Lets a new model begin with how often each word is said, which is what training would teach it first.
 
-            bias_w = log((c_w + 1) / Σ_v (c_v + 1))
-
-        It is otherwise what training teaches first, and through the whole decoder: the states of one that is wide can
-        saturate on it before the source has been of any use.
+            bias_w = log((counts_w + 1) / Σ_v (counts_v + 1))
 
         Args:
-            targets: int, of any shape: the targets of the training data. Ids of padding and of sources' own words do
-                not count.
+            counts: int `[vocabulary]`, how often each word is among the targets of the training data; 0 for padding.
+
+        Raises:
+            ValueError: there are more or fewer counts than words, or the model has not been called yet.
         """
-        targets = np.ravel(targets)
-        size = self.vocabulary_size
-        counts = np.bincount(targets[(targets > 0) & (targets < size)], minlength=size) + 1
-        self.words.bias.assign(np.log(counts / counts.sum()))
+        counts = np.asarray(counts)
+        if counts.shape != (self.vocabulary_size,):
+            raise ValueError(f"counts must be [{self.vocabulary_size}], a number a word, got {list(counts.shape)}")
+        if not self.words.built:
+            raise ValueError(f"{self.name} has no weights yet: call it on a batch before expect(counts)")
+        self.words.bias.assign(np.log((counts + 1) / np.sum(counts + 1)))
 
     def call(self, inputs, training=None):
         source, tokens = inputs["source"], inputs["tokens"]

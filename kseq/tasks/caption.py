@@ -107,7 +107,9 @@ class Caption(Task):
         )
         self.text.save(self.workdir / "vocabulary.txt")
         self.model = self.build()
-        self.model.expect([word for sentence in self.text.sentences(captions) for word in sentence[1:]])
+        counts = np.bincount(np.concatenate(self.text.sentences(captions)), minlength=len(self.text.vocabulary))
+        counts[kseq.preprocessors.START] = 0  # it is read, and never said
+        self.model.expect(counts)
 
     def load(self, weights):
         self.text = kseq.preprocessors.TextPreprocessor.load(

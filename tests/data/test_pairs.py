@@ -42,6 +42,13 @@ def test_sequences_of_several_parts_stand_one_behind_the_other():
     assert len(Sequences.joined([]).lengths) == 0
 
 
+@pytest.mark.parametrize("at_once", [1, 3, 100])
+def test_ids_are_counted(monkeypatch, at_once):
+    monkeypatch.setattr(pairs, "AT_ONCE", at_once)
+    ids = sequences([[[5, 1], [2, 7, 5]], [[], [0, 5, 2]]])
+    assert ids.counts(6).tolist() == [1, 1, 2, 0, 0, 3] and ids.counts(8)[7] == 1
+
+
 def test_pairs_are_encoded_in_batches_and_those_with_an_empty_side_left_out(monkeypatch):
     monkeypatch.setattr(pairs, "BATCH", 2)
     asked = []

@@ -81,20 +81,27 @@ def test_a_cell_of_one_state_has_its_bridge():
 
 @pytest.mark.parametrize("copies", [0, 2])
 def test_a_new_model_that_looks_at_nothing_says_words_as_often_as_they_were_said(copies):
-    """Oracle: the counts. Padding and the words of single sources are none of the vocabulary's."""
+    """Oracle: the counts."""
     encoder = TextEncoder(WORDS, Recurrent(GRUCell(UNITS), return_state=True), embedding_size=4)
     decoder = BahdanauDecoder(GRUCell(UNITS), BahdanauAttention(UNITS))
     model = Seq2Seq(encoder, DenseBridge([UNITS]), decoder, WORDS, embedding_size=4, copies=copies)
     inputs = {"source": np.array([[5, 6]]), "tokens": np.array([[1]])}
     model(inputs)
-    model.expect([[5, 7, 2], [5, 2, 0], [5, WORDS, WORDS + 1]])
+    counts = np.random.default_rng(0).integers(0, 9, WORDS)
+    model.expect(counts)
     model.words.kernel.assign(tf.zeros_like(model.words.kernel))
     if copies:
         model.pointer.bias.assign([50.0])  # it says, and copies nothing
-    counts = np.ones(WORDS)
-    counts[[5, 7, 2]] += 3, 1, 2
     said = tf.nn.softmax(model(inputs))[0, 0, :WORDS]
-    np.testing.assert_allclose(said, counts / counts.sum(), rtol=1e-5)
+    np.testing.assert_allclose(said, (counts + 1) / (counts.sum() + WORDS), rtol=1e-5)
+
+
+def test_what_cannot_be_expected_is_refused():
+    model = tiny_seq2seq()
+    with pytest.raises(ValueError, match=r"has no weights yet: call it on a batch before expect"):
+        model.expect(np.zeros(WORDS))
+    with pytest.raises(ValueError, match=rf"counts must be \[{WORDS}\], a number a word, got \[3\]"):
+        model.expect([1, 2, 3])
 
 
 def test_words_begin_ten_times_as_far_from_zero_as_keras_lets_them_unless_it_is_said_how_far():
@@ -108,6 +115,9 @@ def test_words_begin_ten_times_as_far_from_zero_as_keras_lets_them_unless_it_is_
     small = Seq2Seq(encoder, DenseBridge([UNITS]), decoder, 200, embedding_size=8, embedding_spread=0.05)
     small({"source": SENTENCES, "tokens": SENTENCES})
     assert 0.04 < np.abs(small.embedding.embeddings).max() <= 0.05
+    assert small.get_config()["embedding_spread"] == 0.05
+    with pytest.raises(ValueError, match="embedding_spread must be above 0, got 0"):
+        Seq2Seq(encoder, DenseBridge([UNITS]), decoder, 200, embedding_size=8, embedding_spread=0)
 
 
 @every_decoder

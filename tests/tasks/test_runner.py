@@ -28,4 +28,4 @@ def test_operations_are_done_one_at_a_time_where_the_environment_does_not_say_ot
     environment = {name: value for name, value in os.environ.items() if name != "TF_NUM_INTEROP_THREADS"} | given
     command = [sys.executable, "-c", PROGRAM]
     result = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
-    assert f"{threads} threads" in result.stdout
+    assert result.stdout == f"{threads} threads\n"

@@ -37,8 +37,9 @@ class Generation(TextTask):
 
     def begin(self, start):
         super().begin(start)
-        ids = self.pairs[1].ids
-        self.model.expect(ids[ids != kseq.preprocessors.START])
+        counts = self.pairs[1].counts(len(self.target.vocabulary))
+        counts[kseq.preprocessors.START] = 0  # it is read, and never said
+        self.model.expect(counts)
 
     def tokenizers(self):
         """What parts the texts of each side."""
