@@ -18,7 +18,7 @@ With no mode: train, evaluate, predict and export in turn. With no config: on ge
 A config is a TOML file of differences from the defaults: see configs/{name}/, and config.json in the folder of a run.
 """
 
-# What TensorFlow hears only before it is imported; what the environment says goes first. It adds up three tensors or more
+# What TensorFlow hears only before it is imported; the environment goes first. It adds up three tensors or more
 # (AddN, of which gradients are full) in an order that depends on which of them another operation still reads. With one
 # operation at a time that is the same in every run; with two the last digit of a weight is now and then another one.
 ENVIRONMENT = {"TF_CPP_MIN_LOG_LEVEL": "3", "TF_NUM_INTEROP_THREADS": "1"}
