@@ -63,6 +63,7 @@ class ModelConfig(Config):
     units: int = Field(128, ge=1)
     attention_units: int = Field(128, ge=1)
     embedding_size: int = Field(64, ge=1)
+    # Words that begin further apart are learned sooner, but where the decoder looks is then less often what it names.
     embedding_spread: float = Field(0.05, gt=0, description="the numbers of a word begin between minus this and this")
     gate: bool = True
     deep_output: bool = True
@@ -98,18 +99,14 @@ class Caption(Task):
     def prepare(self):
         data = self.config.data
         self.train_pictures = self.pictures(data.train, data.train_count)
-        captions = [caption for picture in self.train_pictures for caption in picture.captions]
         self.text = kseq.preprocessors.TextPreprocessor.adapt(
-            captions,
+            [caption for picture in self.train_pictures for caption in picture.captions],
             max_length=data.max_length,
             size=data.vocabulary_size,
             min_count=data.min_count,
         )
         self.text.save(self.workdir / "vocabulary.txt")
         self.model = self.build()
-        counts = np.bincount(np.concatenate(self.text.sentences(captions)), minlength=len(self.text.vocabulary))
-        counts[kseq.preprocessors.START] = 0  # it is read, and never said
-        self.model.expect(counts)
 
     def load(self, weights):
         self.text = kseq.preprocessors.TextPreprocessor.load(

@@ -206,17 +206,11 @@ def test_one_line_of_the_config_changes_the_model(tmp_path, cache, cell, decoder
     assert len(words) == 12 and np.all(np.isfinite(scores)) and np.any(alignments) == (decoder != "fixed")
 
 
-def test_a_run_begins_by_saying_the_words_of_captions_as_often_as_they_do(tmp_path, cache):
-    """The start is read and never said. How far apart the words begin is in the config."""
-    source = table(tmp_path, ["a.png\ta red square", "a.png\ta square", "b.jpg\ta ball"])
-    changes = [*TINY, *source, cache, "data.train_count=0", "model.embedding_spread=3.0"]
-    run = Caption(load(Caption.Config, overrides=changes), tmp_path)
+@pytest.mark.parametrize(("changes", "spread"), [([], 0.05), (["model.embedding_spread=3.0"], 3)])
+def test_how_far_words_begin_is_in_the_config(tmp_path, cache, changes, spread):
+    run = Caption(load(Caption.Config, overrides=[*TINY, cache, *changes]), tmp_path)
     run.prepare()
-    said = ["a", "red", "square", "</s>", "a", "square", "</s>", "a", "ball", "</s>"]
-    words = run.text.vocabulary
-    want = [(said.count(word) + 1) / (len(said) + len(words)) for word in words]
-    np.testing.assert_allclose(np.exp(run.model.words.bias), want, rtol=1e-5)
-    assert 2.5 < np.abs(run.model.embedding.embeddings).max() <= 3
+    assert 0.8 * spread < np.abs(run.model.embedding.embeddings).max() <= spread
 
 
 @pytest.mark.slow
