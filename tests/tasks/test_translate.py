@@ -13,6 +13,7 @@ import tensorflow_datasets as tfds
 from PIL import Image
 
 import real
+from kseq import ask
 from kseq.config import ConfigError, load
 from kseq.data import Clock
 from kseq.errors import UserError
@@ -433,3 +434,20 @@ def test_it_trains_compiled_and_in_half_precision(tmp_path, changes):
     train(tmp_path, [*TINY, "training.epochs=2", *changes])
     history = json.loads((tmp_path / "progress.json").read_text())["history"]
     assert history[1]["loss"] < history[0]["loss"]
+
+
+@pytest.mark.slow
+def test_generated_numbers_are_learned_and_the_saved_model_says_others(tmp_path):
+    """No number of dev is in the training data; the SavedModel is asked in a process without kseq and keras."""
+    sizes = ["model.units=64", "model.encoder.units=64", "model.attention_units=64", "training.batch_size=64"]
+    few = ["data.train_count=5000", "data.dev_count=200", "training.epochs=4", "training.learning_rate=3e-3"]
+    train(tmp_path, [*sizes, *few])
+    modes.evaluate(Translate, tmp_path, [])
+    metrics = json.loads((tmp_path / "metrics.json").read_text())
+    assert metrics["bleu"] > 98 and metrics["exact_match"] > 0.95
+    modes.export(Translate, tmp_path, [])
+    unseen = [json.loads(line) for line in (tmp_path / "predictions.jsonl").read_text().splitlines()]
+    number = max((row for row in unseen if row["exact"]), key=lambda row: len(row["source"]))
+    command = [sys.executable, str(Path(ask.__file__)), str(tmp_path / "export"), f"source={number['source']}"]
+    result = subprocess.run(command, capture_output=True, text=True, check=True, cwd=tmp_path)
+    assert number["references"][0] in result.stdout
