@@ -23,13 +23,10 @@ SPREAD = 0.5  # of the numbers of a word that is drawn; Keras' own is 0.05
 
 
 def word_embedding(vocabulary_size, embedding_size, spread=SPREAD, dtype=None):
-    """An `Embedding` whose numbers begin between −`spread` and `spread`.
+    """An `Embedding` whose numbers begin between −`spread` and `spread`; `ValueError` where that is not above 0.
 
     Near zero all words are one to a recurrent layer, and the rows that attention weighs are too: within Keras' 0.05 it
     takes a translator epochs to tell them apart.
-
-    Raises:
-        ValueError: `spread` is not above 0.
     """
     if not spread > 0:
         raise ValueError(f"embedding_spread must be above 0, got {spread}")

@@ -118,8 +118,7 @@ class Caption(Task):
     def build(self):
         """The model of the config, with new weights."""
         config, size = self.config.model, self.config.data.image_size
-        self.image = kseq.preprocessors.ImagePreprocessor(size)
-        encoder = config.encoder
+        encoder, self.image = config.encoder, kseq.preprocessors.ImagePreprocessor(size)
         try:
             backbone = kseq.models.make_backbone(
                 encoder.backbone, size=size, weights=encoder.weights or None, trainable=encoder.trainable
