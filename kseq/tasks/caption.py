@@ -63,7 +63,6 @@ class ModelConfig(Config):
     units: int = Field(128, ge=1)
     attention_units: int = Field(128, ge=1)
     embedding_size: int = Field(64, ge=1)
-    # Words that begin further apart are learned sooner, but where the decoder looks is then less often what it names.
     embedding_spread: float = Field(0.05, gt=0, description="the numbers of a word begin between minus this and this")
     gate: bool = True
     deep_output: bool = True
