@@ -113,7 +113,7 @@ class TextEncoder(keras.layers.Layer):
         `Encoded`; the state is the layer's last states where it returns them, else the mean of the memory's real rows.
 
     Raises:
-        ValueError: the layer is a model, between whose layers padding would be read, or gives more than one sequence.
+        ValueError: the layer is a model, which reads padding inside, or gives several sequences; the spread is ≤ 0.
     """
 
     def __init__(

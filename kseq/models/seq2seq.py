@@ -51,7 +51,7 @@ class Seq2Seq(keras.Model):
         logits float32 `[batch, time, vocabulary]`; with copies log-probabilities `[batch, time, vocabulary + copies]`.
 
     Raises:
-        ValueError: copies is negative or not whole, or the encoder is of other words.
+        ValueError: embedding_spread is not above 0, copies is negative or not whole, or the encoder is of other words.
     """
 
     def __init__(
