@@ -100,7 +100,8 @@ def fit(model, batches, config, workdir, *, loss, validate, monitor, clock, scal
 
     After each epoch `validate()` is asked for the metrics of what the model generates. The weights that were best at
     `monitor` are kept, and are the model's when `fit` returns. An epoch that was cut short is done again from its start
-    and ends in the same weights, where TensorFlow does one operation at a time (`TF_NUM_INTEROP_THREADS=1`).
+    and ends in the same weights, but for their last digit now and then: TensorFlow's AddN, of which gradients are full,
+    adds up three tensors or more in an order that depends on which of them another operation still reads.
 
     Args:
         model: built `keras.Model`.

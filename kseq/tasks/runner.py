@@ -18,11 +18,6 @@ With no mode: train, evaluate, predict and export in turn. With no config: on ge
 A config is a TOML file of differences from the defaults: see configs/{name}/, and config.json in the folder of a run.
 """
 
-# What TensorFlow hears only before it is imported; the environment goes first. It adds up three tensors or more
-# (AddN, of which gradients are full) in an order that depends on which of them another operation still reads. With one
-# operation at a time that is the same in every run; with two the last digit of a weight is now and then another one.
-ENVIRONMENT = {"TF_CPP_MIN_LOG_LEVEL": "3", "TF_NUM_INTEROP_THREADS": "1"}
-
 
 def main(task):
     """Runs the program of a task and ends the process: 0 when all went well, 1 after an error, 2 for a wrong flag.
@@ -37,8 +32,7 @@ def main(task):
         sys.exit(_complain(f"{error}; --help lists the flags", 2))
     if values.help:
         sys.exit(print(USAGE.format(name=task.name) + values.get_help(include_special_flags=False)))
-    for name, value in ENVIRONMENT.items():
-        os.environ.setdefault(name, value)
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # before TensorFlow is imported, or it is not heard
     try:
         plan = plan_of(task, values, inputs)
         _import_tensorflow()

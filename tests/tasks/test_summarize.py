@@ -298,7 +298,8 @@ def test_a_run_that_was_cut_short_ends_in_the_same_weights(tmp_path):
     train(tmp_path / "cut", changes, resume=True)
     whole, cut = (np.load(tmp_path / name / "last-0002.npz") for name in ("whole", "cut"))
     for one, other in zip(sorted(whole.files), sorted(cut.files), strict=True):  # numbered, as variables are
-        np.testing.assert_array_equal(whole[one], cut[other], err_msg=one)
+        # The last digit of a weight is now and then another one (`training.fit`). A step of Adam is 2e-3.
+        np.testing.assert_allclose(whole[one], cut[other], rtol=1e-5, atol=1e-6, err_msg=one)
 
 
 # --- configs

@@ -119,7 +119,7 @@ def _set_up(config):
     """One seed, one result: all generators seeded, all operations deterministic, and the precision of the config.
 
     Under XLA the operations are its own: Keras turns it off, with no more than a warning, where TensorFlow's are asked
-    to be deterministic. In which order they are done is up to the process: `runner.ENVIRONMENT`.
+    to be deterministic.
     """
     import keras
     import tensorflow as tf
