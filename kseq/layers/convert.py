@@ -3,8 +3,8 @@
 import keras
 import numpy as np
 
-from kseq.layers.cells import GRUCell, LSTMCell, RNNCell
-from kseq.layers.recurrent import Recurrent
+from kseq.layers.recurrent.cells import GRUCell, LSTMCell, RNNCell
+from kseq.layers.recurrent.recurrent import Recurrent
 
 KINDS = (keras.layers.SimpleRNN, keras.layers.LSTM, keras.layers.GRU)
 

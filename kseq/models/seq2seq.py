@@ -7,8 +7,8 @@ import numpy as np
 from keras import layers, ops
 
 from kseq.layers import Dropout, PointerGenerator
+from kseq.layers.dropout import drawn, uniform
 from kseq.layers.functional import positive
-from kseq.layers.noise import drawn, uniform
 from kseq.models.encoders import SPREAD, word_embedding
 
 UNKNOWN = 3  # the id of the unknown word, as `kseq.preprocessors` has it

@@ -2,7 +2,7 @@
 
 import tensorflow as tf
 
-from kseq.layers import unroll
+from kseq.layers.recurrent.unroll import unroll
 from kseq.samplers.hypotheses import NEVER, Hypotheses
 
 

@@ -3,9 +3,10 @@
 import keras
 from keras import ops
 
-from kseq.layers.attention import AdditiveMechanism, AttentionMechanism, additive_score, masked_softmax
+from kseq.layers.attention.additive import AdditiveMechanism, additive_score
+from kseq.layers.attention.base import AttentionMechanism, masked_softmax
+from kseq.layers.attention.multiplicative import dot_score
 from kseq.layers.functional import linear, not_negative, positive
-from kseq.layers.multiplicative import dot_score
 
 
 @keras.saving.register_keras_serializable("kseq")

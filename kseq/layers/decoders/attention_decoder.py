@@ -3,7 +3,7 @@
 import keras
 from keras import ops
 
-from kseq.layers.decoder import Decoder, cut
+from kseq.layers.decoders.decoder import Decoder, cut
 from kseq.layers.functional import linear
 
 
@@ -158,6 +158,3 @@ class LuongDecoder(AttentionDecoder):
 
     def get_config(self):
         return super().get_config() | {"input_feeding": self.input_feeding}
-
-
-DECODERS = {"bahdanau": BahdanauDecoder, "luong": LuongDecoder}  # with attention

@@ -5,10 +5,11 @@ import abc
 import keras
 from keras import ops
 
-from kseq.layers.attention import AttentionMechanism, additive_score, normalized
+from kseq.layers.attention.additive import additive_score, normalized
+from kseq.layers.attention.base import AttentionMechanism
+from kseq.layers.attention.multiplicative import dot_score
+from kseq.layers.dropout import normal
 from kseq.layers.functional import linear, not_negative, positive
-from kseq.layers.multiplicative import dot_score
-from kseq.layers.noise import normal
 
 
 class MonotonicMechanism(AttentionMechanism):

@@ -4,11 +4,11 @@ import keras
 import tensorflow as tf
 from keras import ops
 
-from kseq.layers import twins
-from kseq.layers.cells import KerasCell, RecurrentCell
+from kseq.layers.dropout import dropout, uniform
 from kseq.layers.functional import share
-from kseq.layers.noise import dropout, uniform
-from kseq.layers.unroll import unroll
+from kseq.layers.recurrent import fused
+from kseq.layers.recurrent.cells import KerasCell, RecurrentCell
+from kseq.layers.recurrent.unroll import unroll
 
 
 @keras.saving.register_keras_serializable("kseq")
@@ -87,8 +87,8 @@ class Recurrent(keras.layers.Layer):
         if training and self.dropout:
             inputs *= self._mask(inputs[:, :1], self.dropout)
         inputs, mask = self._ordered(inputs), self._ordered(mask)
-        if twins.has_twin(self.cell) and not self.zoneout and not (training and self.recurrent_dropout):
-            outputs, states = twins.run(self.cell, inputs, states, mask, training=training)
+        if fused.has_twin(self.cell) and not self.zoneout and not (training and self.recurrent_dropout):
+            outputs, states = fused.run(self.cell, inputs, states, mask, training=training)
         else:
             outputs, states = self._unrolled(inputs, states, mask, training)
         outputs = self._ordered(outputs)

@@ -2,7 +2,7 @@
 
 import tensorflow as tf
 
-from kseq.layers.stack import StackedCell
+from kseq.layers.recurrent.stack import StackedCell
 
 
 def state_gradients(cell, inputs, loss, initial_state=None):

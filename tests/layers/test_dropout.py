@@ -6,7 +6,7 @@ import pytest
 import tensorflow as tf
 
 from kseq.layers import Dropout
-from kseq.layers.noise import drawn, normal, uniform
+from kseq.layers.dropout import drawn, normal, uniform
 
 WAYS = {"eager": lambda f: f, "graph": tf.function, "xla": tf.function(jit_compile=True)}
 ways = pytest.mark.parametrize("way", WAYS)

@@ -5,10 +5,10 @@ import abc
 import keras
 from keras import ops
 
-from kseq.layers.attention import Memory
-from kseq.layers.cells import KerasCell, RecurrentCell
+from kseq.layers.attention.base import Memory
 from kseq.layers.functional import linear
-from kseq.layers.unroll import unroll
+from kseq.layers.recurrent.cells import KerasCell, RecurrentCell
+from kseq.layers.recurrent.unroll import unroll
 
 
 class Decoder(keras.layers.Layer, abc.ABC):

@@ -5,8 +5,8 @@ import pytest
 import tensorflow as tf
 
 from contracts import lengths_mask, normal
-from kseq.layers import unroll
 from kseq.layers.functional import product
+from kseq.layers.recurrent.unroll import unroll
 
 BATCH, TIME = 3, 4
 

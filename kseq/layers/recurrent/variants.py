@@ -3,8 +3,8 @@
 import keras
 from keras import ops
 
-from kseq.layers.cells import GatedCell
 from kseq.layers.functional import linear
+from kseq.layers.recurrent.cells import GatedCell
 
 EPSILON = 1e-5
 

@@ -3,7 +3,7 @@
 import keras
 from keras import ops
 
-from kseq.layers.attention import AttentionMechanism
+from kseq.layers.attention.base import AttentionMechanism
 from kseq.layers.functional import linear, product
 
 

@@ -3,7 +3,8 @@
 import keras
 from keras import ops
 
-from kseq.layers.attention import additive_score, masked_softmax
+from kseq.layers.attention.additive import additive_score
+from kseq.layers.attention.base import masked_softmax
 from kseq.layers.functional import linear, positive, product
 
 

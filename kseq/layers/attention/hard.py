@@ -3,9 +3,9 @@
 import keras
 from keras import ops
 
-from kseq.layers.attention import AdditiveMechanism, additive_score
+from kseq.layers.attention.additive import AdditiveMechanism, additive_score
+from kseq.layers.dropout import drawn
 from kseq.layers.functional import linear, not_negative, share
-from kseq.layers.noise import drawn
 
 
 @keras.saving.register_keras_serializable("kseq")

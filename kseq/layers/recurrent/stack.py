@@ -4,8 +4,8 @@ import itertools
 
 import keras
 
-from kseq.layers.cells import KerasCell, RecurrentCell
-from kseq.layers.recurrent import Bidirectional, Recurrent
+from kseq.layers.recurrent.cells import KerasCell, RecurrentCell
+from kseq.layers.recurrent.recurrent import Bidirectional, Recurrent
 
 
 @keras.saving.register_keras_serializable("kseq")

@@ -9,8 +9,8 @@ import abc
 
 import tensorflow as tf
 
-from kseq.layers.cells import GRUCell, LSTMCell, RNNCell
-from kseq.layers.unroll import arrays_like, choose, first_order, reader, swap, write, zeros_of_a_step
+from kseq.layers.recurrent.cells import GRUCell, LSTMCell, RNNCell
+from kseq.layers.recurrent.unroll import arrays_like, choose, first_order, reader, swap, write, zeros_of_a_step
 
 
 class Twin(abc.ABC):
