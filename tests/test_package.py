@@ -65,6 +65,6 @@ def test_examples_in_docstrings_run(name):
     assert not runner.failures, "".join(report)
 
 
-@pytest.mark.parametrize("name", ["kseq.config", "kseq.layers.recurrent"])
+@pytest.mark.parametrize("name", ["kseq.config", "kseq.layers.recurrent.recurrent"])
 def test_examples_are_found(name):
     assert examples(name)

@@ -1,11 +1,11 @@
-"""The twins of the cells against the same cells in `unroll`, whose steps TensorFlow differentiates."""
+"""The fused of the cells against the same cells in `unroll`, whose steps TensorFlow differentiates."""
 
 import numpy as np
 import pytest
 import tensorflow as tf
 
 from contracts import dtype_policy, normal
-from kseq.layers import GRUCell, LSTMCell, Recurrent, RNNCell, twins
+from kseq.layers import GRUCell, LSTMCell, Recurrent, RNNCell, fused
 
 BATCH, TIME, SIZE, UNITS = 4, 6, 3, 5
 CELLS = {
@@ -45,7 +45,7 @@ def results(layer, x, mask, *states, training):
 
 def unrolled(monkeypatch, compute):
     with monkeypatch.context() as patch:
-        patch.setattr(twins, "has_twin", lambda cell: False)
+        patch.setattr(fused, "has_twin", lambda cell: False)
         return compute()
 
 
@@ -104,7 +104,7 @@ def test_second_derivatives_are_right_or_refused(name, twin, monkeypatch):
     want = unrolled(monkeypatch, lambda: second_derivative(layer, x, training=False))
     for a, b in zip(second_derivative(layer, x, training=False), want, strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4)
-    monkeypatch.setattr(twins, "has_twin", lambda cell: twin)
+    monkeypatch.setattr(fused, "has_twin", lambda cell: twin)
     with pytest.raises(NotImplementedError, match="for second derivatives call the layer with training=False"):
         second_derivative(layer, x, training=True)
 
@@ -115,6 +115,6 @@ def test_a_cell_of_ones_own_is_unrolled_as_it_is():
             return states[0], states
 
     layer = Recurrent(Still(UNITS))
-    assert twins.has_twin(LSTMCell(UNITS))
-    assert not twins.has_twin(layer.cell)
+    assert fused.has_twin(LSTMCell(UNITS))
+    assert not fused.has_twin(layer.cell)
     np.testing.assert_array_equal(layer(normal(2, 3, SIZE), training=True), np.zeros((2, 3, UNITS)))
