@@ -5,7 +5,8 @@ import pytest
 import tensorflow as tf
 
 from contracts import dtype_policy, normal
-from kseq.layers import GRUCell, LSTMCell, Recurrent, RNNCell, fused
+from kseq.layers import GRUCell, LSTMCell, Recurrent, RNNCell
+from kseq.layers.recurrent import fused
 
 BATCH, TIME, SIZE, UNITS = 4, 6, 3, 5
 CELLS = {
