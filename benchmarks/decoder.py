@@ -54,10 +54,10 @@ def ours(length, vocabulary, xla):
 def theirs(length, vocabulary):
     """(model, its training step) of PyTorch."""
     import torch
-    from twin import Twin
+    from torch_model import EncoderDecoder
 
     torch.manual_seed(0)
-    model = Twin(vocabulary, UNITS)
+    model = EncoderDecoder(vocabulary, UNITS)
     optimizer = torch.optim.Adam(model.parameters())
     source, tokens, targets = (torch.tensor(x).long() for x in batch(length, vocabulary))
 

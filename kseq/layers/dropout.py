@@ -1,14 +1,14 @@
 """Random numbers for training, from a generator that is as quick under XLA on a CPU as without.
 
 Keras leaves the choice to TensorFlow, which under XLA takes one that needs a hundred times as long
-(`benchmarks/noise.py`). The numbers of a seed are others with XLA than without.
+(`benchmarks/dropout.py`). The numbers of a seed are others with XLA than without.
 """
 
 import keras
 import tensorflow as tf
 from keras import ops
 
-from kseq.layers.functional import share
+from kseq.layers.functional import check_fraction
 
 
 def uniform(shape, generator):
@@ -54,7 +54,7 @@ class Dropout(keras.layers.Layer):
 
     def __init__(self, rate, *, seed=None, **kwargs):
         super().__init__(**kwargs)
-        self.rate = share("rate", rate)
+        self.rate = check_fraction("rate", rate)
         self.seed = seed
         self.seed_generator = keras.random.SeedGenerator(seed)
         self.supports_masking = True

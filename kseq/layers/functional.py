@@ -45,21 +45,21 @@ def products_by(handler):
         _handler.reset(token)
 
 
-def share(name, value):
+def check_fraction(name, value):
     """Returns `value` if it is at least 0 and less than 1, else raises `ValueError`."""
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < 1:
         raise ValueError(f"{name} must be at least 0 and less than 1, got {value!r}")
     return float(value)
 
 
-def not_negative(name, value):
-    """Returns `value` if it is at least 0, else raises `ValueError`."""
-    if not value >= 0:
+def check_non_negative(name, value):
+    """Returns `value` as a float if it is a number of at least 0, else raises `ValueError`."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not value >= 0:
         raise ValueError(f"{name} must not be negative, got {value!r}")
     return float(value)
 
 
-def positive(name, value):
+def check_positive(name, value):
     """Returns `value` if it is a positive whole number, else raises `ValueError`."""
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:
         raise ValueError(f"{name} must be a positive whole number, got {value!r}")

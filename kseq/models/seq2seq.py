@@ -8,7 +8,7 @@ from keras import layers, ops
 
 from kseq.layers import Dropout, PointerGenerator
 from kseq.layers.dropout import drawn, uniform
-from kseq.layers.functional import positive
+from kseq.layers.functional import check_positive
 from kseq.models.encoders import SPREAD, word_embedding
 
 UNKNOWN = 3  # the id of the unknown word, as `kseq.preprocessors` has it
@@ -83,7 +83,7 @@ class Seq2Seq(keras.Model):
         self.embedding_spread = embedding_spread
         self.dropout_rate = dropout
         self.alignment_penalty = alignment_penalty
-        self.copies = positive("copies", copies) if copies else 0
+        self.copies = check_positive("copies", copies) if copies else 0
         self.embedding = word_embedding(vocabulary_size, embedding_size, embedding_spread, self.dtype_policy)
         self.input_dropout = Dropout(dropout, dtype=self.dtype_policy)
         self.output_dropout = Dropout(dropout, dtype=self.dtype_policy)

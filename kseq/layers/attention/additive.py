@@ -4,7 +4,7 @@ import keras
 from keras import ops
 
 from kseq.layers.attention.base import AttentionMechanism
-from kseq.layers.functional import linear, positive
+from kseq.layers.functional import check_positive, linear
 
 
 class AdditiveMechanism(AttentionMechanism):
@@ -19,7 +19,7 @@ class AdditiveMechanism(AttentionMechanism):
 
     def __init__(self, units, **kwargs):
         super().__init__(**kwargs)
-        self.units = positive("units", units)
+        self.units = check_positive("units", units)
 
     def get_config(self):
         return super().get_config() | {"units": self.units}

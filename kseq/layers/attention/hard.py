@@ -5,7 +5,7 @@ from keras import ops
 
 from kseq.layers.attention.additive import AdditiveMechanism, additive_score
 from kseq.layers.dropout import drawn
-from kseq.layers.functional import linear, not_negative, share
+from kseq.layers.functional import check_fraction, check_non_negative, linear
 
 
 @keras.saving.register_keras_serializable("kseq")
@@ -45,8 +45,8 @@ class HardAttention(AdditiveMechanism):
 
     def __init__(self, units, *, weight=1.0, decay=0.9, seed=None, **kwargs):
         super().__init__(units, **kwargs)
-        self.weight = not_negative("weight", weight)
-        self.decay = share("decay", decay)
+        self.weight = check_non_negative("weight", weight)
+        self.decay = check_fraction("decay", decay)
         self.seed = seed
         self.seed_generator = keras.random.SeedGenerator(seed)
 

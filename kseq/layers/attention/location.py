@@ -6,7 +6,7 @@ from keras import ops
 from kseq.layers.attention.additive import AdditiveMechanism, additive_score
 from kseq.layers.attention.base import AttentionMechanism, masked_softmax
 from kseq.layers.attention.multiplicative import dot_score
-from kseq.layers.functional import linear, not_negative, positive
+from kseq.layers.functional import check_non_negative, check_positive, linear
 
 
 @keras.saving.register_keras_serializable("kseq")
@@ -30,8 +30,8 @@ class LocalAttention(AttentionMechanism):
 
     def __init__(self, units, window, **kwargs):
         super().__init__(**kwargs)
-        self.units = positive("units", units)
-        self.window = positive("window", window)
+        self.units = check_positive("units", units)
+        self.window = check_positive("window", window)
 
     def build(self, query_shape, memory_shape):
         self.memory_kernel = self.add_weight((memory_shape[-1], query_shape[-1]), name="memory_kernel")
@@ -86,15 +86,15 @@ class LocationAttention(AdditiveMechanism):
 
     def __init__(self, units, filters, kernel_size, *, sharpening=1.0, smoothing=False, window=0, **kwargs):
         super().__init__(units, **kwargs)
-        self.filters = positive("filters", filters)
-        self.kernel_size = positive("kernel_size", kernel_size)
+        self.filters = check_positive("filters", filters)
+        self.kernel_size = check_positive("kernel_size", kernel_size)
         if not sharpening > 0:
             raise ValueError(f"sharpening must be positive, got {sharpening!r}")
         if smoothing and sharpening != 1:
             raise ValueError(f"smoothing has no sharpening, got {sharpening!r}; take one of the two")
         self.sharpening = float(sharpening)
         self.smoothing = bool(smoothing)
-        self.window = positive("window", window) if window else 0
+        self.window = check_positive("window", window) if window else 0
 
     def build(self, query_shape, memory_shape):
         self.query_kernel = self.add_weight((query_shape[-1], self.units), name="query_kernel")
@@ -157,7 +157,7 @@ class CoverageAttention(AdditiveMechanism):
 
     def __init__(self, units, *, weight=0.0, **kwargs):
         super().__init__(units, **kwargs)
-        self.weight = not_negative("weight", weight)
+        self.weight = check_non_negative("weight", weight)
 
     def build(self, query_shape, memory_shape):
         self.memory_kernel = self.add_weight((memory_shape[-1], self.units), name="memory_kernel")

@@ -9,7 +9,7 @@ from kseq.layers.attention.additive import additive_score, normalized
 from kseq.layers.attention.base import AttentionMechanism
 from kseq.layers.attention.multiplicative import dot_score
 from kseq.layers.dropout import normal
-from kseq.layers.functional import linear, not_negative, positive
+from kseq.layers.functional import check_non_negative, check_positive, linear
 
 
 class MonotonicMechanism(AttentionMechanism):
@@ -39,7 +39,7 @@ class MonotonicMechanism(AttentionMechanism):
     def __init__(self, *, score_bias=-1.0, noise=1.0, hard=True, seed=None, **kwargs):
         super().__init__(**kwargs)
         self.score_bias = float(score_bias)
-        self.noise = not_negative("noise", noise)
+        self.noise = check_non_negative("noise", noise)
         self.hard = bool(hard)
         self.seed = seed
         self.seed_generator = keras.random.SeedGenerator(seed)
@@ -96,7 +96,7 @@ class MonotonicAttention(MonotonicMechanism):
 
     def __init__(self, units, **kwargs):
         super().__init__(**kwargs)
-        self.units = positive("units", units)
+        self.units = check_positive("units", units)
 
     def build(self, query_shape, memory_shape):
         self.query_kernel = self.add_weight((query_shape[-1], self.units), name="query_kernel")

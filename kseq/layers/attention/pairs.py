@@ -5,7 +5,7 @@ from keras import ops
 
 from kseq.layers.attention.additive import additive_score
 from kseq.layers.attention.base import masked_softmax
-from kseq.layers.functional import linear, positive, product
+from kseq.layers.functional import check_positive, linear, product
 from kseq.layers.recurrent.unroll import unroll
 
 
@@ -39,7 +39,7 @@ class WordByWordAttention(keras.layers.Layer):
 
     def __init__(self, units, **kwargs):
         super().__init__(**kwargs)
-        self.units = positive("units", units)
+        self.units = check_positive("units", units)
 
     def build(self, inputs_shape, memory_shape, inputs_mask_shape=None, memory_mask_shape=None):
         d = memory_shape[-1]
@@ -114,7 +114,7 @@ class MutualAttention(keras.layers.Layer):
 
     def __init__(self, units, **kwargs):
         super().__init__(**kwargs)
-        self.units = positive("units", units)
+        self.units = check_positive("units", units)
 
     def build(self, inputs_shape, memory_shape, inputs_mask_shape=None, memory_mask_shape=None):
         if inputs_shape[-1] != memory_shape[-1]:

@@ -5,7 +5,7 @@ from keras import ops
 
 from kseq.layers.attention.additive import additive_score
 from kseq.layers.attention.base import masked_softmax
-from kseq.layers.functional import linear, positive, product
+from kseq.layers.functional import check_positive, linear, product
 
 
 @keras.saving.register_keras_serializable("kseq")
@@ -40,7 +40,7 @@ class PoolingAttention(keras.layers.Layer):
 
     def __init__(self, units, **kwargs):
         super().__init__(**kwargs)
-        self.units = positive("units", units)
+        self.units = check_positive("units", units)
 
     def build(self, memory_shape, memory_mask_shape=None):
         self.kernel = self.add_weight((memory_shape[-1], self.units), name="kernel")

@@ -5,7 +5,7 @@ import itertools
 import keras
 from keras import ops
 
-from kseq.layers.functional import linear, positive
+from kseq.layers.functional import check_positive, linear
 
 
 @keras.saving.register_keras_serializable("kseq")
@@ -105,9 +105,9 @@ class CopyBridge(keras.layers.Layer):
     def __init__(self, state_size, *, reads, makes, directions=1, **kwargs):
         super().__init__(**kwargs)
         self.state_size = list(state_size)
-        self.reads = positive("reads", reads)
-        self.makes = positive("makes", makes)
-        if positive("directions", directions) > 2:
+        self.reads = check_positive("reads", reads)
+        self.makes = check_positive("makes", makes)
+        if check_positive("directions", directions) > 2:
             raise ValueError(f"directions must be 1 or 2, got {directions!r}")
         self.directions = directions
         if len(self.state_size) % makes:

@@ -4,7 +4,7 @@ import keras
 import tensorflow as tf
 from keras import ops
 
-from kseq.layers.functional import linear, positive
+from kseq.layers.functional import check_positive, linear
 
 FLOOR = 1e-20  # the least probability whose logarithm is taken
 
@@ -45,7 +45,7 @@ class PointerGenerator(keras.layers.Layer):
 
     def __init__(self, copies, **kwargs):
         super().__init__(**({"dtype": "float32"} | kwargs))  # log-probabilities, whatever the policy
-        self.copies = positive("copies", copies)
+        self.copies = check_positive("copies", copies)
 
     def build(self, logits_shape, output_shape, context_shape, inputs_shape):
         self.context_kernel = self.add_weight((context_shape[-1], 1), name="context_kernel")

@@ -9,7 +9,7 @@ import abc
 import keras
 from keras import ops
 
-from kseq.layers.functional import linear, positive
+from kseq.layers.functional import check_positive, linear
 
 
 class RecurrentCell(keras.layers.Layer, abc.ABC):
@@ -19,11 +19,11 @@ class RecurrentCell(keras.layers.Layer, abc.ABC):
         state_size: list of the sizes of the states.
         output_size: size of the output.
         projected_size: size of what `project` returns.
-        reachable: whether recurrent dropout and zoneout can reach into a step: it is that of one layer of kseq, whose
-            output is its first state.
+        supports_recurrent_dropout: whether `Recurrent` can apply recurrent dropout and zoneout to it: a single kseq
+            cell whose output is its first state can have them.
     """
 
-    reachable = True
+    supports_recurrent_dropout = True
 
     def call(self, inputs, states):
         """One step: `[batch, d]`, list of `[batch, units]` → output `[batch, units]`, new states."""
@@ -34,11 +34,11 @@ class RecurrentCell(keras.layers.Layer, abc.ABC):
         """What needs no state: `[..., d]` → `[..., projected_size]`."""
 
     @abc.abstractmethod
-    def step(self, projected, states, heard=None):
+    def step(self, projected, states, dropped_states=None):
         """The other half: `[batch, projected_size]`, states → output `[batch, units]`, new states.
 
-        The products read `heard` in place of the states, where it is given: the states with some of h dropped. What a
-        gate carries on is not dropped.
+        `dropped_states` are the states after recurrent dropout. Where they are given, the matrix products read them;
+        what a gate carries over from the previous step is not dropped.
         """
 
     def hidden(self, states):
@@ -66,7 +66,7 @@ class GatedCell(RecurrentCell):
 
     def __init__(self, units, *, kernel_initializer="glorot_uniform", recurrent_initializer="orthogonal", **kwargs):
         super().__init__(**kwargs)
-        self.units = positive("units", units)
+        self.units = check_positive("units", units)
         self.kernel_initializer = keras.initializers.get(kernel_initializer)
         self.recurrent_initializer = keras.initializers.get(recurrent_initializer)
         self.state_size = [self.units] * self.states
@@ -110,8 +110,8 @@ class RNNCell(GatedCell):
         [h] = states
         return {"h": ops.tanh(projected + linear(h, self.recurrent_kernel))}
 
-    def step(self, projected, states, heard=None):
-        h = self.activations(projected, heard or states)["h"]
+    def step(self, projected, states, dropped_states=None):
+        h = self.activations(projected, dropped_states or states)["h"]
         return h, [h]
 
 
@@ -152,8 +152,8 @@ class LSTMCell(GatedCell):
         f, i, c̃, o = ops.split(projected + linear(h, self.recurrent_kernel), 4, axis=-1)
         return {"f": ops.sigmoid(f), "i": ops.sigmoid(i), "c̃": ops.tanh(c̃), "o": ops.sigmoid(o)}
 
-    def step(self, projected, states, heard=None):
-        f, i, c̃, o = self.activations(projected, heard or states).values()
+    def step(self, projected, states, dropped_states=None):
+        f, i, c̃, o = self.activations(projected, dropped_states or states).values()
         c = f * states[1] + i * c̃
         h = o * ops.tanh(c)
         return h, [h, c]
@@ -206,8 +206,8 @@ class GRUCell(GatedCell):
             n = ops.tanh(x_n + linear(r * h, U_n))
         return {"z": z, "r": r, "n": n}
 
-    def step(self, projected, states, heard=None):
-        z, _, n = self.activations(projected, heard or states).values()
+    def step(self, projected, states, dropped_states=None):
+        z, _, n = self.activations(projected, dropped_states or states).values()
         h = z * n + (1 - z) * states[0]
         return h, [h]
 
@@ -227,7 +227,7 @@ class KerasCell(RecurrentCell):
         ValueError: the cell has dropout of its own, or its states are nested.
     """
 
-    reachable = False
+    supports_recurrent_dropout = False
 
     def __init__(self, cell, **kwargs):
         super().__init__(**kwargs)
@@ -247,7 +247,7 @@ class KerasCell(RecurrentCell):
     def project(self, inputs):
         return inputs
 
-    def step(self, projected, states, heard=None):
+    def step(self, projected, states, dropped_states=None):
         output, states = self.cell(projected, list(states), training=False)
         return output, list(states)
 

@@ -13,7 +13,7 @@ from kseq.layers.recurrent.cells import GRUCell, LSTMCell, RNNCell
 from kseq.layers.recurrent.unroll import arrays_like, choose, first_order, reader, swap, write, zeros_of_a_step
 
 
-class Twin(abc.ABC):
+class FusedStep(abc.ABC):
     """The steps of a cell over a sequence. States and letters are those of the cell.
 
     Each gate has its part of W x + b as a tensor of its own: XLA does not vectorise what is cut apart after an
@@ -47,7 +47,7 @@ class Twin(abc.ABC):
         """The gradients of W x + b, all gates side by side, and of each of `kernels`, of what `back` found."""
 
 
-class _RNN(Twin):
+class _RNN(FusedStep):
     def step(self, xs, states, kernels):
         [x], [h], [U] = xs, states, kernels
         return [tf.tanh(x + tf.matmul(h, U))], []
@@ -66,7 +66,7 @@ class _RNN(Twin):
         return d, [_outer(h, d)]
 
 
-class _LSTM(Twin):
+class _LSTM(FusedStep):
     def step(self, xs, states, kernels):
         [h, c], [U] = states, kernels
         f, i, c̃, o = (x + y for x, y in zip(xs, tf.split(tf.matmul(h, U), 4, axis=-1), strict=True))
@@ -91,7 +91,7 @@ class _LSTM(Twin):
         return d, [_outer(h, d)]
 
 
-class _GRU(Twin):
+class _GRU(FusedStep):
     """The reset gate before the product."""
 
     def __init__(self, cell):
@@ -121,7 +121,7 @@ class _GRU(Twin):
         return tf.concat(found, axis=-1), [_outer(h, dzr), _outer(r * h, dn)]
 
 
-class _GRUResetAfter(Twin):
+class _GRUResetAfter(FusedStep):
     def __init__(self, cell):
         super().__init__(cell)
         self.kernels = [cell.recurrent_kernel, cell.recurrent_bias]
@@ -150,16 +150,16 @@ class _GRUResetAfter(Twin):
         return tf.concat([dz, dr, dh * slope_n], axis=-1), [_outer(h, d), tf.reduce_sum(dy, axis=[0, 1])]
 
 
-_TWINS = {
+_FUSED = {
     RNNCell: _RNN,
     LSTMCell: _LSTM,
     GRUCell: lambda cell: (_GRUResetAfter if cell.reset_after else _GRU)(cell),
 }
 
 
-def has_twin(cell):
+def has_fused(cell):
     """Whether `run` can run the cell: a class of its own has equations of its own."""
-    return type(cell) in _TWINS
+    return type(cell) in _FUSED
 
 
 def run(cell, inputs, states, mask=None, *, training=False):
@@ -167,7 +167,7 @@ def run(cell, inputs, states, mask=None, *, training=False):
 
     With `training` the gradient is the twin's own, and has no gradient itself. Without it, it is TensorFlow's.
     """
-    twin, x = _TWINS[type(cell)](cell), cell.project(swap(inputs))
+    twin, x = _FUSED[type(cell)](cell), cell.project(swap(inputs))
     mask = None if mask is None else swap(mask)
     loop = _Loop(twin, mask, len(states))
     kernels = [tf.cast(kernel, x.dtype) for kernel in twin.kernels]

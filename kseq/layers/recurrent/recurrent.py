@@ -5,7 +5,7 @@ import tensorflow as tf
 from keras import ops
 
 from kseq.layers.dropout import dropout, uniform
-from kseq.layers.functional import share
+from kseq.layers.functional import check_fraction
 from kseq.layers.recurrent import fused
 from kseq.layers.recurrent.cells import KerasCell, RecurrentCell
 from kseq.layers.recurrent.unroll import unroll
@@ -66,10 +66,10 @@ class Recurrent(keras.layers.Layer):
         self.output_size = self.cell.output_size
         self.reverse = reverse
         self.return_state = return_state
-        self.dropout = share("dropout", dropout)
-        self.recurrent_dropout = share("recurrent_dropout", recurrent_dropout)
-        self.zoneout = share("zoneout", zoneout)
-        if not self.cell.reachable and (self.recurrent_dropout or self.zoneout):
+        self.dropout = check_fraction("dropout", dropout)
+        self.recurrent_dropout = check_fraction("recurrent_dropout", recurrent_dropout)
+        self.zoneout = check_fraction("zoneout", zoneout)
+        if not self.cell.supports_recurrent_dropout and (self.recurrent_dropout or self.zoneout):
             raise ValueError(
                 "recurrent_dropout and zoneout are for cells of kseq, whose steps they reach into, and for one layer; "
                 "give those of a StackedCell to the layers of a Stack"
@@ -87,7 +87,7 @@ class Recurrent(keras.layers.Layer):
         if training and self.dropout:
             inputs *= self._mask(inputs[:, :1], self.dropout)
         inputs, mask = self._ordered(inputs), self._ordered(mask)
-        if fused.has_twin(self.cell) and not self.zoneout and not (training and self.recurrent_dropout):
+        if fused.has_fused(self.cell) and not self.zoneout and not (training and self.recurrent_dropout):
             outputs, states = fused.run(self.cell, inputs, states, mask, training=training)
         else:
             outputs, states = self._unrolled(inputs, states, mask, training)

@@ -28,7 +28,7 @@ class StackedCell(RecurrentCell):
             size.
     """
 
-    reachable = False
+    supports_recurrent_dropout = False
 
     def __init__(self, cells, *, residual=False, **kwargs):
         super().__init__(**kwargs)
@@ -51,11 +51,11 @@ class StackedCell(RecurrentCell):
     def project(self, inputs):
         return self.cells[0].project(inputs)
 
-    def step(self, projected, states, heard=None):
+    def step(self, projected, states, dropped_states=None):
         x, after = None, []
-        parts = zip(self.cells, _apart(states, self.cells), _apart(heard, self.cells), strict=True)
-        for k, (cell, states, heard) in enumerate(parts):
-            h, new = cell.step(cell.project(x) if k else projected, states, heard)
+        parts = zip(self.cells, _apart(states, self.cells), _apart(dropped_states, self.cells), strict=True)
+        for k, (cell, states, dropped_states) in enumerate(parts):
+            h, new = cell.step(cell.project(x) if k else projected, states, dropped_states)
             x = h + x if self.residual and k else h
             after += new
         return x, after

@@ -36,8 +36,8 @@ class PeepholeLSTMCell(GatedCell):
     def initial_bias(self, shape, dtype=None):
         return _open_forget_gate(shape, dtype)
 
-    def step(self, projected, states, heard=None):
-        h, c = (heard or states)[0], states[1]
+    def step(self, projected, states, dropped_states=None):
+        h, c = (dropped_states or states)[0], states[1]
         p_f, p_i, p_o = ops.unstack(ops.cast(self.peepholes, h.dtype))
         f, i, c̃, o = ops.split(projected + linear(h, self.recurrent_kernel), 4, axis=-1)
         c = ops.sigmoid(f + p_f * c) * c + ops.sigmoid(i + p_i * c) * ops.tanh(c̃)
@@ -77,8 +77,8 @@ class LayerNormLSTMCell(GatedCell):
     def project(self, inputs):
         return _normalize(linear(inputs, self.kernel), self.input_gain, self.bias)
 
-    def step(self, projected, states, heard=None):
-        h, c = (heard or states)[0], states[1]
+    def step(self, projected, states, dropped_states=None):
+        h, c = (dropped_states or states)[0], states[1]
         gates = projected + _normalize(linear(h, self.recurrent_kernel), self.recurrent_gain)
         f, i, c̃, o = ops.split(gates, 4, axis=-1)
         c = ops.sigmoid(f) * c + ops.sigmoid(i) * ops.tanh(c̃)
@@ -112,8 +112,10 @@ class LayerNormGRUCell(GatedCell):
     def project(self, inputs):
         return self._normalize_blocks(linear(inputs, self.kernel), self.input_gain, self.bias)
 
-    def step(self, projected, states, heard=None):
-        recurrent = self._normalize_blocks(linear((heard or states)[0], self.recurrent_kernel), self.recurrent_gain)
+    def step(self, projected, states, dropped_states=None):
+        recurrent = self._normalize_blocks(
+            linear((dropped_states or states)[0], self.recurrent_kernel), self.recurrent_gain
+        )
         x_zr, x_n = ops.split(projected, [2 * self.units], axis=-1)
         u_zr, u_n = ops.split(recurrent, [2 * self.units], axis=-1)
         z, r = ops.split(ops.sigmoid(x_zr + u_zr), 2, axis=-1)

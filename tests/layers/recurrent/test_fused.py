@@ -46,7 +46,7 @@ def results(layer, x, mask, *states, training):
 
 def unrolled(monkeypatch, compute):
     with monkeypatch.context() as patch:
-        patch.setattr(fused, "has_twin", lambda cell: False)
+        patch.setattr(fused, "has_fused", lambda cell: False)
         return compute()
 
 
@@ -105,17 +105,17 @@ def test_second_derivatives_are_right_or_refused(name, twin, monkeypatch):
     want = unrolled(monkeypatch, lambda: second_derivative(layer, x, training=False))
     for a, b in zip(second_derivative(layer, x, training=False), want, strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4)
-    monkeypatch.setattr(fused, "has_twin", lambda cell: twin)
+    monkeypatch.setattr(fused, "has_fused", lambda cell: twin)
     with pytest.raises(NotImplementedError, match="for second derivatives call the layer with training=False"):
         second_derivative(layer, x, training=True)
 
 
 def test_a_cell_of_ones_own_is_unrolled_as_it_is():
     class Still(LSTMCell):
-        def step(self, projected, states, heard=None):
+        def step(self, projected, states, dropped_states=None):
             return states[0], states
 
     layer = Recurrent(Still(UNITS))
-    assert fused.has_twin(LSTMCell(UNITS))
-    assert not fused.has_twin(layer.cell)
+    assert fused.has_fused(LSTMCell(UNITS))
+    assert not fused.has_fused(layer.cell)
     np.testing.assert_array_equal(layer(normal(2, 3, SIZE), training=True), np.zeros((2, 3, UNITS)))

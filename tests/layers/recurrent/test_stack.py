@@ -79,9 +79,9 @@ def test_a_stack_of_one_is_the_cell(residual):
 def test_each_cell_hears_its_own_part():
     """A plain cell knows nothing of its state but what it hears."""
     cell, x, states = made_cell([RNNCell(2), RNNCell(3)])
-    heard = [state + 1 for state in states]
-    output, after = cell.step(cell.project(x), states, heard)
-    want, want_after = cell(x, heard)
+    dropped_states = [state + 1 for state in states]
+    output, after = cell.step(cell.project(x), states, dropped_states)
+    want, want_after = cell(x, dropped_states)
     np.testing.assert_array_equal(output, want)
     assert_all_close(after, want_after)
 

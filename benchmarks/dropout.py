@@ -1,6 +1,6 @@
 """Dropout of kseq and of Keras side by side, in a graph and under XLA.
 
-python benchmarks/noise.py
+python benchmarks/dropout.py
 """
 
 import keras

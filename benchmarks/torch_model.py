@@ -5,7 +5,7 @@ from torch import nn
 from torch.nn import functional as F
 
 
-class Twin(nn.Module):
+class EncoderDecoder(nn.Module):
     """An LSTM encoder; a dense bridge; additive attention that asks with the state before; an LSTM decoder."""
 
     def __init__(self, vocabulary, units):
