@@ -27,7 +27,7 @@ ALLOWED = {
 ALLOWED["kseq"] = set(ALLOWED)  # kseq/__init__.py, the public names
 ALLOWED["tasks"] = set(ALLOWED)
 
-READS_FLAGS = "kseq/tasks/runner.py"
+READS_FLAGS = "kseq/tasks/program.py"
 FORBIDDEN = re.compile(r"pickle|safe_mode|\b(?:eval|exec)\(")
 FUNCTION_LINES = 40
 
@@ -135,7 +135,7 @@ def late():
         f"kseq/preprocessors/image.py:4: preprocessors → kseq.data.toy; {may}",
         f"kseq/preprocessors/image.py:7: preprocessors → kseq.tasks; {may}",
         f"kseq/preprocessors/image.py:8: preprocessors → kseq.Seq2Seq; {may}",
-        "kseq/preprocessors/image.py:9: imports absl.flags; only kseq/tasks/runner.py may",
+        "kseq/preprocessors/image.py:9: imports absl.flags; only kseq/tasks/program.py may",
     ]
     assert bad_imports("kseq/config.py", "from . import losses") == [
         "kseq/config.py:1: config → kseq.losses; config may import: no other part of kseq"
@@ -147,7 +147,7 @@ def test_good_imports_pass():
     assert not bad_imports("kseq/preprocessors/audio.py", "from kseq.layers.signal import LogMel")
     assert not bad_imports("kseq/preprocessors/audio.py", "import kseq.layers.signal as signal")
     assert not bad_imports("kseq/layers/decoder.py", "from . import cells\nfrom .attention import ATTENTIONS")
-    assert not bad_imports("kseq/tasks/runner.py", "from absl import app\nfrom kseq import config, training")
+    assert not bad_imports("kseq/tasks/program.py", "from absl import app\nfrom kseq import config, training")
     assert not bad_imports("kseq/__init__.py", "from .layers.cells import GRUCell")
     assert bad_imports("kseq/__init__.py", "from .tasks import caption")
 

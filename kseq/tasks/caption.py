@@ -14,7 +14,7 @@ from tqdm import tqdm
 import kseq
 from kseq.config import Config
 from kseq.errors import UserError
-from kseq.tasks import runner
+from kseq.tasks import program
 from kseq.tasks.common.schema import OwnRate, SamplerConfig, TrainingConfig
 from kseq.tasks.task import Task
 
@@ -296,4 +296,4 @@ class Caption(Task):
 
 
 if __name__ == "__main__":
-    runner.main(Caption)
+    program.main(Caption)

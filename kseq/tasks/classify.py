@@ -7,7 +7,7 @@ from pydantic import Field
 
 import kseq
 from kseq.config import Config
-from kseq.tasks import runner
+from kseq.tasks import program
 from kseq.tasks.common import label_model, labelled
 from kseq.tasks.common.one_label import LabelTrainingConfig, OneLabel
 from kseq.tasks.common.schema import PretrainedConfig
@@ -68,4 +68,4 @@ class Classify(OneLabel):
 
 
 if __name__ == "__main__":
-    runner.main(Classify)
+    program.main(Classify)

@@ -10,7 +10,7 @@ from pydantic import Field
 
 import kseq
 from kseq.config import Config
-from kseq.tasks import runner
+from kseq.tasks import program
 from kseq.tasks.common import label_model, labelled
 from kseq.tasks.common.one_label import LabelTrainingConfig, OneLabel
 from kseq.tasks.common.schema import PretrainedConfig
@@ -95,4 +95,4 @@ class Entail(OneLabel):
 
 
 if __name__ == "__main__":
-    runner.main(Entail)
+    program.main(Entail)

@@ -13,7 +13,7 @@ from pydantic import Field
 import kseq
 from kseq.config import Config
 from kseq.errors import UserError
-from kseq.tasks import runner
+from kseq.tasks import program
 from kseq.tasks.common import labelled
 from kseq.tasks.common.label_model import LabelConfig, ModelConfig
 from kseq.tasks.common.labelled import Labelled
@@ -276,4 +276,4 @@ class Tag(Labelled):
 
 
 if __name__ == "__main__":
-    runner.main(Tag)
+    program.main(Tag)

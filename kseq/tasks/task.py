@@ -6,7 +6,7 @@ import abc
 class Task(abc.ABC):
     """A model, its data and its words, from raw files to raw answers.
 
-    `kseq.tasks.runner` asks the questions; the answers know nothing of flags.
+    `kseq.tasks.program` asks the questions; the answers know nothing of flags.
 
     Args:
         config: of the task's `Config`, already valid.

@@ -16,8 +16,8 @@ from kseq.config import ConfigError, load
 from kseq.data import Clock
 from kseq.errors import UserError
 from kseq.layers import CELLS
+from kseq.tasks import program, record
 from kseq.tasks.caption import Caption
-from kseq.tasks.common import modes, record
 
 TINY = (
     "data.train_count=48",
@@ -35,7 +35,7 @@ TINY = (
 
 
 def train(workdir, changes, *, resume=False):
-    modes.train(Caption, workdir, load(Caption.Config, overrides=changes), resume=resume, show=0)
+    program.train(Caption, workdir, load(Caption.Config, overrides=changes), resume=resume, show=0)
 
 
 @pytest.fixture(scope="module")
@@ -71,7 +71,7 @@ def test_the_workdir_says_how_the_run_was_made(trained):
 
 
 def test_evaluation_writes_flat_metrics_and_a_row_for_each_picture(trained, capsys):
-    modes.evaluate(Caption, trained, [])
+    program.evaluate(Caption, trained, [])
     metrics = json.loads((trained / "metrics.json").read_text())
     assert {"bleu_1", "bleu_2", "bleu_3", "bleu_4", "exact_match", "pointing", "seconds_train"} == set(metrics)
     rows = [json.loads(line) for line in (trained / "predictions.jsonl").read_text().splitlines()]
@@ -80,19 +80,19 @@ def test_evaluation_writes_flat_metrics_and_a_row_for_each_picture(trained, caps
 
 
 def test_a_finished_run_is_scored_on_other_data(trained, tmp_path, cache):
-    modes.evaluate(Caption, trained, [*table(tmp_path / "mine", GOOD), cache])
+    program.evaluate(Caption, trained, [*table(tmp_path / "mine", GOOD), cache])
     rows = [json.loads(line) for line in (trained / "predictions.jsonl").read_text().splitlines()]
     assert [row["references"] for row in rows] == [["a red square", "something red"], ["a blue square"]]
 
 
 def test_only_data_and_sampler_of_a_finished_run_can_change(trained):
     with pytest.raises(UserError, match=r"--set model.units=8: of a finished run only data and sampler can be changed"):
-        modes.evaluate(Caption, trained, ["model.units=8"])
+        program.evaluate(Caption, trained, ["model.units=8"])
 
 
 def test_prediction_names_the_file_and_draws_the_attention(trained, tmp_path, capsys):
     table(tmp_path / "mine", GOOD)
-    modes.predict(Caption, trained, [], [str(tmp_path / "mine/images/a.png")])
+    program.predict(Caption, trained, [], [str(tmp_path / "mine/images/a.png")])
     assert capsys.readouterr().out.startswith("a.png: ")
     with Image.open(trained / "predictions" / "a.png") as overlay:
         assert overlay.width > 300 and np.ptp(np.asarray(overlay)) > 0
@@ -110,12 +110,12 @@ def test_a_picture_that_cannot_be_read_is_named(trained, tmp_path, name, content
     if content is not None:
         (tmp_path / name).write_bytes(content)
     with pytest.raises(UserError, match=message):
-        modes.predict(Caption, trained, [], [str(tmp_path / name)])
+        program.predict(Caption, trained, [], [str(tmp_path / name)])
 
 
 @pytest.mark.slow
 def test_the_saved_model_answers_in_a_process_without_kseq_and_keras(trained, capsys):
-    modes.export(Caption, trained, [])
+    program.export(Caption, trained, [])
     assert "asked in a process without kseq and keras, it answers" in capsys.readouterr().out
 
 
@@ -123,7 +123,7 @@ def test_the_saved_model_answers_in_a_process_without_kseq_and_keras(trained, ca
 def test_a_wrong_export_is_found_out(trained, tmp_path):
     folder = tmp_path / "export"
     if not (trained / "export").exists():
-        modes.export(Caption, trained, [])
+        program.export(Caption, trained, [])
     shutil.copytree(trained / "export", folder)
     picture = tmp_path / "p.png"
     Image.new("RGB", (50, 20), "green").save(picture)
@@ -148,7 +148,7 @@ def test_a_folder_with_a_run_is_not_trained_over(trained, cache):
 
 def test_a_folder_without_a_run_says_how_to_make_one(tmp_path):
     with pytest.raises(UserError, match=r"holds no trained run; train one with --mode=train"):
-        modes.evaluate(Caption, tmp_path, [])
+        program.evaluate(Caption, tmp_path, [])
 
 
 @pytest.mark.parametrize(
@@ -236,10 +236,10 @@ def test_mirrored_pictures_are_trained_on_too(tmp_path, cache):
 def test_the_record_is_appended_by_the_program(trained, tmp_path, monkeypatch):
     with pytest.raises(UserError, match="run it from the project's root"):
         monkeypatch.chdir(tmp_path)
-        modes.evaluate(Caption, trained, [], record_as="tiny")
+        program.evaluate(Caption, trained, [], record_as="tiny")
     (tmp_path / "tasks/caption").mkdir(parents=True)
-    modes.evaluate(Caption, trained, [], record_as="tiny")
-    modes.evaluate(Caption, trained, [], record_as="tiny")
+    program.evaluate(Caption, trained, [], record_as="tiny")
+    program.evaluate(Caption, trained, [], record_as="tiny")
     lines = (tmp_path / "tasks/caption/results.csv").read_text().splitlines()
     assert lines[0] == ",".join(record.COLUMNS) and len(lines) == 1 + 2 * 7
     samples = (tmp_path / "tasks/caption/samples/tiny.md").read_text()

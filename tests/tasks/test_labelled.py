@@ -17,8 +17,8 @@ from kseq.data import Clock
 from kseq.errors import UserError
 from kseq.layers import CELLS
 from kseq.preprocessors import UNKNOWN
+from kseq.tasks import program, record
 from kseq.tasks.classify import Classify
-from kseq.tasks.common import modes, record
 from kseq.tasks.common.one_label import balanced_weights
 from kseq.tasks.entail import Entail
 from kseq.tasks.tag import Tag
@@ -47,7 +47,7 @@ every_task = pytest.mark.parametrize("name", TASKS)
 
 def train(name, workdir, changes=()):
     config = load(TASKS[name].Config, overrides=[*TINY, *changes])
-    modes.train(TASKS[name], workdir, config, resume=False, show=0)
+    program.train(TASKS[name], workdir, config, resume=False, show=0)
 
 
 def prepared(name, workdir, changes=()):
@@ -82,7 +82,7 @@ def lines(tmp_path):
 
 @every_task
 def test_evaluation_writes_metrics_and_a_row_for_each_text(name, trained, capsys):
-    modes.evaluate(TASKS[name], trained[name], [])
+    program.evaluate(TASKS[name], trained[name], [])
     metrics = json.loads((trained[name] / "metrics.json").read_text())
     assert metrics.keys() == METRICS[name]
     rows = [json.loads(line) for line in (trained[name] / "predictions.jsonl").read_text().splitlines()]
@@ -101,7 +101,7 @@ def test_evaluation_writes_metrics_and_a_row_for_each_text(name, trained, capsys
 @pytest.mark.slow
 @every_task
 def test_the_saved_model_answers_in_a_process_without_kseq_and_keras(name, trained, capsys):
-    modes.export(TASKS[name], trained[name], [])
+    program.export(TASKS[name], trained[name], [])
     assert "asked in a process without kseq and keras, it answers" in capsys.readouterr().out
 
 
@@ -114,7 +114,7 @@ def test_a_line_of_a_file_is_answered_as_a_text_of_the_command_line(name, traine
     path = lines(content)
     answers = []
     for inputs in ([f"@{path}"], sides):
-        modes.predict(TASKS[name], trained[name], ["data.bad_bytes=replace"], inputs)
+        program.predict(TASKS[name], trained[name], ["data.bad_bytes=replace"], inputs)
         *found, last = capsys.readouterr().out.splitlines()
         assert last.startswith("pictures of the attention in ") and len(found) == len(texts)
         answers.append([line.split("\t")[1:] for line in found])
@@ -125,14 +125,14 @@ def test_a_line_of_a_file_is_answered_as_a_text_of_the_command_line(name, traine
 
 
 def test_without_inputs_some_of_dev_are_answered(trained, capsys):
-    modes.predict(Classify, trained["classify"], [], [])
+    program.predict(Classify, trained["classify"], [], [])
     assert len(capsys.readouterr().out.splitlines()) == 1 + 4
 
 
 def test_the_page_of_attention_is_html_that_holds_the_words(trained, capsys):
     """The words that weigh the most are coloured the most, and no text can add elements of its own."""
     text = 'the <script>alert(1)</script> & "star"'
-    modes.predict(Classify, trained["classify"], [], [text])
+    program.predict(Classify, trained["classify"], [], [text])
     page = (trained["classify"] / "predictions/attention.html").read_text()
     words = []
 
@@ -156,7 +156,7 @@ def test_the_page_of_attention_is_html_that_holds_the_words(trained, capsys):
 
 
 def test_the_page_of_spans_holds_the_words_and_their_kinds(trained):
-    modes.predict(Tag, trained["tag"], [], ["put the <i> star"])
+    program.predict(Tag, trained["tag"], [], ["put the <i> star"])
     page = (trained["tag"] / "predictions/spans.html").read_text()
     assert "&lt;i&gt;" in page and "<i>" not in page
 
@@ -170,11 +170,11 @@ def test_tags_are_shown_as_brackets_around_their_words(tmp_path):
 
 
 def test_the_alignment_of_two_sentences_is_drawn(trained):
-    modes.predict(Entail, trained["entail"], [], ["the red star\tthe star is red"])
+    program.predict(Entail, trained["entail"], [], ["the red star\tthe star is red"])
     with Image.open(trained["entail"] / "predictions/00001.png") as picture:
         assert np.ptp(np.asarray(picture)) > 0
     with pytest.raises(UserError, match="must be premise and hypothesis, a tab between"):
-        modes.predict(Entail, trained["entail"], [], ["the red star"])
+        program.predict(Entail, trained["entail"], [], ["the red star"])
 
 
 @every_task
@@ -190,7 +190,7 @@ def test_a_vocabulary_of_another_run_is_refused(name, trained, tmp_path):
 def test_the_record_is_written_by_the_program(name, trained, tmp_path, monkeypatch):
     (tmp_path / "tasks" / name).mkdir(parents=True)
     monkeypatch.chdir(tmp_path)
-    modes.evaluate(TASKS[name], trained[name], [], record_as="tiny")
+    program.evaluate(TASKS[name], trained[name], [], record_as="tiny")
     with open(tmp_path / "tasks" / name / "results.csv") as file:
         rows = list(csv.DictReader(file))
     assert {row["metric"] for row in rows} == METRICS[name] - {"confusion"} and tuple(rows[0]) == record.COLUMNS
@@ -268,7 +268,7 @@ def test_it_trains_compiled_in_half_precision_and_deep(name, changes, tmp_path):
 @every_task
 def test_the_generated_task_is_learned(name, tmp_path):
     config = load(TASKS[name].Config)
-    modes.train(TASKS[name], tmp_path, config, resume=False, show=0)
+    program.train(TASKS[name], tmp_path, config, resume=False, show=0)
     assert json.loads((tmp_path / "progress.json").read_text())["best"]["value"] > 0.95
 
 
@@ -502,7 +502,7 @@ def test_words_begin_as_far_from_zero_as_the_config_says(name, tmp_path):
 
 @every_task
 def test_an_empty_file_has_no_answers(name, trained, tmp_path, lines):
-    run, _ = modes._finished(TASKS[name], trained[name], [])
+    run, _ = program._finished(TASKS[name], trained[name], [])
     assert list(run.predict([f"@{lines('')}"], tmp_path / "drawn")) == []
 
 
@@ -531,6 +531,6 @@ def test_datasets_of_tfds_train(name, config, tmp_path):
     changes = [*tiny, "data.min_count=1", *(["data.holdout=0.3"] if name == "classify" else [])]
     loaded = load(TASKS[name].Config, f"configs/{name}/{config}.toml", changes)
     with tfds.testing.mock_data(num_examples=40, data_dir=str(tmp_path / "data")):
-        modes.train(TASKS[name], tmp_path / "run", loaded, resume=False, show=0)
+        program.train(TASKS[name], tmp_path / "run", loaded, resume=False, show=0)
     labels = json.loads((tmp_path / "run/labels.json").read_text())["label"]
     assert not any(label.isdigit() for label in labels)

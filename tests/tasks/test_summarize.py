@@ -18,7 +18,7 @@ from kseq.config import ConfigError, load
 from kseq.data import Clock
 from kseq.errors import UserError
 from kseq.layers import ATTENTIONS
-from kseq.tasks.common import modes
+from kseq.tasks import program
 from kseq.tasks.summarize import Summarize
 
 ROOT = Path(__file__).parents[2]
@@ -45,7 +45,7 @@ PLAIN = ["model.copies=0", "model.attention=bahdanau", "model.coverage_weight=0.
 
 
 def train(workdir, changes, *, resume=False):
-    modes.train(Summarize, workdir, load(Summarize.Config, overrides=changes), resume=resume, show=0)
+    program.train(Summarize, workdir, load(Summarize.Config, overrides=changes), resume=resume, show=0)
 
 
 def prepared(workdir, changes, path=None):
@@ -162,7 +162,7 @@ def test_words_of_other_scripts_are_counted_where_the_config_says(tmp_path, monk
 @pytest.mark.slow
 def test_prediction_writes_a_line_for_each_text(trained, tmp_path, capsys):
     (tmp_path / "in.txt").write_text("Anna sold a boat to Bob.\n\n", encoding="utf-8")
-    modes.predict(Summarize, trained, ["sampler.min_length=3"], ["Bob has\ta boat", f"@{tmp_path / 'in.txt'}"])
+    program.predict(Summarize, trained, ["sampler.min_length=3"], ["Bob has\ta boat", f"@{tmp_path / 'in.txt'}"])
     *lines, last = capsys.readouterr().out.splitlines()
     assert [line.partition("\t")[0] for line in lines] == ["Bob has a boat", "Anna sold a boat to Bob.", ""]
     assert lines[2] == "\t" and last == f"pictures of the attention in {trained / 'predictions'}"
@@ -390,10 +390,10 @@ def test_generated_texts_are_learned_and_their_names_copied_by_the_saved_model_t
     """The dev split's names are in no vocabulary; the SavedModel is asked in a process without kseq and keras."""
     few = ["data.train_count=3000", "data.dev_count=100", "training.epochs=4", "training.learning_rate=3e-3"]
     train(tmp_path, few)
-    modes.evaluate(Summarize, tmp_path, [])
+    program.evaluate(Summarize, tmp_path, [])
     metrics = json.loads((tmp_path / "metrics.json").read_text())
     assert metrics["rouge_l"] > 95 and metrics["copied"] > 0.95 and metrics["lead_rouge_l"] < 30
-    modes.export(Summarize, tmp_path, [])
+    program.export(Summarize, tmp_path, [])
     for gives, takes in (("Yowiqua", "Hexicy"), ("Cajuh", "Wyquo")):
         text = f"Bobo met Lala at the market. On Monday {gives} sold a guitar to {takes}. Lala waited for Bobo."
         command = [sys.executable, str(Path(ask.__file__)), str(tmp_path / "export"), f"source={text}"]

@@ -10,9 +10,10 @@ import pytest
 
 from kseq.config import ConfigError
 from kseq.errors import UserError
+from kseq.tasks import program
 from kseq.tasks.caption import Caption
 from kseq.tasks.classify import Classify
-from kseq.tasks.common import modes, transfer
+from kseq.tasks.common import transfer
 from kseq.tasks.entail import Entail
 from kseq.tasks.summarize import Summarize
 from kseq.tasks.tag import Tag
@@ -41,11 +42,11 @@ def prepared(task, workdir, changes):
 
 def train(task, workdir, changes, *, resume=False):
     config = transfer.load_config(task, overrides=changes, own=workdir if resume else None)
-    modes.train(task, workdir, config, resume=resume, show=0)
+    program.train(task, workdir, config, resume=resume, show=0)
 
 
 def best(task, workdir):
-    return modes._finished(task, workdir, [])[0]
+    return program._finished(task, workdir, [])[0]
 
 
 def assert_same(weights, expected):
@@ -175,8 +176,8 @@ def test_a_run_needs_the_other_one_only_to_begin(classifier, tmp_path, monkeypat
     train(Entail, tmp_path / "b", changes, resume=True)
     last = [np.load(tmp_path / name / "last-0002.npz") for name in ("whole", "b")]
     assert_same(*([file[key] for key in sorted(file.files)] for file in last))
-    modes.evaluate(Entail, tmp_path / "b", [])
-    modes.predict(Entail, tmp_path / "b", [], ["the red star\tthe star is red"])
+    program.evaluate(Entail, tmp_path / "b", [])
+    program.predict(Entail, tmp_path / "b", [], ["the red star\tthe star is red"])
     assert "accuracy" in capsys.readouterr().out
     with pytest.raises(UserError, match="there is no such folder"):
         transfer.load_config(Entail, overrides=changes)
@@ -187,7 +188,7 @@ def test_the_saved_model_answers_without_the_other_run(classifier, tmp_path, cap
     shutil.copytree(classifier[0], tmp_path / "a")
     train(Entail, tmp_path / "b", [*SMALL, f"model.encoder.from={tmp_path / 'a'}"])
     shutil.rmtree(tmp_path / "a")
-    modes.export(Entail, tmp_path / "b", [])
+    program.export(Entail, tmp_path / "b", [])
     assert "it answers" in capsys.readouterr().out
 
 

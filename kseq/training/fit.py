@@ -1,0 +1,70 @@
+"""One run of `model.fit`, which goes on where a killed run left off."""
+
+import math
+import time
+from pathlib import Path
+
+import keras
+
+from kseq.training.callbacks import Journal, StopAtNaN
+from kseq.training.checkpoints import load_variables
+from kseq.training.optimizer import ClippedAdam
+
+
+def fit(model, batches, config, workdir, *, loss, validate, monitor, clock, scales=(), started=None, show=2):
+    """Trains `model`, from the last checkpoint in `workdir` where there is one.
+
+    After each epoch `validate()` is asked for the metrics of what the model generates. The weights that were best at
+    `monitor` are kept, and are the model's when `fit` returns. An epoch that was cut short is done again from its start
+    and ends in the same weights, but for their last digit now and then: TensorFlow's AddN, of which gradients are full,
+    adds up three tensors or more in an order that depends on which of them another operation still reads.
+
+    Args:
+        model: built `keras.Model`.
+        batches: `tf.data.Dataset`, one epoch; its order may depend on `clock`.
+        config: `TrainingConfig`.
+        workdir: folder for checkpoints and logs.
+        loss: `keras.losses.Loss`, or {output: loss}.
+        validate: function without arguments → {name: number}.
+        monitor: name of the metric that decides, larger is better.
+        clock: `kseq.data.pipeline.Clock`.
+        scales: as of `ClippedAdam`.
+        started: `time.monotonic()` from which the run's seconds count; now when not given.
+        show: `verbose` of `model.fit`.
+
+    Returns:
+        the progress that was saved: "history", a row an epoch, "best" and "seconds".
+
+    Raises:
+        UserError: the loss is not finite, or a checkpoint does not fit the model.
+    """
+    optimizer = ClippedAdam(config.learning_rate, config.clip_norm, config.average, scales=scales)
+    model.compile(optimizer=optimizer, loss=loss, jit_compile=config.xla)
+    model.optimizer.build(model.trainable_variables)
+    journal = Journal(Path(workdir), validate, monitor, config.patience, started or time.monotonic())
+    progress = journal.restore(model)
+    if not journal.finished and progress["epoch"] < config.epochs:
+        callbacks = [
+            clock,
+            keras.callbacks.LearningRateScheduler(lambda epoch: rate(config, epoch)),
+            StopAtNaN(int(batches.cardinality())),
+            journal,
+            keras.callbacks.TensorBoard(str(Path(workdir, "tensorboard")), write_graph=False),
+        ]
+        model.fit(
+            batches,
+            initial_epoch=progress["epoch"],
+            epochs=config.epochs,
+            callbacks=callbacks,
+            verbose=show,
+            shuffle=False,
+        )
+    load_variables(Path(workdir, journal.progress["best"]["file"]), model.weights)
+    return journal.progress
+
+
+def rate(config, epoch):
+    """The learning rate of an epoch: constant, or half a cosine down to a twentieth over the epochs."""
+    if config.schedule == "constant":
+        return config.learning_rate
+    return config.learning_rate * (0.05 + 0.95 * 0.5 * (1 + math.cos(math.pi * epoch / config.epochs)))
