@@ -163,30 +163,58 @@ def exact_match(predictions, references):
     return float(np.mean([text in texts for text, texts in zip(predictions, references, strict=True)]))
 
 
-def pointing(words, alignments, boxes, object_words):
-    """How often the region with the largest weight lies on the object that is being named.
+def pointing(words, alignments, boxes, nouns, modifiers=()):
+    """Share of noun phrases whose strongest look lies on the object that they name.
 
-    The k-th object word of a text is held against the k-th box. A region counts as on the box when its centre is.
+    A noun phrase is a noun with the modifiers right before it ("a large yellow cross"); without modifiers it is the
+    noun alone. Its strongest look is the largest weight that any of its words gives to any region. The k-th phrase of
+    a text names the object of the k-th box. The phrase is a hit when the centre of the region lies inside that box.
+
+    The share over whole phrases tells whether the model looked at the object while it spoke of it; the share over nouns
+    alone whether it still looked when it said what the object is. A noun can be said from memory.
 
     Args:
         words: for each picture, the words of its text.
         alignments: for each picture, `[time, regions]`, the regions of a square grid row by row.
-        boxes: for each picture, `[objects, 4]`: top, left, bottom, right as shares of the picture.
-        object_words: set of the words that name objects.
+        boxes: for each picture, `[objects, 4]`: top, left, bottom, right as fractions of the picture.
+        nouns: set of the words that name objects.
+        modifiers: set of the words that belong to the noun after them.
 
     Returns:
-        share of the object words, 0…1; a word beyond the last box counts as a miss. NaN where there is none.
+        0…1; a phrase beyond the last box counts as a miss. NaN where there is no phrase.
     """
     hits = []
     for text, looks, known in zip(words, alignments, boxes, strict=True):
-        side = round(looks.shape[-1] ** 0.5)
-        for k, t in enumerate(t for t, word in enumerate(text) if word in object_words):
-            row, column = divmod(int(np.argmax(looks[t])), side)
-            y, x = (row + 0.5) / side, (column + 0.5) / side
-            hits.append(k < len(known) and bool(_inside(known[k], y, x)))
+        for k, (first, end) in enumerate(noun_phrases(text, nouns, modifiers)):
+            strongest = looks[first + int(np.argmax(looks[first:end].max(axis=-1)))]
+            hits.append(k < len(known) and points_at(strongest, known[k]))
     return float(np.mean(hits)) if hits else float("nan")
 
 
-def _inside(box, y, x):
+def noun_phrases(words, nouns, modifiers=()):
+    """The noun phrases of a text: each noun with the unbroken run of modifiers before it, as (first, last + 1).
+
+    >>> noun_phrases("a red ball left of a star".split(), {"ball", "star"}, {"a", "red"})
+    [(0, 3), (5, 7)]
+    """
+    phrases, first = [], 0
+    for t, word in enumerate(words):
+        if word in nouns:
+            phrases.append((first, t + 1))
+        if word not in modifiers:
+            first = t + 1
+    return phrases
+
+
+def points_at(weights, box):
+    """Whether the centre of the region with the largest weight lies inside a box.
+
+    Args:
+        weights: `[regions]`, of a square grid row by row.
+        box: top, left, bottom, right as fractions of the picture.
+    """
+    side = round(len(weights) ** 0.5)
+    row, column = divmod(int(np.argmax(weights)), side)
+    y, x = (row + 0.5) / side, (column + 0.5) / side
     top, left, bottom, right = box
-    return top <= y <= bottom and left <= x <= right
+    return bool(top <= y <= bottom and left <= x <= right)

@@ -8,9 +8,11 @@ import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.font_manager import get_font_names
+from matplotlib.patches import Rectangle
 from matplotlib.text import Text
 
 from kseq.files import replacing
+from kseq.metrics import points_at
 
 CJK_FONTS = (
     "Noto Sans CJK JP",
@@ -36,14 +38,20 @@ span span {{ border-radius: 3px; padding: .1em .15em }}
 <h1>{title}</h1>"""
 
 
-def picture_alignment(picture, words, alignments, title=""):
-    """A picture once for each word, lighter where the word's attention lies.
+def picture_alignment(picture, words, alignments, title="", objects=()):
+    """A picture once for each word, lighter where the word's attention lies, its strongest region framed.
+
+    Where the objects are known, each word of a phrase that names one shows that object's box, dashed. The frame of the
+    strongest region is green when its centre lies in the box, red when it does not, and white for a word that names
+    nothing. The word with the strongest look of its phrase, which decides `kseq.metrics.pointing`, is bold.
 
     Args:
         picture: `[height, width, 3]`, 0…255.
         words: list of words.
         alignments: `[time ≥ words, regions]`, the regions of a square grid row by row.
         title: above all.
+        objects: list of (first, last + 1, box): the words of a phrase, as `kseq.metrics.noun_phrases` gives them, and
+            top, left, bottom and right of what it names, as fractions of the picture.
 
     Returns:
         `matplotlib.figure.Figure`; `save` writes it.
@@ -56,14 +64,29 @@ def picture_alignment(picture, words, alignments, title=""):
         axis.axis("off")
     axes[0].imshow(picture.astype("uint8"))
     grey = picture.mean(axis=-1, keepdims=True).repeat(3, axis=-1) / 255
-    for axis, word, weights in zip(axes[1:], words, alignments, strict=False):
+    boxes = {t: box for first, end, box in objects for t in range(first, end)}
+    strongest = {first + int(np.argmax(alignments[first:end].max(axis=-1))) for first, end, _ in objects}
+    for t, (axis, word, weights) in enumerate(zip(axes[1:], words, alignments, strict=False)):
         side = round(len(weights) ** 0.5)
         height, width = picture.shape[:2]
         shown = _stretch(weights.reshape(side, side) / max(weights.max(), 1e-9), height, width)[:, :, None]
         axis.imshow(np.clip(0.35 * grey * (1 - shown) + shown * picture / 255, 0, 1))
-        axis.set_title(f"{word}  {weights.max():.2f}", fontsize=10)
+        axis.set_title(f"{word}  {weights.max():.2f}", fontsize=10, fontweight="bold" if t in strongest else "normal")
+        row, column = divmod(int(np.argmax(weights)), side)
+        colour = "white"
+        if t in boxes:
+            colour = "limegreen" if points_at(weights, boxes[t]) else "red"
+            axis.add_patch(_frame(boxes[t], height, width, edgecolor="white", linestyle="--", linewidth=0.8))
+        region = np.array([row, column, row + 1, column + 1]) / side
+        axis.add_patch(_frame(region, height, width, edgecolor=colour, linewidth=1.5))
     figure.suptitle(title, fontsize=11)
     return figure
+
+
+def _frame(box, height, width, **style):
+    """The outline of a box, given as fractions of a picture, over that picture."""
+    top, left, bottom, right = np.asarray(box) * (height, width, height, width) - 0.5  # pixel 0 begins at -0.5
+    return Rectangle((left, top), right - left, bottom - top, fill=False, **style)
 
 
 def text_alignment(source, words, alignments, title=""):

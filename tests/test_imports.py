@@ -18,7 +18,7 @@ ALLOWED = {
     "preprocessors": {"layers.signal", "errors", "files"},
     "training": {"losses", "metrics", "config", "errors", "files"},
     "export": {"errors", "files"},
-    "plots": {"files"},
+    "plots": {"files", "metrics"},
     "config": set(),
     "ask": set(),
     "errors": set(),

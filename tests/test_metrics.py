@@ -12,6 +12,7 @@ from kseq.metrics import (
     corpus_bleu,
     exact_match,
     macro_f1,
+    noun_phrases,
     novel,
     pointing,
     repeated,
@@ -263,6 +264,37 @@ def test_pointing_is_a_share_of_words_and_not_of_pictures():
     words = [["ball"], ["ball", "star", "ball"]]
     boxes = [np.array([CORNER]), np.array([CORNER])]
     assert pointing(words, [look(0, 3, 3), look(8, 8, 8)], boxes, {"ball", "star"}) == 0.25
+
+
+@pytest.mark.parametrize(
+    "regions, strengths, expected",
+    [
+        ((4, 4, 0, 4, 4, 5, 4), (0.4, 0.4, 0.9, 0.1, 0.3, 0.5, 0.4), 1.0),  # the strongest looks are on their objects
+        ((0, 0, 4, 4, 4, 5, 5), (0.4, 0.4, 0.9, 0.9, 0.3, 0.5, 0.4), 0.5),  # "ball" looked away, and hardest
+        ((0, 4, 4, 0, 0, 5, 4), (0.3, 0.4, 0.2, 0.9, 0.9, 0.3, 0.4), 0.0),  # "and" and "left" are in no phrase
+        ((4, 4, 0, 4, 5, 4, 4), (0.4, 0.4, 0.9, 0.1, 0.9, 0.5, 0.4), 0.5),  # so their looks do not count
+    ],
+)
+def test_pointing_of_a_phrase_is_by_its_strongest_look(regions, strengths, expected):
+    """By hand, over "a red ball and left blue star": box 0 holds region 0, box 1 region 5; "left" is no modifier."""
+    looks = np.full((7, 9), 0.05)
+    looks[np.arange(7), regions] = strengths
+    words, boxes = [["a", "red", "ball", "and", "left", "blue", "star"]], [np.array([CORNER, RIGHT])]
+    assert pointing(words, [looks], boxes, {"ball", "star"}, {"a", "red", "blue"}) == expected
+
+
+@pytest.mark.parametrize(
+    "text, expected",
+    [
+        ("a red ball", [(0, 3)]),
+        ("ball ball", [(0, 1), (1, 2)]),
+        ("red of a ball a red", [(2, 4)]),
+        ("a red", []),
+        ("", []),
+    ],
+)
+def test_a_noun_phrase_is_a_noun_with_the_modifiers_right_before_it(text, expected):
+    assert noun_phrases(text.split(), {"ball"}, {"a", "red"}) == expected
 
 
 def test_pointing_without_an_object_word_is_nan():

@@ -19,6 +19,25 @@ def test_words_without_a_font_are_written_without_complaint(tmp_path):
         assert picture.width > 300 and np.ptp(np.asarray(picture)) > 0
 
 
+def test_a_picture_shows_which_words_look_at_their_object():
+    """By hand: "red" looks into its box, "ball", harder, beside it; "and" names nothing."""
+    weights = np.full((3, 4), 0.1)
+    weights[[0, 1, 2], [0, 3, 1]] = 0.6, 0.7, 0.9
+    objects = [(0, 2, (0.0, 0.0, 0.5, 0.5))]
+    figure = plots.picture_alignment(np.zeros((8, 8, 3)), ["red", "ball", "and"], weights, objects=objects)
+    _, *panels = figure.axes
+    frames = [[patch for patch in axis.patches if patch.get_linestyle() == "solid"] for axis in panels]
+    assert [matplotlib.colors.to_hex(frame.get_edgecolor()) for (frame,) in frames] == ["#32cd32", "#ff0000", "#ffffff"]
+    assert [frame.get_bbox().bounds for (frame,) in frames] == [
+        (-0.5, -0.5, 4, 4),
+        (3.5, 3.5, 4, 4),
+        (3.5, -0.5, 4, 4),
+    ]
+    dashed = [[patch.get_bbox().bounds for patch in axis.patches if patch.get_linestyle() == "--"] for axis in panels]
+    assert dashed == [[(-0.5, -0.5, 4, 4)], [(-0.5, -0.5, 4, 4)], []]
+    assert [axis.title.get_fontweight() for axis in panels] == ["normal", "bold", "normal"]
+
+
 def test_a_font_that_is_there_is_asked_for_what_the_first_lacks(tmp_path, monkeypatch):
     """DejaVu Sans stands behind a font of Latin letters alone: the arrow is drawn as by DejaVu Sans itself."""
     figure = plots.picture_alignment(np.zeros((8, 8, 3)), [], np.zeros((0, 4)), title="⇶⇶⇶")

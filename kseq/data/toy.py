@@ -23,7 +23,8 @@ COLOURS = {
     "pink": (245, 125, 195),
 }
 SHAPES = ("circle", "square", "triangle", "star", "cross", "ring")
-OBJECT_WORDS = frozenset(SHAPES)
+NOUNS = frozenset(SHAPES)
+MODIFIERS = frozenset(("a", *SIZES, *COLOURS))
 # The relation names the axis along which the objects stand: 0 from top to bottom, 1 from left to right.
 RELATIONS = ("above", "left of")
 

@@ -257,7 +257,9 @@ class Caption(Task):
         metrics["exact_match"] = kseq.metrics.exact_match(texts, self.references)
         boxes = [picture.boxes for picture in pictures]
         if any(map(len, boxes)) and np.any(alignments):
-            metrics["pointing"] = kseq.metrics.pointing(words, alignments, boxes, kseq.data.toy.OBJECT_WORDS)
+            toy = kseq.data.toy
+            metrics["pointing"] = kseq.metrics.pointing(words, alignments, boxes, toy.NOUNS, toy.MODIFIERS)
+            metrics["pointing_noun"] = kseq.metrics.pointing(words, alignments, boxes, toy.NOUNS)
         rows = [
             {
                 "id": p.id,
@@ -287,7 +289,9 @@ class Caption(Task):
             found = self.best(pixels.astype("float32"))
             words, looks = self.text.words(np.asarray(found.ids)[0, 0]), np.asarray(found.alignments)[0, 0]
             text = self.text.text(found.ids[0, 0]).numpy().decode()
-            figure = kseq.plots.picture_alignment(pixels[0], words, looks, title=text)
+            phrases = kseq.metrics.noun_phrases(words, kseq.data.toy.NOUNS, kseq.data.toy.MODIFIERS)
+            objects = [(*phrase, box) for phrase, box in zip(phrases, picture.boxes, strict=False)]
+            figure = kseq.plots.picture_alignment(pixels[0], words, looks, title=text, objects=objects)
             kseq.plots.save(figure, folder / f"{Path(picture.id).stem}.png")
             yield f"{picture.id}: {text}"
 

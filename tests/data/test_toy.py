@@ -100,7 +100,8 @@ def test_captions_use_the_public_words(examples):
     seen = {words for example in examples for words in read(example)[1]}
     for position, allowed in enumerate((toy.SIZES, toy.COLOURS, toy.SHAPES)):
         assert {words[position] for words in seen} == set(allowed)
-    assert set(toy.SHAPES) == toy.OBJECT_WORDS
+    assert set(toy.SHAPES) == toy.NOUNS
+    assert {"a", *toy.SIZES, *toy.COLOURS} == toy.MODIFIERS
 
 
 def test_palette_colours_are_far_apart():
