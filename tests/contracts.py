@@ -236,10 +236,10 @@ def _attention_inputs(batch, time):
     }
 
 
-def _past_inputs(batch, time):
-    past = np.random.default_rng(3).uniform(size=(batch, time)).astype("float32")
+def _stateful_inputs(batch, time):
+    attention_state = np.random.default_rng(3).uniform(size=(batch, time)).astype("float32")
     arguments = _attention_inputs(batch, time)
-    return arguments | {"past": past * arguments["memory_mask"]}
+    return arguments | {"attention_state": attention_state * arguments["memory_mask"]}
 
 
 def _sequence_inputs(batch, time):
@@ -315,14 +315,16 @@ CONTRACTS = {
     "NormalizedBahdanauAttention": Contract(lambda: NormalizedBahdanauAttention(3), _attention_inputs),
     "ConcatAttention": Contract(lambda: ConcatAttention(3), _attention_inputs),
     "LocalAttention": Contract(lambda: LocalAttention(3, 2), _attention_inputs),
-    "LocationAttention": Contract(lambda: LocationAttention(3, 2, 3, sharpening=1.5), _past_inputs),
-    "LocationAttention-smooth": Contract(lambda: LocationAttention(3, 2, 3, smoothing=True, window=1), _past_inputs),
-    "CoverageAttention": Contract(lambda: CoverageAttention(3, weight=0.5), _past_inputs),
+    "LocationAttention": Contract(lambda: LocationAttention(3, 2, 3, sharpening=1.5), _stateful_inputs),
+    "LocationAttention-smooth": Contract(
+        lambda: LocationAttention(3, 2, 3, smoothing=True, window=1), _stateful_inputs
+    ),
+    "CoverageAttention": Contract(lambda: CoverageAttention(3, weight=0.5), _stateful_inputs),
     "MonotonicAttention": Contract(
-        lambda: MonotonicAttention(3, score_bias=0.5, noise=0.3, hard=False), _past_inputs, draws=True
+        lambda: MonotonicAttention(3, score_bias=0.5, noise=0.3, hard=False), _stateful_inputs, draws=True
     ),
     "LuongMonotonicAttention": Contract(
-        lambda: LuongMonotonicAttention(score_bias=0.5, noise=0.3, hard=False, seed=1), _past_inputs, draws=True
+        lambda: LuongMonotonicAttention(score_bias=0.5, noise=0.3, hard=False, seed=1), _stateful_inputs, draws=True
     ),
     "HardAttention": Contract(lambda: HardAttention(3, weight=0.5, decay=0.8, seed=1), _attention_inputs, draws=True),
     "PoolingAttention": Contract(
@@ -371,14 +373,14 @@ CONTRACTS = {
         ),
         _decoder_inputs(3),
     ),
-    "BahdanauDecoder-past": Contract(
+    "BahdanauDecoder-stateful": Contract(
         lambda: BahdanauDecoder(GRUCell(UNITS), LocationAttention(3, 2, 3)), _decoder_inputs(1)
     ),
     "FixedContextDecoder": Contract(lambda: FixedContextDecoder(LSTMCell(UNITS)), _decoder_inputs(2)),
     "LuongDecoder": Contract(
         lambda: LuongDecoder(GRUCell(UNITS, reset_after=True), LuongAttention()), _decoder_inputs(1)
     ),
-    "LuongDecoder-past": Contract(lambda: LuongDecoder(GRUCell(UNITS), CoverageAttention(3)), _decoder_inputs(1)),
+    "LuongDecoder-stateful": Contract(lambda: LuongDecoder(GRUCell(UNITS), CoverageAttention(3)), _decoder_inputs(1)),
     "PointerGenerator": Contract(lambda: PointerGenerator(2), _pointer_inputs, float32_output=True),
     "ImageEncoder": Contract(
         lambda: ImageEncoder(tiny_backbone(), 5, dropout=0.1),

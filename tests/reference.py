@@ -155,15 +155,15 @@ def local_alignment(query, memory, real, W, W_p, v_p, window):
     return weights
 
 
-def location_features(past, filters):
+def location_features(attention_state, filters):
     """Chorowski et al. (2015), equation 8: `[source]` and `[width, filters]` → `[source, filters]`, zeros outside."""
     width, number = filters.shape
-    features = np.zeros((len(past), number))
-    for s in range(len(past)):
+    features = np.zeros((len(attention_state), number))
+    for s in range(len(attention_state)):
         for offset in range(width):
             row = s + offset - (width - 1) // 2
-            if 0 <= row < len(past):
-                features[s] += past[row] * filters[offset]
+            if 0 <= row < len(attention_state):
+                features[s] += attention_state[row] * filters[offset]
     return features
 
 
@@ -177,20 +177,20 @@ def coverage_score(query, row, covered, W_h, W_s, w_c, b, v):
     return v @ np.tanh(row @ W_h + query @ W_s + covered * w_c + b)
 
 
-def monotonic_alignment(past, p):
+def monotonic_alignment(attention_state, p):
     """Raffel et al. (2017), equation 9: from the last alignment and the probabilities of stopping, sum by sum."""
-    weights = np.zeros(len(past))
-    for s in range(len(past)):
+    weights = np.zeros(len(attention_state))
+    for s in range(len(attention_state)):
         for k in range(s + 1):
-            weights[s] += p[s] * past[k] * np.prod([1 - p[row] for row in range(k, s)])
+            weights[s] += p[s] * attention_state[k] * np.prod([1 - p[row] for row in range(k, s)])
     return weights
 
 
-def hard_monotonic_alignment(past, scores, real):
+def hard_monotonic_alignment(attention_state, scores, real):
     """Raffel et al. (2017), algorithm 1: walk on from the last row, stop at the first score above 0."""
-    weights = np.zeros(len(past))
-    if np.any(past):
-        for s in range(int(np.argmax(past)), len(past)):
+    weights = np.zeros(len(attention_state))
+    if np.any(attention_state):
+        for s in range(int(np.argmax(attention_state)), len(attention_state)):
             if s in real and scores[s] > 0:
                 weights[s] = 1
                 break

@@ -133,7 +133,7 @@ class Seq2Seq(keras.Model):
         """What a sampler starts from: the decoder's first states, and the memory that its steps read."""
         encoded = self.encoder(self._known(source), training=False)
         memory = self.decoder.memorize(encoded.memory, encoded.memory_mask)
-        states = self.decoder.first_states(self.bridge(encoded.state), memory)
+        states = self.decoder.get_initial_state(memory, self.bridge(encoded.state))
         return states, (memory, ops.cast(source, "int32")) if self.copies else memory
 
     def step(self, tokens, states, memory):
@@ -157,13 +157,14 @@ class Seq2Seq(keras.Model):
     def _scheduled(self, tokens, sampling, say):
         """Where the decoder reads its own words in training, and how it says them."""
 
-        def speak(output, alignment, embedded):
+        def next_inputs(output, alignment, embedded):
             logits = say(output, alignment, embedded)
             words = drawn(logits, self.seed_generator)
             return self.input_dropout(self.embedding(self._known(words)), training=True)
 
         coins = uniform(ops.shape(tokens), self.seed_generator)
-        return {"own": coins < ops.reshape(ops.cast(sampling, "float32"), (-1, 1)), "speak": speak}
+        sample_mask = coins < ops.reshape(ops.cast(sampling, "float32"), (-1, 1))
+        return {"sample_mask": sample_mask, "next_inputs": next_inputs}
 
     def get_config(self):
         return super().get_config() | {

@@ -46,7 +46,7 @@ class BahdanauAttention(AdditiveMechanism):
     def project(self, memory):
         return linear(memory, self.memory_kernel)
 
-    def score(self, query, keys, past):
+    def score(self, query, keys, attention_state):
         return additive_score(linear(query, self.query_kernel)[:, None, :] + keys, self.scale)
 
 
@@ -74,7 +74,7 @@ class NormalizedBahdanauAttention(AdditiveMechanism):
     def project(self, memory):
         return linear(memory, self.memory_kernel, self.bias)
 
-    def score(self, query, keys, past):
+    def score(self, query, keys, attention_state):
         summed = linear(query, self.query_kernel)[:, None, :] + keys
         return additive_score(summed, normalized(self.scale, self.gain))
 
@@ -103,7 +103,7 @@ class ConcatAttention(AdditiveMechanism):
     def project(self, memory):
         return linear(memory, self.kernel[self.query_size :])
 
-    def score(self, query, keys, past):
+    def score(self, query, keys, attention_state):
         return additive_score(linear(query, self.kernel[: self.query_size])[:, None, :] + keys, self.scale)
 
 

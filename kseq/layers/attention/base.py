@@ -21,76 +21,79 @@ class AttentionMechanism(keras.layers.Layer, abc.ABC):
     """Weighs the rows of a memory by a query.
 
         e_s = score(query, key_s)
-        α = softmax(e) over the rows that the mask leaves
+        α = softmax(e) over the real rows
         context = Σ_s α_s memory_s
 
-    Scores and softmax are computed in float32 under every policy. A row without any real memory gets a zero
-    alignment and a zero context. A subclass writes `build(query_shape, memory_shape)`, `project` and `score`, or
-    `weigh` where the alignment is not a softmax of scores. One that depends on where it looked before says so in
-    `remembers`, and takes what it needs of its earlier alignments as `past`; the caller keeps it:
+    Scores and softmax are computed in float32 under every dtype policy. Where no row is real, alignment and context are
+    zero. A subclass implements `build(query_shape, memory_shape)`, `project` and `score`, or `weigh` where the
+    alignment is not a softmax of scores.
 
-        past = attention.first_past(memory_mask)
-        context, alignment = attention(query, memory, past=past)
-        past = attention.next_past(past, alignment)
+    Some mechanisms depend on where they looked before. They set `stateful_attention`, and what they need of their
+    earlier alignments is the attention state, which the caller passes from step to step:
+
+        attention_state = attention.initial_attention_state(memory_mask)
+        context, alignment = attention(query, memory, attention_state=attention_state)
+        attention_state = attention.next_attention_state(attention_state, alignment)
 
     Call arguments:
         query: `[batch, d_query]`.
         memory: `[batch, source, d]`.
-        keys: `project(memory)`, when the caller keeps it over many queries.
-        memory_mask: bool `[batch, source]`, true where a row is real.
-        past: float32 `[batch, source]`, what `next_past` returned; `first_past` when not given.
+        keys: `project(memory)`, for a caller that has many queries for one memory.
+        memory_mask: bool `[batch, source]`, true where a row is real. By default the mask that Keras carries with
+            `memory`; without one all rows are real.
+        attention_state: float32 `[batch, source]`; by default that before the first step.
 
     Returns:
         context `[batch, d]` and alignment, float32 `[batch, source]`.
     """
 
-    remembers = False
+    stateful_attention = False
 
     def __init__(self, **kwargs):
-        super().__init__(autocast=False, **kwargs)  # the past keeps its precision
+        super().__init__(autocast=False, **kwargs)  # the attention state keeps its precision
 
-    def call(self, query, memory, keys=None, memory_mask=None, past=None, training=None):
+    def call(self, query, memory, keys=None, memory_mask=None, attention_state=None, training=None):
         query, memory = ops.cast(query, self.compute_dtype), ops.cast(memory, self.compute_dtype)
         keys = self.project(memory) if keys is None else keys
         if memory_mask is None:
             memory_mask = ops.ones(ops.shape(memory)[:2], "bool")
-        if past is None and self.remembers:
-            past = self.first_past(memory_mask)
-        alignment = self.weigh(query, keys, memory_mask, past, training)
+        if attention_state is None and self.stateful_attention:
+            attention_state = self.initial_attention_state(memory_mask)
+        alignment = self.weigh(query, keys, memory_mask, attention_state, training)
         return self.read(alignment, memory), alignment
 
     @abc.abstractmethod
     def project(self, memory):
-        """What needs no query, once a sequence: `[batch, source, d]` → keys `[batch, source, units]`."""
+        """What needs no query, computed once a sequence: `[batch, source, d]` → keys `[batch, source, units]`."""
 
     @abc.abstractmethod
-    def score(self, query, keys, past):
-        """`[batch, d_query]`, `[batch, source, units]`, past → float32 `[batch, source]`."""
+    def score(self, query, keys, attention_state):
+        """The scores e: `[batch, d_query]`, `[batch, source, units]`, attention state → float32 `[batch, source]`."""
 
-    def weigh(self, query, keys, memory_mask, past, training):
+    def weigh(self, query, keys, memory_mask, attention_state, training):
         """The alignment, float32 `[batch, source]`."""
-        return masked_softmax(self.score(query, keys, past), memory_mask)
+        return masked_softmax(self.score(query, keys, attention_state), memory_mask)
 
     def read(self, alignment, memory):
         """The context: float32 `[batch, source]`, `[batch, source, d]` → `[batch, d]`."""
         return product(ops.cast(alignment, memory.dtype), memory)
 
-    def first_past(self, memory_mask):
-        """What `past` is before the first step: float32 `[batch, source]`."""
+    def initial_attention_state(self, memory_mask):
+        """The attention state before the first step: bool `[batch, source]` → float32 `[batch, source]`."""
         return ops.zeros(ops.shape(memory_mask), "float32")
 
-    def next_past(self, past, alignment):
-        """What `past` is after a step: here the step's alignment."""
+    def next_attention_state(self, attention_state, alignment):
+        """The attention state after a step, by default the step's alignment."""
         return alignment
 
     def penalty(self, alignments, logits, tokens):
-        """What it asks of training beside the right words: a number that is added to the loss, or 0.0 for nothing.
+        """What the mechanism adds to the training loss: a scalar, or 0.0 for nothing.
 
         Args:
             alignments: `[batch, time, source]`.
             logits: float32 `[batch, time, vocabulary]`.
-            tokens: int `[batch, time]`, the words before; 0 is padding. The target of step t is tokens[t + 1]: that of
-                the last word, the end, is not seen.
+            tokens: int `[batch, time]`, the previous words; 0 is padding. The target of step t is tokens[t + 1], so
+                that of the last step, the end token, is not among them.
         """
         return 0.0
 
@@ -99,8 +102,8 @@ class AttentionMechanism(keras.layers.Layer, abc.ABC):
 
 
 def masked_softmax(scores, memory_mask):
-    """The softmax over the rows that are real; zeros where none is. Any row's scores may be all masked."""
-    # The second factor is for rows that are all mask: their softmax would spread over the padding.
+    """The softmax over the real rows; zeros where no row is real."""
+    # Where no row is real the softmax alone would spread over the padding.
     return _softmax(ops.where(memory_mask, scores, -1e9)) * ops.cast(memory_mask, "float32")
 
 

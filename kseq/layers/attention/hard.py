@@ -61,11 +61,11 @@ class HardAttention(AdditiveMechanism):
     def project(self, memory):
         return linear(memory, self.memory_kernel)
 
-    def score(self, query, keys, past):
+    def score(self, query, keys, attention_state):
         return additive_score(linear(query, self.query_kernel)[:, None, :] + keys, self.scale)
 
-    def weigh(self, query, keys, memory_mask, past, training):
-        e = ops.where(memory_mask, self.score(query, keys, past), -1e9)
+    def weigh(self, query, keys, memory_mask, attention_state, training):
+        e = ops.where(memory_mask, self.score(query, keys, attention_state), -1e9)
         log_alpha = e - ops.logsumexp(e, axis=-1, keepdims=True)
         k = drawn(log_alpha, self.seed_generator) if training else ops.argmax(log_alpha, axis=-1)
         taken = ops.one_hot(k, ops.shape(e)[1], dtype="float32") * ops.cast(memory_mask, "float32")

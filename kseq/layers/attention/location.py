@@ -41,17 +41,17 @@ class LocalAttention(AttentionMechanism):
     def project(self, memory):
         return linear(memory, self.memory_kernel)
 
-    def score(self, query, keys, past):
+    def score(self, query, keys, attention_state):
         return dot_score(query, keys)
 
-    def weigh(self, query, keys, memory_mask, past, training):
+    def weigh(self, query, keys, memory_mask, attention_state, training):
         hidden = ops.cast(ops.tanh(linear(query, self.position_kernel)), "float32")
         real = ops.cast(memory_mask, "float32")
         p = ops.sum(real, axis=-1, keepdims=True) * ops.sigmoid(linear(hidden, self.position_scale))
         distance = _positions(real) - p  # [batch, source]
         near = ops.logical_and(memory_mask, ops.abs(distance) <= self.window)
         gaussian = ops.exp(-ops.square(distance) / (2 * (self.window / 2) ** 2))
-        return masked_softmax(self.score(query, keys, past), near) * gaussian
+        return masked_softmax(self.score(query, keys, attention_state), near) * gaussian
 
     def get_config(self):
         return super().get_config() | {"units": self.units, "window": self.window}
@@ -82,7 +82,7 @@ class LocationAttention(AdditiveMechanism):
             not positive, or given together with smoothing.
     """
 
-    remembers = True
+    stateful_attention = True
 
     def __init__(self, units, filters, kernel_size, *, sharpening=1.0, smoothing=False, window=0, **kwargs):
         super().__init__(units, **kwargs)
@@ -107,26 +107,28 @@ class LocationAttention(AdditiveMechanism):
     def project(self, memory):
         return linear(memory, self.memory_kernel, self.bias)
 
-    def score(self, query, keys, past):
+    def score(self, query, keys, attention_state):
         filters = ops.cast(self.location_filters, keys.dtype)
-        f = ops.conv(ops.cast(past, keys.dtype)[:, :, None], filters, padding="same")  # [batch, source, filters]
+        f = ops.conv(
+            ops.cast(attention_state, keys.dtype)[:, :, None], filters, padding="same"
+        )  # [batch, source, filters]
         # No matmul: XLA differentiates none of unknown length inside a loop.
         f = ops.einsum("bsf,fu->bsu", f, ops.cast(self.location_kernel, f.dtype))  # [batch, source, units]
         summed = linear(query, self.query_kernel)[:, None, :] + keys + f
         return additive_score(summed, self.scale)
 
-    def weigh(self, query, keys, memory_mask, past, training):
+    def weigh(self, query, keys, memory_mask, attention_state, training):
         if self.window:
-            memory_mask = ops.logical_and(memory_mask, self._near(memory_mask, past))
-        scores = self.score(query, keys, past)
+            memory_mask = ops.logical_and(memory_mask, self._near(memory_mask, attention_state))
+        scores = self.score(query, keys, attention_state)
         # The softmax of log σ(e) is σ(e) / Σ σ(e), and stays so where every σ(e) is next to nothing.
         scores = ops.log_sigmoid(scores) if self.smoothing else self.sharpening * scores
         return masked_softmax(scores, memory_mask)
 
-    def _near(self, memory_mask, past):
+    def _near(self, memory_mask, attention_state):
         """Rows within the window around the median of the last alignment: bool `[batch, source]`."""
-        half = ops.sum(past, axis=-1, keepdims=True) / 2
-        reached = ops.logical_and(memory_mask, ops.cumsum(past, axis=-1) >= half)
+        half = ops.sum(attention_state, axis=-1, keepdims=True) / 2
+        reached = ops.logical_and(memory_mask, ops.cumsum(attention_state, axis=-1) >= half)
         positions = _positions(ops.cast(memory_mask, "float32"))
         median = ops.min(ops.where(reached, positions, 1e9), axis=-1, keepdims=True)
         return ops.abs(positions - median) <= self.window
@@ -153,7 +155,7 @@ class CoverageAttention(AdditiveMechanism):
         ValueError: units is not a positive whole number, weight is negative.
     """
 
-    remembers = True
+    stateful_attention = True
 
     def __init__(self, units, *, weight=0.0, **kwargs):
         super().__init__(units, **kwargs)
@@ -169,13 +171,13 @@ class CoverageAttention(AdditiveMechanism):
     def project(self, memory):
         return linear(memory, self.memory_kernel, self.bias)
 
-    def score(self, query, keys, past):
+    def score(self, query, keys, attention_state):
         # [source, 1] by [1, units], without a matmul: XLA differentiates none of unknown length inside a loop.
-        c = ops.cast(past, keys.dtype)[:, :, None] * ops.cast(self.coverage_kernel, keys.dtype)
+        c = ops.cast(attention_state, keys.dtype)[:, :, None] * ops.cast(self.coverage_kernel, keys.dtype)
         return additive_score(keys + linear(query, self.query_kernel)[:, None, :] + c, self.scale)
 
-    def next_past(self, past, alignment):
-        return past + alignment
+    def next_attention_state(self, attention_state, alignment):
+        return attention_state + alignment
 
     def penalty(self, alignments, logits, tokens):
         return self.weight * coverage_loss(alignments, tokens != 0) if self.weight else 0.0

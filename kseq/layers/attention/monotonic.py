@@ -34,7 +34,7 @@ class MonotonicMechanism(AttentionMechanism):
         ValueError: noise is negative.
     """
 
-    remembers = True
+    stateful_attention = True
 
     def __init__(self, *, score_bias=-1.0, noise=1.0, hard=True, seed=None, **kwargs):
         super().__init__(**kwargs)
@@ -51,13 +51,13 @@ class MonotonicMechanism(AttentionMechanism):
     def energy(self, query, keys):
         """`[batch, d_query]`, `[batch, source, units]` → float32 `[batch, source]`."""
 
-    def score(self, query, keys, past):
+    def score(self, query, keys, attention_state):
         return self.energy(query, keys) + ops.cast(self.offset, "float32")
 
-    def weigh(self, query, keys, memory_mask, past, training):
-        e = self.score(query, keys, past)
+    def weigh(self, query, keys, memory_mask, attention_state, training):
+        e = self.score(query, keys, attention_state)
         if self.hard and not training:
-            stops = ops.logical_and(ops.logical_and(memory_mask, e > 0), ops.cumsum(past, axis=-1) > 0)
+            stops = ops.logical_and(ops.logical_and(memory_mask, e > 0), ops.cumsum(attention_state, axis=-1) > 0)
             first = ops.logical_and(stops, ops.cumsum(ops.cast(stops, "int32"), axis=-1) == 1)
             return ops.cast(first, "float32")
         if training and self.noise:
@@ -69,9 +69,9 @@ class MonotonicMechanism(AttentionMechanism):
         steps = before[:, :, None] - before[:, None, :]  # [batch, source, from]
         s = ops.arange(ops.shape(e)[1])
         reach = ops.exp(ops.where(s[:, None] >= s[None, :], steps, -1e9))
-        return ops.sigmoid(e) * ops.einsum("bsk,bk->bs", reach, past)
+        return ops.sigmoid(e) * ops.einsum("bsk,bk->bs", reach, attention_state)
 
-    def first_past(self, memory_mask):
+    def initial_attention_state(self, memory_mask):
         real = ops.cast(memory_mask, "float32")
         return real * ops.cast(ops.cumsum(real, axis=-1) == 1, "float32")
 

@@ -20,7 +20,7 @@ class LuongAttention(AttentionMechanism):
     def project(self, memory):
         return linear(memory, self.memory_kernel)
 
-    def score(self, query, keys, past):
+    def score(self, query, keys, attention_state):
         return dot_score(query, keys)
 
 
@@ -41,7 +41,7 @@ class ScaledLuongAttention(AttentionMechanism):
     def project(self, memory):
         return linear(memory, self.memory_kernel)
 
-    def score(self, query, keys, past):
+    def score(self, query, keys, attention_state):
         return dot_score(query, keys) * ops.cast(self.gain, "float32")
 
 
@@ -74,7 +74,7 @@ class DotAttention(AttentionMechanism):
     def project(self, memory):
         return memory
 
-    def score(self, query, keys, past):
+    def score(self, query, keys, attention_state):
         return dot_score(query, keys) / (keys.shape[-1] ** 0.5 if self.scaled else 1.0)
 
     def get_config(self):

@@ -3,7 +3,7 @@
 import keras
 from keras import ops
 
-from kseq.layers.decoders.decoder import Decoder, cut
+from kseq.layers.decoders.decoder import Decoder, split_states
 from kseq.layers.functional import linear
 
 
@@ -29,13 +29,15 @@ class AttentionDecoder(Decoder):
     def keys(self, memory):
         return self.attention.project(memory)
 
-    def own_states(self, states, memory):
-        return [self.attention.first_past(memory.mask)] if self.attention.remembers else []
+    def extend_states(self, states, memory):
+        if not self.attention.stateful_attention:
+            return list(states)
+        return [*states, self.attention.initial_attention_state(memory.mask)]
 
-    def attend(self, query, memory, past):
-        """Context, alignment and the next past; the past is a list of one or none."""
-        context, alignment = self.attention(query, memory.values, memory.keys, memory.mask, *past)
-        return context, alignment, [self.attention.next_past(p, alignment) for p in past]
+    def attend(self, query, memory, attention_state):
+        """Context, alignment and the next attention state, which is a list of one tensor or none."""
+        context, alignment = self.attention(query, memory.values, memory.keys, memory.mask, *attention_state)
+        return context, alignment, [self.attention.next_attention_state(x, alignment) for x in attention_state]
 
     def penalty(self, alignments, logits, tokens):
         return self.attention.penalty(alignments, logits, tokens)
@@ -62,7 +64,7 @@ class BahdanauDecoder(AttentionDecoder):
         output_t = h_t
         output_t = tanh(L_y y_{t−1} + L_h h_t + L_z z_t + b_L)   with `deep_output`
 
-    States: those of the cell, then the attention's past, where it has one.
+    States: those of the cell, then the attention state where the mechanism has one.
 
     Args:
         cell: a cell of `kseq.layers`.
@@ -91,13 +93,13 @@ class BahdanauDecoder(AttentionDecoder):
             self.readout_bias = self.add_weight((units,), "zeros", name="readout_bias")
 
     def advance(self, projected, states, memory):
-        states, past = cut(states, self.cell)
+        states, attention_state = split_states(states, self.cell)
         h = self.cell.hidden(states)
-        context, alignment, past = self.attend(h, memory, past)
+        context, alignment, attention_state = self.attend(h, memory, attention_state)
         if self.gate:
             context *= ops.sigmoid(linear(h, self.gate_kernel, self.gate_bias))
         hidden, states = self.cell.step(projected + linear(context, self.context_kernel), states)
-        return (hidden, context, alignment), [*states, *past]
+        return (hidden, context, alignment), [*states, *attention_state]
 
     def readout(self, inputs, hidden, context):
         if not self.deep_output:
@@ -122,7 +124,7 @@ class LuongDecoder(AttentionDecoder):
         h̃_t = tanh(W [z_t; h_t])
         output_t = h̃_t
 
-    States: those of the cell, then h̃, zero before the first step, then the attention's past, where it has one.
+    States: those of the cell, then h̃, zero before the first step, then the attention state where the mechanism has one.
 
     Args:
         cell: a cell of `kseq.layers`.
@@ -141,17 +143,17 @@ class LuongDecoder(AttentionDecoder):
         if self.input_feeding:
             self.feed_kernel = self.add_weight((units, self.cell.projected_size), name="feed_kernel")
 
-    def own_states(self, states, memory):
-        return [ops.zeros_like(self.cell.hidden(states)), *super().own_states(states, memory)]
+    def extend_states(self, states, memory):
+        return super().extend_states([*states, ops.zeros_like(self.cell.hidden(states))], memory)
 
     def advance(self, projected, states, memory):
-        states, (attentional, *past) = cut(states, self.cell)
+        states, (attentional, *attention_state) = split_states(states, self.cell)
         if self.input_feeding:
             projected += linear(attentional, self.feed_kernel)
         hidden, states = self.cell.step(projected, states)
-        context, alignment, past = self.attend(hidden, memory, past)
+        context, alignment, attention_state = self.attend(hidden, memory, attention_state)
         attentional = ops.tanh(linear(ops.concatenate([context, hidden], -1), self.attentional_kernel))
-        return (attentional, context, alignment), [*states, attentional, *past]
+        return (attentional, context, alignment), [*states, attentional, *attention_state]
 
     def readout(self, inputs, hidden, context):
         return hidden

@@ -12,14 +12,16 @@ from kseq.layers.recurrent.unroll import unroll
 
 
 class Decoder(keras.layers.Layer, abc.ABC):
-    """A cell that writes a sequence, one step after the other, with what an encoder made of a source.
+    """Writes a sequence one step at a time from a source that an encoder has read.
 
-    `call` is `step` unrolled: what `project` can do for all steps at once is done before the loop, what `readout` can
-    is done after it, and only `advance` runs step by step. A sampler asks `memorize` once and `step` for each word.
+    `call` runs `step` over all time. What needs no state is computed for all steps at once: `project` of the cell
+    before the loop and `readout` after it; only `advance` runs inside. A sampler calls `memorize` and
+    `get_initial_state` once, and `step` for each word.
 
-    What a step adds to the word, a context or a fed-back state, it adds to what the cell's `project` made of the word:
-    the product with both side by side. A cell that normalizes that product normalizes the word's part alone. In the
-    equations h is the cell's output, that of a `StackedCell` its top layer's.
+    What a step adds to the embedded word, a context or a fed-back state, is added to what the cell's `project` made of
+    the word: the same as the product of the cell's kernel with both side by side. A cell that normalizes that product
+    normalizes the word's part alone. In the equations h is the cell's output, for a `StackedCell` that of its top
+    layer.
 
     Args:
         cell: a cell of `kseq.layers`.
@@ -27,20 +29,22 @@ class Decoder(keras.layers.Layer, abc.ABC):
     Call arguments:
         inputs: `[batch, time, d]`, the embedded previous words.
         memory: `[batch, source, d_memory]`.
-        memory_mask: bool `[batch, source]`, true where a row is real; all are when not given.
-        initial_state: list of the cell's states; zeros when not given.
-        own: bool `[batch, time]`, true where a step reads what `speak` made of the step before in place of its input:
-            scheduled sampling (Bengio et al., 2015, https://arxiv.org/abs/1506.03099). The first step never does.
-        speak: function of a step's output `[batch, output_size]`, its alignment `[batch, source]` and the input that it
-            read, `[batch, d]` → an input of the next, `[batch, d]`. Given together with `own`.
+        memory_mask: bool `[batch, source]`, true where a row is real. By default the mask that Keras carries with
+            `memory`; without one all rows are real.
+        initial_state: list of the cell's states; by default the cell's own, zeros.
+        sample_mask: bool `[batch, time]`, true where a step reads what `next_inputs` returned at the step before in
+            place of its input: scheduled sampling (Bengio et al., 2015, https://arxiv.org/abs/1506.03099). The first
+            step always reads its input.
+        next_inputs: function of a step's output `[batch, output_size]`, its alignment `[batch, source]` and the input
+            it read `[batch, d]` → the input of the next step `[batch, d]`. Required with `sample_mask`.
 
     Returns:
-        outputs `[batch, time, output_size]` and alignments `[batch, time, source]`; with `speak` also the inputs as
-        they were read, `[batch, time, d]`.
+        outputs `[batch, time, output_size]` and alignments `[batch, time, source]`; with `next_inputs` also the inputs
+        that were read, `[batch, time, d]`.
 
     Raises:
-        ValueError: the cell is one of Keras, which projects nothing; `own` is given without `speak`, or `speak` without
-            `own`; at build, a part was built for other sizes (from Keras).
+        ValueError: the cell is not one of `kseq.layers` or wraps a Keras cell, which has no `project`; only one of
+            `sample_mask` and `next_inputs` is given; `initial_state` does not fit the cell.
     """
 
     def __init__(self, cell, **kwargs):
@@ -54,15 +58,23 @@ class Decoder(keras.layers.Layer, abc.ABC):
         if not self.cell.built:
             self.cell.build((inputs_shape[0], inputs_shape[-1]))
 
-    def call(self, inputs, memory, memory_mask=None, initial_state=None, own=None, speak=None, training=None):
-        if (own is None) != (speak is None):
-            raise ValueError(f"own and speak belong together, got {own!r} and {speak!r}; give both or neither")
-        if initial_state is None:
-            initial_state = self.cell.get_initial_state(ops.shape(inputs)[0])
+    def call(
+        self,
+        inputs,
+        memory,
+        memory_mask=None,
+        initial_state=None,
+        sample_mask=None,
+        next_inputs=None,
+        training=None,
+    ):
+        if (sample_mask is None) != (next_inputs is None):
+            given, missing = ("sample_mask", "next_inputs") if next_inputs is None else ("next_inputs", "sample_mask")
+            raise ValueError(f"{given} was given without {missing}; give both or neither")
         read = self.memorize(memory, memory_mask)
-        states = self.first_states(initial_state, read)
-        if speak is not None:
-            return self._scheduled(inputs, states, read, own, speak, training)
+        states = self.get_initial_state(read, initial_state)
+        if next_inputs is not None:
+            return self._scheduled(inputs, states, read, sample_mask, next_inputs, training)
 
         def advance(projected, states):
             return self.advance(projected, states, read)
@@ -70,19 +82,19 @@ class Decoder(keras.layers.Layer, abc.ABC):
         (hidden, context, alignments), _ = unroll(advance, inputs, states, project=self.cell.project, training=training)
         return self.readout(inputs, hidden, context), alignments
 
-    def _scheduled(self, inputs, states, memory, own, speak, training):
-        """What `call` returns with `speak`: whole steps, for none can be projected before the word is known."""
+    def _scheduled(self, inputs, states, memory, sample_mask, next_inputs, training):
+        """What `call` returns with `next_inputs`. Nothing can be projected ahead: each input is known at its step."""
 
         def step(given, carried):
-            inputs, own = given
-            *states, said = carried
-            inputs = ops.where(own[:, None], said, inputs)
+            inputs, sampled = given
+            *states, sample = carried
+            inputs = ops.where(sampled[:, None], sample, inputs)
             (output, alignment), states = self.step(inputs, states, memory)
-            said = ops.cast(speak(output, alignment, inputs), inputs.dtype)
-            return (output, alignment, inputs), [*states, said]
+            sample = ops.cast(next_inputs(output, alignment, inputs), inputs.dtype)
+            return (output, alignment, inputs), [*states, sample]
 
-        own = ops.logical_and(own, ops.arange(ops.shape(inputs)[1]) > 0)
-        results, _ = unroll(step, [inputs, own], [*states, ops.zeros_like(inputs[:, 0])], training=training)
+        sample_mask = ops.logical_and(sample_mask, ops.arange(ops.shape(inputs)[1]) > 0)
+        results, _ = unroll(step, [inputs, sample_mask], [*states, ops.zeros_like(inputs[:, 0])], training=training)
         return results
 
     def step(self, inputs, states, memory):
@@ -90,7 +102,7 @@ class Decoder(keras.layers.Layer, abc.ABC):
 
         Args:
             inputs: `[batch, d]`.
-            states: what the last step returned, or `first_states`.
+            states: those of the step before, at first those of `get_initial_state`.
             memory: what `memorize` returned.
 
         Returns:
@@ -106,20 +118,49 @@ class Decoder(keras.layers.Layer, abc.ABC):
         return Memory(memory, self.keys(memory), memory_mask)
 
     def keys(self, memory):
-        """The memory as it is compared with the state, made once a sequence."""
+        """The memory in the form that is compared with the state, computed once a sequence."""
         return memory
 
-    def first_states(self, states, memory):
-        """The decoder's states before the first step, from the cell's and `Memory`."""
-        return [*states, *self.own_states(states, memory)]
+    def get_initial_state(self, memory, initial_state=None):
+        """The states before the first step: those of the cell, then what else the decoder carries.
+
+        Args:
+            memory: what `memorize` returned.
+            initial_state: list of the cell's states, as a bridge makes them; by default the cell's own, zeros.
+
+        Raises:
+            ValueError: memory is not what `memorize` returned, or initial_state does not fit the cell.
+        """
+        if not isinstance(memory, Memory):
+            raise ValueError(
+                "get_initial_state(memory, initial_state) takes what memorize returned as its memory, "
+                f"got {type(memory).__name__}; call memorize(memory, memory_mask) first"
+            )
+        if initial_state is None:
+            states = self.cell.get_initial_state(ops.shape(memory.values)[0])
+        else:
+            states = self._checked(initial_state)
+        return self.extend_states(states, memory)
+
+    def _checked(self, initial_state):
+        """The cell's states as a list of tensors, else `ValueError`."""
+        states = list(initial_state) if isinstance(initial_state, list | tuple) else [initial_state]
+        states = [ops.cast(ops.convert_to_tensor(state), self.compute_dtype) for state in states]
+        sizes, wanted = [state.shape[-1] for state in states], list(self.cell.state_size)
+        if len(sizes) != len(wanted) or any(size not in (None, want) for size, want in zip(sizes, wanted, strict=True)):
+            raise ValueError(
+                f"initial_state must be the states of the cell, of sizes {wanted}, got sizes {sizes}; "
+                "a bridge, DenseBridge for one, makes them from other states"
+            )
+        return states
 
     @abc.abstractmethod
-    def own_states(self, states, memory):
-        """What it carries from step to step beside the cell's states, before the first step."""
+    def extend_states(self, states, memory):
+        """All that is carried from step to step, before the first one: from the cell's states and `Memory`."""
 
     @abc.abstractmethod
     def advance(self, projected, states, memory):
-        """What must run in order: `[batch, projected_size]` → (hidden, context, alignment) and the new states."""
+        """The part that needs the states: `[batch, projected_size]` → (hidden, context, alignment) and new states."""
 
     @abc.abstractmethod
     def readout(self, inputs, hidden, context):
@@ -175,15 +216,13 @@ class FixedContextDecoder(Decoder):
             shape = (self.cell.output_size, self.cell.projected_size)
             self.context_kernel = self.add_weight(shape, name="context_kernel")
 
-    def first_states(self, states, memory):
+    def extend_states(self, states, memory):
         starts = states if self.initial else [ops.zeros_like(state) for state in states]
-        return [*starts, *self.own_states(states, memory)]
-
-    def own_states(self, states, memory):
-        return [linear(self.cell.hidden(states), self.context_kernel)] if self.repeated else []
+        repeated = [linear(self.cell.hidden(states), self.context_kernel)] if self.repeated else []
+        return [*starts, *repeated]
 
     def advance(self, projected, states, memory):
-        states, product = cut(states, self.cell)
+        states, product = split_states(states, self.cell)
         if self.repeated:
             projected += product[0]
         hidden, states = self.cell.step(projected, states)
@@ -196,7 +235,7 @@ class FixedContextDecoder(Decoder):
         return super().get_config() | {"initial": self.initial, "repeated": self.repeated}
 
 
-def cut(states, cell):
-    """The states of the cell, and the others."""
+def split_states(states, cell):
+    """The states of the cell, and what the decoder carries beside them."""
     count = len(cell.state_size)
     return states[:count], states[count:]

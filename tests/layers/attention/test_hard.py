@@ -47,7 +47,7 @@ def draws(layer, scores, mask):
     """The alignments of all steps from given scores `[batch, time, source]`, in training."""
     alignments = []
     for t in range(scores.shape[1]):
-        layer.score = lambda query, keys, past, t=t: scores[:, t]
+        layer.score = lambda query, keys, attention_state, t=t: scores[:, t]
         alignments.append(layer.weigh(None, None, mask, None, True))
     return tf.stack(alignments, axis=1)
 
@@ -86,7 +86,7 @@ def test_the_context_gives_the_scores_no_gradient_and_the_alignment_gives_them_l
     """Oracle: the gradient of log α, which is 1 at the row that is read less α, for the scores."""
     layer, query, memory = made()
     memory, scores = tf.constant(memory), tf.constant(normal(BATCH, 1, SOURCE, seed=3))
-    layer.score = lambda query, keys, past: scores[:, 0]
+    layer.score = lambda query, keys, attention_state: scores[:, 0]
     with tf.GradientTape(persistent=True) as tape:
         tape.watch([memory, scores])
         context, alignment = layer(query, memory, memory_mask=MASK, training=training)

@@ -1,4 +1,4 @@
-"""The mechanisms that know where they are, against their papers in NumPy, over steps that hand the past on."""
+"""The mechanisms that depend on positions or on earlier alignments, against their papers in NumPy."""
 
 import keras
 import numpy as np
@@ -54,11 +54,11 @@ def made(name, seed=0):
 
 
 def steps(layer, queries, memory, mask):
-    """Contexts and alignments of all steps, the past handed on."""
-    past, results = layer.first_past(tf.constant(mask)), []
+    """Contexts and alignments of all steps, the attention state handed on."""
+    attention_state, results = layer.initial_attention_state(tf.constant(mask)), []
     for query in queries:
-        context, alignment = layer(query, memory, memory_mask=mask, past=past)
-        past = layer.next_past(past, alignment)
+        context, alignment = layer(query, memory, memory_mask=mask, attention_state=attention_state)
+        attention_state = layer.next_attention_state(attention_state, alignment)
         results.append((np.asarray(context), np.asarray(alignment)))
     return [np.stack(x) for x in zip(*results, strict=True)]
 
@@ -72,18 +72,18 @@ def shares(weights):
     return {s: w / total for s, w in weights.items()}
 
 
-def local(layer, query, memory, past, real):
+def local(layer, query, memory, attention_state, real):
     W = weights_of(layer, W="memory_kernel", W_p="position_kernel")
     return reference.local_alignment(query, memory, real, **W, v_p=np.asarray(layer.position_scale)[:, 0], window=2)
 
 
-def location(layer, query, memory, past, real):
+def location(layer, query, memory, attention_state, real):
     filters = np.asarray(layer.location_filters)[:, 0]
     names = {"W": "query_kernel", "V": "memory_kernel", "U": "location_kernel", "b": "bias", "w": "scale"}
-    features = reference.location_features(past, filters)
-    if layer.window:  # the first real row at which half of the past is reached
-        total = np.cumsum(past)
-        middle = next(i for i, s in enumerate(real) if total[s] >= past.sum() / 2)
+    features = reference.location_features(attention_state, filters)
+    if layer.window:  # the first real row at which half of the attention state is reached
+        total = np.cumsum(attention_state)
+        middle = next(i for i, s in enumerate(real) if total[s] >= attention_state.sum() / 2)
         real = [s for i, s in enumerate(real) if abs(i - middle) <= layer.window]
     scores = {s: reference.location_score(query, memory[s], features[s], **weights_of(layer, **names)) for s in real}
     if layer.smoothing:
@@ -91,14 +91,17 @@ def location(layer, query, memory, past, real):
     return shares({s: np.exp(layer.sharpening * e) for s, e in scores.items()})
 
 
-def coverage(layer, query, memory, past, real):
+def coverage(layer, query, memory, attention_state, real):
     names = {"W_h": "memory_kernel", "W_s": "query_kernel", "b": "bias", "v": "scale"}
     w_c = np.asarray(layer.coverage_kernel)[0]
-    scores = [reference.coverage_score(query, memory[s], past[s], w_c=w_c, **weights_of(layer, **names)) for s in real]
+    scores = [
+        reference.coverage_score(query, memory[s], attention_state[s], w_c=w_c, **weights_of(layer, **names))
+        for s in real
+    ]
     return shares(dict(zip(real, np.exp(scores), strict=True)))
 
 
-def monotonic(layer, query, memory, past, real):
+def monotonic(layer, query, memory, attention_state, real):
     names = {"W": "query_kernel", "U": "memory_kernel", "v": "scale", "b": "bias", "g": "gain"}
     score = reference.normalized_score
     if isinstance(layer, LuongMonotonicAttention):
@@ -106,9 +109,9 @@ def monotonic(layer, query, memory, past, real):
     scores = [score(query, row, **weights_of(layer, **names)) for row in memory]
     scores = np.array(scores) + float(layer.offset)
     if layer.hard:
-        return reference.hard_monotonic_alignment(past, scores, real)
+        return reference.hard_monotonic_alignment(attention_state, scores, real)
     p = [reference.sigmoid(scores[s]) if s in real else 0.0 for s in range(len(memory))]
-    return reference.monotonic_alignment(past, p)
+    return reference.monotonic_alignment(attention_state, p)
 
 
 ORACLES = {"local": local, "coverage": coverage} | dict.fromkeys(MONOTONIC, monotonic)
@@ -117,23 +120,23 @@ ORACLES = {"local": local, "coverage": coverage} | dict.fromkeys(MONOTONIC, mono
 @every_mask
 @every_mechanism
 def test_three_steps_are_the_papers(name, mask):
-    """Oracles: `reference`, a sentence and a step at a time; the past is what the papers say it is."""
+    """Oracles: `reference`, a sentence and a step at a time; the attention state is what the papers say it is."""
     layer, queries, memory = made(name)
     _, alignments = steps(layer, queries, memory, mask)
     oracle = ORACLES.get(name, location)
     for b in range(BATCH):
         real = list(np.flatnonzero(mask[b]))
-        past = np.zeros(SOURCE)
+        attention_state = np.zeros(SOURCE)
         if name in MONOTONIC and real:
-            past[real[0]] = 1
+            attention_state[real[0]] = 1
         for t in range(STEPS):
             want = np.zeros(SOURCE)
             if real:
-                found = oracle(layer, queries[t, b], memory[b], past, real)
+                found = oracle(layer, queries[t, b], memory[b], attention_state, real)
                 for s, weight in found.items() if isinstance(found, dict) else enumerate(found):
                     want[s] = weight
             np.testing.assert_allclose(alignments[t, b], want, atol=2e-6)
-            past = past + want if name == "coverage" else want
+            attention_state = attention_state + want if name == "coverage" else want
 
 
 @every_mask
@@ -158,13 +161,13 @@ def test_masked_memory_changes_nothing(name, mask):
 @every_mechanism
 def test_gradients_are_finite_and_do_not_reach_the_padding(name, mask):
     layer, queries, memory = made(name)
-    memory, past = tf.constant(memory), layer.first_past(tf.constant(mask))
+    memory, attention_state = tf.constant(memory), layer.initial_attention_state(tf.constant(mask))
     with tf.GradientTape() as tape:
         tape.watch(memory)
         loss = 0.0
         for query in queries:
-            context, alignment = layer(query, memory, memory_mask=mask, past=past)
-            past = layer.next_past(past, alignment)
+            context, alignment = layer(query, memory, memory_mask=mask, attention_state=attention_state)
+            attention_state = layer.next_attention_state(attention_state, alignment)
             loss += tf.reduce_sum(tf.square(context))
     sources = [memory, *(weight.value for weight in layer.trainable_variables)]
     of_memory, *of_weights = tape.gradient(loss, sources, unconnected_gradients="zero")
@@ -173,7 +176,7 @@ def test_gradients_are_finite_and_do_not_reach_the_padding(name, mask):
 
 
 @every_mechanism
-def test_without_a_past_it_is_the_first_step(name):
+def test_without_a_state_it_is_the_first_step(name):
     layer, queries, memory = made(name)
     mask = MASKS["holes"]
     for got, want in zip(
@@ -185,16 +188,16 @@ def test_without_a_past_it_is_the_first_step(name):
 def test_soft_monotonic_attention_does_not_vanish_behind_rows_that_stop_all():
     """p of 1 − 1e-9 for the first rows: the product of 1 − p vanishes, the mass that starts behind them does not."""
     layer, _, memory = made("monotonic")
-    layer.score = lambda query, keys, past: tf.constant([[20.0, 20, 20, 20, 20, -1]])
-    past = np.eye(1, SOURCE, 5, dtype="float32")
-    _, alignment = layer(normal(1, QUERY), memory[:1], past=past)
-    np.testing.assert_allclose(alignment, past * reference.sigmoid(-1), atol=1e-6)
+    layer.score = lambda query, keys, attention_state: tf.constant([[20.0, 20, 20, 20, 20, -1]])
+    attention_state = np.eye(1, SOURCE, 5, dtype="float32")
+    _, alignment = layer(normal(1, QUERY), memory[:1], attention_state=attention_state)
+    np.testing.assert_allclose(alignment, attention_state * reference.sigmoid(-1), atol=1e-6)
 
 
 @pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16"])
 @pytest.mark.parametrize("name", ["coverage", "monotonic"])
-def test_the_past_keeps_its_precision(name, policy):
-    """Thirty steps in half precision follow those in float32; a past of half precision would lose its small parts."""
+def test_the_attention_state_keeps_its_precision(name, policy):
+    """Thirty steps in half precision follow those in float32: the attention state stays float32, all of it."""
     layer, _, memory = made(name)
     with dtype_policy(policy):
         half, _, _ = made(name)
@@ -203,16 +206,16 @@ def test_the_past_keeps_its_precision(name, policy):
     (_, want), (_, got) = (steps(one, queries, memory, mask) for one in (layer, half))
     assert got.dtype == "float32"
     np.testing.assert_allclose(got, want, atol=0.01 if policy == "mixed_float16" else 0.06)
-    past = np.full((BATCH, SOURCE), 1e-8, "float32")
+    attention_state = np.full((BATCH, SOURCE), 1e-8, "float32")
     seen = []
-    half.score = lambda query, keys, past: seen.append(past) or tf.zeros((BATCH, SOURCE))
-    half(queries[0], memory, past=past)
-    np.testing.assert_array_equal(seen[0], past)
+    half.score = lambda query, keys, attention_state: seen.append(attention_state) or tf.zeros((BATCH, SOURCE))
+    half(queries[0], memory, attention_state=attention_state)
+    np.testing.assert_array_equal(seen[0], attention_state)
 
 
 def test_smoothing_divides_by_the_sum_however_small():
     layer, _, memory = made("smooth")
-    layer.score = lambda query, keys, past: tf.constant([[-60.0, -60, -61, -62, -63, -64]])
+    layer.score = lambda query, keys, attention_state: tf.constant([[-60.0, -60, -61, -62, -63, -64]])
     _, alignment = layer(normal(1, QUERY), memory[:1])
     want = np.exp([0.0, 0, -1, -2, -3, -4])
     np.testing.assert_allclose(alignment[0], want / want.sum(), rtol=1e-4)
@@ -261,15 +264,15 @@ def test_coverage_asks_for_its_loss_where_it_weighs():
 
 @pytest.mark.parametrize("make", [BahdanauDecoder, LuongDecoder])
 @pytest.mark.parametrize("name", ["location", "coverage", "monotonic", "hard"])
-def test_a_decoder_hands_the_past_on(make, name):
-    """Step by step equals the whole, and what the second step takes for the past is the first one's alignment."""
+def test_a_decoder_hands_the_attention_state_on(make, name):
+    """Step by step equals the whole, and the attention state is made of the alignments before."""
     inputs, memory, mask = normal(BATCH, STEPS, 2), normal(BATCH, SOURCE, DEPTH, seed=1), MASKS["left"]
     decoder = make(GRUCell(QUERY), MAKERS[name]())
     outputs, alignments = decoder(inputs, memory, mask)
     randomise(decoder)
     outputs, alignments = decoder(inputs, memory, mask)
     read = decoder.memorize(tf.constant(memory), tf.constant(mask))
-    states = decoder.first_states([tf.zeros((BATCH, QUERY))], read)
+    states = decoder.get_initial_state(read, [tf.zeros((BATCH, QUERY))])
     covered = np.zeros((BATCH, SOURCE))
     for t in range(STEPS):
         (output, alignment), states = decoder.step(tf.constant(inputs[:, t]), states, read)

@@ -163,7 +163,7 @@ def assert_step_by_step_is_the_whole(decoder, arguments):
     inputs, memory, mask, states = arguments
     outputs, alignments = decoder(inputs, memory, mask, states)
     read = decoder.memorize(tf.constant(memory), tf.constant(mask))
-    states = decoder.first_states([tf.constant(state) for state in states], read)
+    states = decoder.get_initial_state(read, [tf.constant(state) for state in states])
     for t in range(TIME):
         step, states = decoder.step(tf.constant(inputs[:, t]), states, read)
         assert_close(step, (outputs[:, t], alignments[:, t]))
@@ -233,7 +233,7 @@ def test_a_mask_of_keras_on_the_memory_arrives(name):
 
 def test_luong_adds_a_zero_attentional_state():
     decoder, (_, memory, _, states) = made("luong")
-    *first, attentional = decoder.first_states(states, decoder.memorize(tf.constant(memory)))
+    *first, attentional = decoder.get_initial_state(decoder.memorize(tf.constant(memory)), states)
     assert_close(first, states)
     assert attentional.shape == (BATCH, UNITS) and not np.any(attentional)
 
@@ -261,44 +261,44 @@ def test_dot_attention_needs_a_memory_of_the_cells_size(make):
     assert outputs.shape == (2, 3, UNITS)
 
 
-def spoken(output, alignment, inputs):
+def sampled_input(output, alignment, inputs):
     """A next input that depends on all that it is made of, in TensorFlow."""
     return inputs / 2 + tf.sin(3 * output[:, :DEPTH]) + tf.cast(alignment, inputs.dtype)[:, :DEPTH]
 
 
-OWN = np.array([[1, 1, 1], [0, 0, 1], [1, 1, 0]], "bool")  # column 0 counts for nothing
+SAMPLED = np.array([[1, 1, 1], [0, 0, 1], [1, 1, 0]], "bool")  # column 0 counts for nothing
 
 
 @every_decoder
-def test_where_it_is_told_to_a_decoder_reads_what_it_said(name):
+def test_where_it_samples_a_decoder_reads_next_inputs(name):
     """Oracle: a loop over `step` in Python."""
     decoder, (inputs, memory, mask, states) = made(name)
-    results = decoder(inputs, memory, mask, states, own=OWN, speak=spoken)
+    results = decoder(inputs, memory, mask, states, sample_mask=SAMPLED, next_inputs=sampled_input)
     read = decoder.memorize(tf.constant(memory), tf.constant(mask))
-    states = decoder.first_states([tf.constant(state) for state in states], read)
+    states = decoder.get_initial_state(read, [tf.constant(state) for state in states])
     word = tf.constant(inputs[:, 0])
     for t in range(TIME):
         (output, alignment), states = decoder.step(word, states, read)
         assert_close([output, alignment, word], [x[:, t] for x in results])
         if t + 1 < TIME:
-            word = tf.where(OWN[:, t + 1, None], spoken(output, alignment, word), inputs[:, t + 1])
+            word = tf.where(SAMPLED[:, t + 1, None], sampled_input(output, alignment, word), inputs[:, t + 1])
 
 
 @every_decoder
-def test_a_decoder_that_reads_nothing_of_its_own_reads_its_inputs(name):
+def test_a_decoder_that_samples_nowhere_reads_its_inputs(name):
     decoder, (inputs, *rest) = made(name)
-    *results, read = decoder(inputs, *rest, own=np.zeros_like(OWN), speak=spoken)
+    *results, read = decoder(inputs, *rest, sample_mask=np.zeros_like(SAMPLED), next_inputs=sampled_input)
     assert_close(results, decoder(inputs, *rest))
     np.testing.assert_array_equal(read, inputs)
 
 
-def test_gradients_go_through_what_was_said():
+def test_gradients_go_through_next_inputs():
     """Oracle: differences of the first output's effect on the last."""
     decoder, (inputs, *rest) = made("luong-not_fed")
-    own = np.ones_like(OWN)
+    everywhere = np.ones_like(SAMPLED)
 
     def last(inputs):
-        return tf.reduce_sum(decoder(inputs, *rest, own=own, speak=spoken)[0][:, -1])
+        return tf.reduce_sum(decoder(inputs, *rest, sample_mask=everywhere, next_inputs=sampled_input)[0][:, -1])
 
     inputs = tf.constant(inputs)
     with tf.GradientTape() as tape:
@@ -312,8 +312,14 @@ def test_gradients_go_through_what_was_said():
     assert not np.any(gradient[:, 1:])
 
 
-@pytest.mark.parametrize("given", [{"own": True}, {"speak": True}])
-def test_own_and_speak_belong_together(given):
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"sample_mask": True}, "sample_mask was given without next_inputs; give both or neither"),
+        ({"next_inputs": sampled_input}, "next_inputs was given without sample_mask; give both or neither"),
+    ],
+)
+def test_sample_mask_and_next_inputs_belong_together(given, message):
     decoder, arguments = made("luong")
-    with pytest.raises(ValueError, match=r"own and speak belong together, got .*; give both or neither"):
+    with pytest.raises(ValueError, match=message):
         decoder(*arguments, **given)
