@@ -16,13 +16,14 @@ ALLOWED = {
     "metrics": set(),
     "data": {"errors", "files"},
     "preprocessors": {"layers.signal", "errors", "files"},
-    "training": {"losses", "metrics", "config", "errors", "files"},
+    "checkpoints": {"config", "errors", "files"},
+    "training": {"checkpoints", "errors", "files"},
     "export": {"errors", "files"},
     "plots": {"files", "metrics"},
     "config": set(),
     "ask": set(),
     "errors": set(),
-    "files": set(),
+    "files": {"errors"},
 }
 ALLOWED["kseq"] = set(ALLOWED)  # kseq/__init__.py, the public names
 ALLOWED["tasks"] = set(ALLOWED)

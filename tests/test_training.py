@@ -1,11 +1,14 @@
 """Training that is stopped anywhere and goes on as if it had not been; its optimizer and its batches."""
 
 import collections
+import contextlib
 import csv
 import functools
 import itertools
+import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -16,7 +19,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from kseq import training
+from kseq import checkpoints, training
 from kseq.data.pipeline import Clock, length_boundaries, shuffled_batches, teacher_forced
 from kseq.errors import UserError
 from kseq.layers import ATTENTIONS, CELLS, DECODERS, DenseBridge
@@ -275,28 +278,38 @@ def test_fit_tells_the_clock_the_epoch(tmp_path):
 
 
 def test_the_best_weights_are_kept_and_patience_ends_the_run(tmp_path):
-    """By hand: 3 in epoch 2 is best, a second 3 is no better; one epoch without a better score is borne, not two."""
+    """By hand: 3 in epoch 2 is best, a second 3 is no better; after two epochs without a better score the run ends."""
     model = regression()
     validate, seen = scripted([1.0, 3.0, 3.0, 2.5, 9.0], model)
-    progress = train_points(tmp_path, model, validate, epochs=9, patience=1)
+    progress = train_points(tmp_path, model, validate, epochs=9, patience=2)
     assert [row["epoch"] for row in progress["history"]] == [1, 2, 3, 4] and len(seen) == 4
     assert progress["best"] == {"epoch": 2, "value": 3.0, "file": "best-0002.npz"}
     assert_same_values(model.weights, seen[1])
     assert any((a != b).any() for a, b in zip(seen[1], seen[3], strict=True))
-    names = {"best-0002.npz", "last-0004.npz", "log.csv", "progress.json", "tensorboard"}
+    names = {"best-0002.npz", "last-0003.npz", "last-0004.npz", "log.csv", "progress.json", "tensorboard"}
     assert set(os.listdir(tmp_path)) == names
 
     again = regression(seed=5)
     unread = points().map(lambda x, y: tf.numpy_function(never, [x, y], [tf.float32, tf.float32]))
-    assert train_points(tmp_path, again, never, batches=unread, epochs=9, patience=1) == progress
+    assert train_points(tmp_path, again, never, batches=unread, epochs=9, patience=2) == progress
     assert_same_values(again.weights, seen[1])
     assert set(os.listdir(tmp_path)) == names
 
 
-def test_no_patience_ends_the_run_at_the_first_epoch_without_a_better_score(tmp_path):
-    model = regression()
-    progress = train_points(tmp_path, model, scripted([1, 2, 1, 3], model)[0], epochs=4, patience=0)
-    assert len(progress["history"]) == 3
+@pytest.mark.parametrize("patience", [0, 1, 2, 3])
+@pytest.mark.parametrize("scores", [[1, 2, 1, 1, 1, 3], [3, 2, 1, 4, 3, 2], [1, 2, 3, 4, 5, 6], [2, 2, 2, 2, 2, 2]])
+def test_patience_is_that_of_keras(tmp_path, patience, scores):
+    """Oracle: keras.callbacks.EarlyStopping, told the same scores."""
+    oracle, model = keras.callbacks.EarlyStopping("score", patience=patience, mode="max"), regression()
+    oracle.set_model(model)
+    oracle.on_train_begin()
+    model.stop_training, epochs = False, 0
+    while epochs < len(scores) and not model.stop_training:
+        oracle.on_epoch_end(epochs, {"score": scores[epochs]})
+        epochs += 1
+    validate, _ = scripted(scores, model)
+    progress = train_points(tmp_path, model, validate, epochs=len(scores), patience=patience, batches=points(1))
+    assert progress["epoch"] == epochs
 
 
 def test_a_run_of_all_its_epochs_trains_nothing_more_until_there_are_more(tmp_path):
@@ -354,38 +367,216 @@ def test_the_step_of_a_bad_loss_is_right_in_mixed_float16(tmp_path):
         train_points(tmp_path, regression(), never, batches=points(bad=2), epochs=1)
 
 
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("epoch", [1, 2])
+def test_a_score_that_is_no_number_stops_the_run(tmp_path, value, epoch):
+    model = regression()
+    validate, _ = scripted([1.0] * (epoch - 1) + [value], model)
+    message = f"score is {value} after epoch {epoch}; the checkpoint before it is kept"
+    with pytest.raises(UserError, match=f"^{re.escape(message)}$"):
+        train_points(tmp_path, model, validate)
+    progress = train_points(tmp_path, regression(), scripted([2, 3, 4], model)[0])
+    assert progress["epoch"] == 3 and progress["best"]["value"] == (4 if epoch == 1 else 3)
+
+
+@pytest.mark.parametrize("when", ["step", "validation"])
+def test_an_interrupt_that_is_swallowed_stops_the_run(tmp_path, when):
+    """As one that arrives while TensorFlow calls Python: the exception is printed there and lost."""
+    usual, clock, model = signal.getsignal(signal.SIGINT), Clock(), regression()
+
+    def interrupt(*_, **__):
+        with contextlib.suppress(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+
+    if when == "step":
+        clock.on_train_batch_end = interrupt
+    with pytest.raises(KeyboardInterrupt):
+        train_points(tmp_path, model, lambda: interrupt() or {"score": 1.0}, clock=clock)
+    assert signal.getsignal(signal.SIGINT) is usual
+    assert (tmp_path / "progress.json").exists() == (when == "validation")
+
+
 def test_a_checkpoint_of_another_model_is_refused(tmp_path):
     progress = train_points(tmp_path, regression(), epochs=1)
-    message = f"checkpoint {tmp_path / progress['last']} is of another model; train anew in another --workdir"
+    message = f"checkpoint {tmp_path / progress['last']} is of another model ("
     other = regression(units=5)
     before = other.get_weights()
-    with pytest.raises(UserError, match=f"^{re.escape(message)}$"):
+    with pytest.raises(UserError, match=re.escape(message) + r".*\[3, 4\] there, .*\[3, 5\] here\); train anew in an"):
         train_points(tmp_path, other, never, epochs=2)
     assert_same_values(other.weights, before)
     path = tmp_path / progress["best"]["file"]
-    with pytest.raises(UserError, match=re.escape(f"checkpoint {path} is of another model")):
-        training.load_variables(path, other.weights)
+    with pytest.raises(UserError, match=re.escape(f"checkpoint {path} is of another model (")):
+        checkpoints.load_variables(path, other.weights)
 
 
-@pytest.mark.parametrize("damage", ["missing", "empty", "cut", "text"])
+def named(*paths):
+    """Variables of one shape, `layer/name`."""
+    made = []
+    for path in paths:
+        layer, _, name = path.partition("/")
+        with keras.name_scope(layer):
+            made.append(keras.Variable(np.full((2, 3), float(len(made))), name=name))
+    return made
+
+
+@pytest.mark.parametrize(
+    "there, here, fits",
+    [
+        (["cell/kernel", "cell/recurrent"], ["cell/recurrent", "cell/kernel"], False),
+        (["query/kernel", "keys/kernel"], ["keys/kernel", "query/kernel"], False),
+        (["dense/kernel", "dense/bias", "dense_1/kernel"], ["dense_7/kernel", "dense_7/bias", "dense_8/kernel"], True),
+        (["dense/kernel", "dense_1/kernel"], ["dense_2/kernel", "dense_2/kernel"], False),
+        (["adam/a_1_kernel_velocity", "adam/b_kernel"], ["adam/a_kernel_velocity", "adam/b_3_kernel"], True),
+        (["adam/a_kernel_velocity"], ["adam/a_kernel_momentum"], False),
+        (["a/kernel"], ["a/kernel", "b/kernel"], False),
+    ],
+)
+def test_names_are_compared_but_for_the_numbers_that_keras_counts_layers_by(tmp_path, there, here, fits):
+    checkpoints.save_variables(tmp_path / "a.npz", named(*there))
+    variables = named(*here)
+    before = [np.asarray(v) + 9 for v in variables]
+    for variable, value in zip(variables, before, strict=True):
+        variable.assign(value)
+    if fits:
+        checkpoints.load_variables(tmp_path / "a.npz", variables)
+        assert_same_values(variables, named(*there))
+    else:
+        with pytest.raises(UserError, match="is of another model"):
+            checkpoints.load_variables(tmp_path / "a.npz", variables)
+        assert_same_values(variables, before)
+
+
+def test_no_array_is_read_before_the_shapes_are_compared(tmp_path, monkeypatch):
+    """A small file may hold arrays of many gigabytes."""
+    model = regression()
+    arrays = {f"{i:04d} {v.path}": np.zeros((7, *v.shape), "float32") for i, v in enumerate(model.weights)}
+    np.savez_compressed(tmp_path / "a.npz", **arrays)
+    monkeypatch.setattr(np.lib.format, "read_array", never)
+    with pytest.raises(UserError, match="is of another model"):
+        checkpoints.load_variables(tmp_path / "a.npz", model.weights)
+
+
+@pytest.mark.parametrize("damage", ["missing", "empty", "cut", "text", "array", "objects"])
 def test_a_checkpoint_that_cannot_be_read_is_named(tmp_path, damage):
     path, model = tmp_path / "weights.npz", regression()
-    training.save_variables(path, model.weights)
+    checkpoints.save_variables(path, model.weights)
     whole = path.read_bytes()
     path.unlink()
-    if damage != "missing":
+    if damage in ("array", "objects"):
+        with open(path, "wb") as file:
+            if damage == "array":
+                np.save(file, np.zeros(3))
+            else:
+                np.savez(file, **{"0000 a": np.array([{}])})
+    elif damage != "missing":
         path.write_bytes({"empty": b"", "cut": whole[: len(whole) // 2], "text": b"hello"}[damage])
     with pytest.raises(UserError, match=f"^{re.escape(f'checkpoint {path} cannot be read: ')}."):
-        training.load_variables(path, model.weights)
+        checkpoints.load_variables(path, model.weights)
 
 
 def test_saved_variables_are_read_back_in_their_order(tmp_path):
     rng = np.random.default_rng(0)
     saved = [keras.Variable(rng.normal(size=(2, 3)), name="same") for _ in range(12)]
-    training.save_variables(tmp_path / "a.npz", saved)
-    read = [keras.Variable(np.zeros((2, 3)), name="other") for _ in saved]
-    training.load_variables(tmp_path / "a.npz", read)
+    checkpoints.save_variables(tmp_path / "a.npz", saved)
+    read = [keras.Variable(np.zeros((2, 3)), name="same") for _ in saved]
+    checkpoints.load_variables(tmp_path / "a.npz", read)
     assert_same_values(read, saved)
+
+
+# A run whose files were damaged.
+
+
+@pytest.fixture(scope="module")
+def three_epochs(tmp_path_factory):
+    """Folder of a run whose third epoch is best, and its model."""
+    folder, model = tmp_path_factory.mktemp("damaged") / "run", regression()
+    train_points(folder, model, scripted([2, 1, 3], model)[0])
+    return folder, model
+
+
+def harm(path, damage):
+    content = path.read_bytes()
+    if damage == "missing":
+        path.unlink()
+    elif damage == "bit":
+        path.write_bytes(content[:-300] + bytes([content[-300] ^ 1]) + content[-299:])
+    else:
+        path.write_bytes({"empty": b"", "cut": content[: len(content) // 2]}[damage])
+
+
+@pytest.mark.parametrize("damage", ["missing", "empty", "cut", "bit"])
+@pytest.mark.parametrize("name", ["last-0003.npz", "best-0003.npz"])
+def test_a_damaged_checkpoint_is_told_of_and_the_one_before_is_taken(tmp_path, three_epochs, capsys, name, damage):
+    """Oracle: the run that nobody damaged, bit by bit."""
+    folder, model = three_epochs
+    shutil.copytree(folder, tmp_path / "run")
+    harm(tmp_path / "run" / name, damage)
+    again = regression(seed=5)
+    progress = train_points(tmp_path / "run", again, scripted([3], again)[0])
+    said = f"epoch 3 cannot be gone on from: {tmp_path / 'run' / name} "
+    said += "cannot be read" if damage == "missing" else "does not have the checksum that progress.json names"
+    assert said in capsys.readouterr().out
+    assert progress["history"] == checkpoints.read_progress(folder)["history"]
+    assert_same_values(again.weights, model.weights)
+    assert_same_values(again.optimizer.variables, model.optimizer.variables)
+
+
+def test_damaged_best_weights_are_found_before_the_first_epoch(tmp_path, three_epochs):
+    """The best weights of both epochs that can be gone back to are one file."""
+    folder, model = tmp_path / "run", regression()
+    train_points(folder, model, scripted([3, 2, 1], model)[0], patience=9)
+    (folder / "best-0001.npz").write_bytes(b"")
+    with pytest.raises(UserError, match=r"run: no checkpoint is whole; restore the files, or train anew in another"):
+        train_points(folder, regression(), never, epochs=4)
+    with pytest.raises(UserError, match=r"best-0001.npz, the best weights, does not have the checksum .* restore it"):
+        checkpoints.best_weights(folder, checkpoints.read_progress(folder))
+    shutil.copytree(three_epochs[0], tmp_path / "other")
+    (tmp_path / "other/best-0003.npz").write_bytes(b"")
+    with pytest.raises(UserError, match="--mode=train --resume trains them again"):
+        checkpoints.best_weights(tmp_path / "other", checkpoints.read_progress(tmp_path / "other"))
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        (lambda p: b"", "is damaged, it is not JSON"),
+        (lambda p: b"[" * 100_000, "is damaged, it is not JSON"),
+        (lambda p: b"\xff\xfe", "is damaged, it is not JSON"),
+        (lambda p: b"[1]", r"is damaged: it must hold a table, and holds \[1\]"),
+        (lambda p: b"{}", r"is not what a run of this version of kseq writes \(epoch: Field required\)"),
+        (lambda p: {"last": "../../a.npz"}, r"last: String should match pattern"),
+        (lambda p: {"last": "/etc/passwd"}, r"last: String should match pattern"),
+        (lambda p: {"best": p["best"] | {"file": "sub/best-0001.npz"}}, r"best.file: String should match pattern"),
+        (lambda p: {"before": [p["before"][0] | {"last": "a"}]}, r"before.0.last: String should match pattern"),
+        (lambda p: {"epoch": "3"}, r"epoch: Input should be a valid integer"),
+        (lambda p: {"epoch": 2}, r"3 rows of history for 2 epochs"),
+        (lambda p: {"history": 3}, r"history: Input should be a valid (tuple|array)"),
+        (lambda p: {"sha256": {}}, r"no checksum of best-0001.npz"),
+        (lambda p: {"strange": 1}, r"strange: Extra inputs are not permitted"),
+    ],
+)
+def test_a_progress_that_no_run_has_written_is_refused(tmp_path, three_epochs, change, message):
+    folder = tmp_path / "run"
+    shutil.copytree(three_epochs[0], folder)
+    progress = checkpoints.read_progress(folder)
+    changed = change(progress)
+    content = changed if isinstance(changed, bytes) else json.dumps(progress | changed).encode()
+    (folder / "progress.json").write_bytes(content)
+    before = sorted(os.listdir(folder))
+    with pytest.raises(UserError, match=rf"progress.json .*{message}"):
+        train_points(folder, regression(), never, epochs=4)
+    assert sorted(os.listdir(folder)) == before
+
+
+def test_a_progress_that_was_deleted_is_told_of(tmp_path, three_epochs):
+    folder = tmp_path / "run"
+    shutil.copytree(three_epochs[0], folder)
+    (folder / "progress.json").unlink()
+    for name in ("log.csv", "last-0003.npz", "last-0002.npz", "best-0003.npz"):
+        with pytest.raises(UserError, match=r"progress.json is missing, though .* beside it is of a run"):
+            train_points(folder, regression(), never)
+        (folder / name).unlink()
+    assert checkpoints.read_progress(folder) is None
 
 
 # The optimizer.
@@ -567,7 +758,7 @@ def test_the_average_is_validated_and_kept_and_the_weights_are_trained_on(tmp_pa
             **run,
         )
         seen.append(model.get_weights())
-        training.load_variables(tmp_path / str(average) / "last-0002.npz", training.state(model))
+        checkpoints.load_variables(tmp_path / str(average) / "last-0002.npz", training.state(model))
         seen.append(model.get_weights())
     plain, averaged = seen[:4], seen[4:]
     assert_same_values(plain[3], averaged[3])  # trained alike

@@ -112,7 +112,7 @@ class Caption(Task):
             self.workdir / "vocabulary.txt", self.config.data.max_length
         )
         self.model = self.build()
-        kseq.training.load_variables(weights, self.model.weights)
+        kseq.checkpoints.load_variables(weights, self.model.weights)
 
     def build(self):
         """The model of the config, with new weights."""

@@ -1,8 +1,7 @@
-"""Training: fit with checkpoints, optimizer, callbacks."""
+"""Training: `model.fit` with checkpoints, and its optimizer."""
 
-from kseq.files import PROGRESS
-from kseq.training.checkpoints import load_variables, save_variables, state
+from kseq.training.callbacks import Checkpoints, Interrupts, StopAtNaN, state
 from kseq.training.fit import fit, rate
 from kseq.training.optimizer import ClippedAdam
 
-__all__ = ["PROGRESS", "ClippedAdam", "fit", "load_variables", "rate", "save_variables", "state"]
+__all__ = ["Checkpoints", "ClippedAdam", "Interrupts", "StopAtNaN", "fit", "rate", "state"]

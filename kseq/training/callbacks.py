@@ -2,15 +2,17 @@
 
 import csv
 import io
-import json
 import math
+import signal
+import threading
 import time
+from pathlib import Path
 
 import keras
 
+from kseq import checkpoints
 from kseq.errors import UserError
-from kseq.files import PROGRESS, write_json, write_text
-from kseq.training.checkpoints import load_variables, save_variables, state
+from kseq.files import write_text
 
 
 class StopAtNaN(keras.callbacks.Callback):
@@ -38,64 +40,116 @@ class StopAtNaN(keras.callbacks.Callback):
         )
 
 
-class Journal(keras.callbacks.Callback):
-    """Validates after each epoch, keeps the best and the last state, and writes the log.
+class Checkpoints(keras.callbacks.Callback):
+    """Validates after each epoch, and keeps the best weights, the last state and a log.
 
-    `progress.json` names the files of the state that it belongs to and is replaced last, so that a run killed at any
-    moment finds a whole state. `log.csv` is written from it.
+    Args:
+        folder: of the run.
+        validate: function without arguments → {name: number}.
+        monitor: name of the metric that decides, larger is better.
+        patience: epochs without a better score after which the run ends, as in `keras.callbacks.EarlyStopping`.
+        started: `time.monotonic()` from which the seconds count.
+
+    Raises:
+        UserError: the monitor is no finite number.
     """
 
-    def __init__(self, workdir, validate, monitor, patience, started):
+    def __init__(self, folder, validate, monitor, patience, started):
         super().__init__()
-        self.workdir = workdir
+        self.folder = Path(folder)
         self.validate = validate
         self.monitor = monitor
         self.patience = patience
         self.started = started
-        self.progress = {"epoch": 0, "history": [], "best": {"value": -math.inf}, "seconds": 0.0}
+        self.progress = {"epoch": 0, "history": []}
 
     @property
     def finished(self):
-        best = self.progress["best"]
-        return "epoch" in best and self.progress["epoch"] - best["epoch"] > self.patience
+        """Whether `patience` has run out."""
+        waited = self.progress["epoch"] - self.progress["best"]["epoch"] if self.progress["epoch"] else 0
+        return waited >= max(1, self.patience)
 
     def restore(self, model):
-        """The progress saved in the folder, and the state of model and optimizer that belongs to it."""
-        path = self.workdir / PROGRESS
-        if path.exists():
-            self.progress = json.loads(path.read_text())
+        """Puts model and optimizer in the state of the newest whole checkpoint, where there is one.
+
+        Raises:
+            UserError: what a run has left in the folder cannot be gone on from.
+        """
+        progress = checkpoints.read_progress(self.folder)
+        if progress:
+            self.progress = checkpoints.newest_whole(self.folder, progress)
             self.started -= self.progress["seconds"]
-            load_variables(self.workdir / self.progress["last"], state(model))
+            checkpoints.load_variables(self.folder / self.progress["last"], state(model))
         return self.progress
 
     def on_epoch_end(self, epoch, logs=None):
+        epoch += 1
         before = self.progress
-        best = before["best"]
+        best, digests = before.get("best"), dict(before.get("sha256", {}))
         with _unscaled(self.model.optimizer).averaged():
             metrics = self.validate()
-            if metrics[self.monitor] > best["value"]:
-                best = {"epoch": epoch + 1, "value": metrics[self.monitor], "file": f"best-{epoch + 1:04d}.npz"}
-                save_variables(self.workdir / best["file"], self.model.weights)
+            value = metrics[self.monitor]
+            if not math.isfinite(value):
+                raise UserError(f"{self.monitor} is {value} after epoch {epoch}; the checkpoint before it is kept")
+            if not best or value > best["value"]:
+                best = {"epoch": epoch, "value": value, "file": f"best-{epoch:04d}.npz"}
+                digests[best["file"]] = checkpoints.save_variables(self.folder / best["file"], self.model.weights)
+        last = f"last-{epoch:04d}.npz"
+        digests[last] = checkpoints.save_variables(self.folder / last, state(self.model))
+        row = {"epoch": epoch, "learning_rate": float(self.model.optimizer.learning_rate)}
         logs |= {f"val_{name}": value for name, value in metrics.items()}
-        row = {"epoch": epoch + 1, "learning_rate": float(self.model.optimizer.learning_rate)}
         row |= {name: float(value) for name, value in logs.items() if name != "learning_rate"}
+        older = [{name: before[name] for name in ("epoch", "last", "best")}] if before["epoch"] else []
         self.progress = {
-            "epoch": epoch + 1,
+            "epoch": epoch,
             "seconds": time.monotonic() - self.started,
-            "last": f"last-{epoch + 1:04d}.npz",
+            "last": last,
             "best": best,
+            "before": [*older, *before.get("before", [])][: checkpoints.KEPT - 1],
+            "sha256": digests,
             "history": [*before["history"], row],
         }
-        save_variables(self.workdir / self.progress["last"], state(self.model))
-        write_json(self.workdir / PROGRESS, self.progress)
-        for file in {before.get("last"), before["best"].get("file")} - {
-            self.progress["last"],
-            best["file"],
-            None,
-        }:
-            (self.workdir / file).unlink(missing_ok=True)
-        write_text(self.workdir / "log.csv", table(self.progress["history"]))
+        checkpoints.write_progress(self.folder, self.progress)
+        write_text(self.folder / checkpoints.LOG, table(self.progress["history"]))
         self.model.stop_training = self.finished
+
+
+class Interrupts(keras.callbacks.Callback):
+    """Hears Ctrl-C also where Python can only print it: inside a call from TensorFlow, or in a finalizer.
+
+    As a context manager around `model.fit`, of which it is a callback too.
+    """
+
+    def __enter__(self):
+        self.heard = False
+        self.usual = None
+        if threading.current_thread() is threading.main_thread():
+            self.usual = signal.getsignal(signal.SIGINT)
+            if callable(self.usual):
+                signal.signal(signal.SIGINT, self.hear)
+        return self
+
+    def hear(self, number, frame):
+        self.heard = True
+        self.usual(number, frame)
+
+    def on_train_batch_end(self, batch, logs=None):
+        if self.heard:
+            raise KeyboardInterrupt
+
+    def on_epoch_end(self, epoch, logs=None):
+        self.on_train_batch_end(epoch)
+
+    def __exit__(self, kind, error, traceback):
+        if callable(self.usual):
+            signal.signal(signal.SIGINT, self.usual)
+        if self.heard and kind is not KeyboardInterrupt:
+            raise KeyboardInterrupt from error
+
+
+def state(model):
+    """All that the next step depends on: weights, states of random generators, the optimizer's variables."""
+    return [*model.variables, *model.optimizer.variables]
 
 
 def _unscaled(optimizer):

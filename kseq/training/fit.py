@@ -6,18 +6,18 @@ from pathlib import Path
 
 import keras
 
-from kseq.training.callbacks import Journal, StopAtNaN
-from kseq.training.checkpoints import load_variables
+from kseq.checkpoints import load_variables
+from kseq.training.callbacks import Checkpoints, Interrupts, StopAtNaN
 from kseq.training.optimizer import ClippedAdam
 
 
 def fit(model, batches, config, workdir, *, loss, validate, monitor, clock, scales=(), started=None, show=2):
     """Trains `model`, from the last checkpoint in `workdir` where there is one.
 
-    After each epoch `validate()` is asked for the metrics of what the model generates. The weights that were best at
-    `monitor` are kept, and are the model's when `fit` returns. An epoch that was cut short is done again from its start
-    and ends in the same weights, but for their last digit now and then: TensorFlow's AddN, of which gradients are full,
-    adds up three tensors or more in an order that depends on which of them another operation still reads.
+    After each epoch `validate()` measures what the model generates. The weights that were best at `monitor` are kept,
+    and are the model's when `fit` returns. An epoch that was cut short is trained again from its start: a resumed run
+    ends in the weights of an undisturbed one, up to the order in which floating-point numbers are summed (TensorFlow's
+    AddN adds three or more gradients in an order that depends on which of them another operation still reads).
 
     Args:
         model: built `keras.Model`.
@@ -33,34 +33,36 @@ def fit(model, batches, config, workdir, *, loss, validate, monitor, clock, scal
         show: `verbose` of `model.fit`.
 
     Returns:
-        the progress that was saved: "history", a row an epoch, "best" and "seconds".
+        what `progress.json` holds: "history", a row an epoch, "best", "seconds" and the names of files.
 
     Raises:
-        UserError: the loss is not finite, or a checkpoint does not fit the model.
+        UserError: the loss or the monitor is not finite, or no checkpoint is whole and of this model.
     """
     optimizer = ClippedAdam(config.learning_rate, config.clip_norm, config.average, scales=scales)
     model.compile(optimizer=optimizer, loss=loss, jit_compile=config.xla)
     model.optimizer.build(model.trainable_variables)
-    journal = Journal(Path(workdir), validate, monitor, config.patience, started or time.monotonic())
-    progress = journal.restore(model)
-    if not journal.finished and progress["epoch"] < config.epochs:
-        callbacks = [
-            clock,
-            keras.callbacks.LearningRateScheduler(lambda epoch: rate(config, epoch)),
-            StopAtNaN(int(batches.cardinality())),
-            journal,
-            keras.callbacks.TensorBoard(str(Path(workdir, "tensorboard")), write_graph=False),
-        ]
-        model.fit(
-            batches,
-            initial_epoch=progress["epoch"],
-            epochs=config.epochs,
-            callbacks=callbacks,
-            verbose=show,
-            shuffle=False,
-        )
-    load_variables(Path(workdir, journal.progress["best"]["file"]), model.weights)
-    return journal.progress
+    kept = Checkpoints(workdir, validate, monitor, config.patience, started or time.monotonic())
+    progress = kept.restore(model)
+    if not kept.finished and progress["epoch"] < config.epochs:
+        with Interrupts() as interrupts:
+            callbacks = [
+                clock,
+                keras.callbacks.LearningRateScheduler(lambda epoch: rate(config, epoch)),
+                interrupts,
+                StopAtNaN(int(batches.cardinality())),
+                kept,
+                keras.callbacks.TensorBoard(str(Path(workdir, "tensorboard")), write_graph=False),
+            ]
+            model.fit(
+                batches,
+                initial_epoch=progress["epoch"],
+                epochs=config.epochs,
+                callbacks=callbacks,
+                verbose=show,
+                shuffle=False,
+            )
+    load_variables(Path(workdir, kept.progress["best"]["file"]), model.weights)
+    return kept.progress
 
 
 def rate(config, epoch):

@@ -12,6 +12,7 @@ import pytest
 import tensorflow_datasets as tfds
 from PIL import Image
 
+from kseq.checkpoints import PROGRESS
 from kseq.config import ConfigError, load
 from kseq.data import Clock
 from kseq.errors import UserError
@@ -22,7 +23,6 @@ from kseq.tasks.classify import Classify
 from kseq.tasks.common.one_label import balanced_weights
 from kseq.tasks.entail import Entail
 from kseq.tasks.tag import Tag
-from kseq.training import PROGRESS
 
 ROOT = Path(__file__).parents[2]
 TASKS = {"classify": Classify, "tag": Tag, "entail": Entail}

@@ -46,7 +46,7 @@ class TextTask(Task):
         """Raises `UserError` where an example of the dev split cannot be measured."""
 
     def prepare(self):
-        again = (self.workdir / kseq.training.PROGRESS).exists()
+        again = (self.workdir / kseq.checkpoints.PROGRESS).exists()
         start = None if again else transfer.opened(self.config)
         train = self.examples()[0]
         _ = self.dev  # what is wrong with it is said before training
@@ -67,7 +67,7 @@ class TextTask(Task):
     def load(self, weights):
         self.recall()
         self.model = self.build()
-        kseq.training.load_variables(weights, self.model.weights)
+        kseq.checkpoints.load_variables(weights, self.model.weights)
 
     def examples(self):
         """`Examples` of train and of dev, not yet read."""

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 import kseq.tasks
+from kseq.checkpoints import PROGRESS
 from kseq.config import ConfigError, given, load
 from kseq.errors import UserError
-from kseq.files import PROGRESS
 from kseq.tasks.common.schema import ReaderConfig
 from kseq.tasks.task import Task
 
