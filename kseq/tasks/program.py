@@ -33,7 +33,7 @@ def train(task, workdir, config, *, resume, show):
         UserError: the folder holds a run and `resume` is not set, or a run of another config.
     """
     started = time.monotonic()
-    if (workdir / kseq.training.PROGRESS).exists():
+    if (workdir / kseq.checkpoints.PROGRESS).exists():
         changed = differences(_saved_config(task, workdir), config)
         if changed:
             shown = "; ".join(changed[:3]) + (f"; and {len(changed) - 3} more" if len(changed) > 3 else "")
@@ -107,7 +107,7 @@ def export(task, workdir, changes):
 
 def _finished(task, workdir, changes):
     """The task with the best weights of the run in a folder, and the run's progress."""
-    progress = workdir / kseq.training.PROGRESS
+    progress = workdir / kseq.checkpoints.PROGRESS
     if not progress.exists():
         raise UserError(f"{workdir} holds no trained run; train one with --mode=train --workdir={workdir}")
     for change in changes:
