@@ -1,10 +1,8 @@
-"""Training that is stopped anywhere and goes on as if it had not been; its optimizer and its batches."""
+"""Training that is stopped anywhere and goes on as if it had not been, and its optimizer."""
 
-import collections
 import contextlib
 import csv
 import functools
-import itertools
 import json
 import os
 import re
@@ -19,8 +17,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from kseq import checkpoints, training
-from kseq.data.pipeline import Clock, length_boundaries, shuffled_batches, teacher_forced
+from kseq import checkpoints, data, training
+from kseq.data import Rows, Sequences, SetEpoch, teacher_forced
 from kseq.errors import UserError
 from kseq.layers import ATTENTIONS, CELLS, DECODERS, DenseBridge
 from kseq.losses import TokenCrossentropy
@@ -64,10 +62,14 @@ def train_captions(workdir, seed, *, killed_at=None, kill=None, xla=False, epoch
 
     The seed is of the first weights and of dropout; a run that is resumed must not depend on it.
     """
-    model, clock = caption_model(seed), Clock()
+    model, clock = caption_model(seed), SetEpoch()
     rows, sentences = random_sentences(30)
-    sources = np.random.default_rng(1).normal(size=(8, REGIONS, DEPTH)).astype("float16")
-    batches = shuffled_batches(rows, sentences, batch_size=4, buckets=1 if xla else 2, seed=3, clock=clock, full=xla)
+    sources = np.random.default_rng(1).normal(size=(8, REGIONS, DEPTH)).astype("float32")
+    columns = {
+        "source": Rows(sources, rows),
+        "tokens": Sequences.joined([tf.ragged.constant(sentences, tf.int32)]),
+    }
+    options = {"batch_size": 4, "buckets": 1 if xla else 2, "seed": 3, "full": xla}
 
     def at(batch):
         if (clock.epoch, batch) == killed_at:
@@ -80,7 +82,7 @@ def train_captions(workdir, seed, *, killed_at=None, kill=None, xla=False, epoch
     clock.on_train_batch_end = lambda batch, logs=None: at(batch)
     progress = training.fit(
         model,
-        teacher_forced(batches, sources),
+        data.batches(columns, teacher_forced, epoch=clock, **options),
         TrainingConfig(epochs=epochs, xla=xla, learning_rate=0.01, clip_norm=0.5, average=0.9),
         workdir,
         loss=TokenCrossentropy(0.1),
@@ -116,7 +118,7 @@ def train_points(workdir, model, validate=None, *, batches=None, clock=None, **c
         loss=keras.losses.MeanSquaredError(),
         validate=validate or (lambda: {"score": float(np.sin(1e3 * np.sum(model.weights[0])))}),
         monitor="score",
-        clock=clock or Clock(),
+        clock=clock or SetEpoch(),
         show=0,
     )
 
@@ -257,7 +259,7 @@ def test_the_loss_scale_is_resumed(tmp_path):
 
 def test_fit_tells_the_clock_the_epoch(tmp_path):
     """The data of each epoch are asked for with its number on the clock, in a resumed run too."""
-    clock, asked = Clock(), []
+    clock, asked = SetEpoch(), []
 
     def numbers():
         asked.append(clock.epoch)
@@ -382,7 +384,7 @@ def test_a_score_that_is_no_number_stops_the_run(tmp_path, value, epoch):
 @pytest.mark.parametrize("when", ["step", "validation"])
 def test_an_interrupt_that_is_swallowed_stops_the_run(tmp_path, when):
     """As one that arrives while TensorFlow calls Python: the exception is printed there and lost."""
-    usual, clock, model = signal.getsignal(signal.SIGINT), Clock(), regression()
+    usual, clock, model = signal.getsignal(signal.SIGINT), SetEpoch(), regression()
 
     def interrupt(*_, **__):
         with contextlib.suppress(KeyboardInterrupt):
@@ -788,133 +790,6 @@ def test_an_optimizer_comes_back_from_its_config():
     again = training.ClippedAdam.from_config(optimizer.get_config())
     assert again.get_config() == optimizer.get_config()
     assert (again.clip_norm, again.beta_1, float(again.learning_rate)) == (0.7, 0.8, pytest.approx(0.02))
-
-
-# Batches.
-
-
-def read_epoch(epoch, *, rows, sequences, **options):
-    """The batches of an epoch, from a dataset that was made for it alone and knew how many there would be."""
-    options = {"batch_size": 4, "buckets": 3, "seed": 0} | options
-    batches = shuffled_batches(rows, sequences, clock=Clock(epoch), **options)
-    found = list(batches.as_numpy_iterator())
-    assert int(batches.cardinality()) == len(found)
-    return found
-
-
-def numbered_sentences(count=50):
-    _, sentences = random_sentences(count, seed=7)
-    return {"rows": np.arange(count), "sequences": sentences}
-
-
-def same_batches(one, other):
-    if len(one) != len(other):
-        return False
-    pairs = zip(itertools.chain(*one), itertools.chain(*other), strict=True)
-    return all(np.array_equal(a, b) for a, b in pairs)
-
-
-def test_an_order_depends_on_seed_and_epoch_alone():
-    data = numbered_sentences()
-    clock = Clock()
-    batches = shuffled_batches(**data, batch_size=4, buckets=3, seed=0, clock=clock)
-    passes = []
-    for epoch in (0, 1, 2, 1):
-        clock.on_epoch_begin(epoch)
-        passes.append(list(batches.as_numpy_iterator()))
-    assert same_batches(passes[1], passes[3])
-    assert same_batches(passes[2], read_epoch(2, **data))
-    others = [passes[0], passes[1], passes[2], read_epoch(0, **data, seed=1), read_epoch(1, **data, seed=1)]
-    assert not any(same_batches(one, other) for one, other in itertools.combinations(others, 2))
-
-
-@pytest.mark.parametrize("buckets", [1, 3, 20])
-def test_every_pair_comes_once_padded_to_the_boundary_above_its_length(buckets):
-    """Oracle: the pairs themselves; the boundary of each by search."""
-    data = numbered_sentences()
-    boundaries = length_boundaries([len(s) for s in data["sequences"]], buckets)
-    for epoch in range(2):
-        found = read_epoch(epoch, **data, buckets=buckets)
-        seen = collections.Counter()
-        for rows, padded in found:
-            assert (rows.dtype, padded.dtype) == (np.int64, np.int32)
-            assert 1 <= len(rows) == len(padded) <= 4
-            for row, words in zip(rows, padded, strict=True):
-                sentence = data["sequences"][row]
-                assert words.tolist() == sentence + [0] * (len(words) - len(sentence))
-                assert len(words) == min(b for b in boundaries if b >= len(sentence))
-                seen[int(row)] += 1
-        assert seen == collections.Counter(range(50))
-
-
-def test_full_batches_leave_out_fewer_than_a_batch_a_bucket_and_not_always_the_same():
-    data = numbered_sentences()
-    missing = []
-    for epoch in range(3):
-        found = read_epoch(epoch, **data, full=True)
-        assert {len(rows) for rows, _ in found} == {4}
-        rows = np.concatenate([rows for rows, _ in found])
-        assert len(set(rows)) == len(rows)
-        left_out = sorted(set(range(50)) - set(rows))
-        boundaries = length_boundaries([len(s) for s in data["sequences"]], 3)
-        buckets = collections.Counter(np.searchsorted(boundaries, [len(data["sequences"][i]) for i in left_out]))
-        assert max(buckets.values()) < 4
-        assert {padded.shape[1] for _, padded in found} <= set(boundaries)
-        missing.append(tuple(left_out))
-    assert len(set(missing)) == 3
-
-
-def test_too_few_sequences_for_a_full_batch_raise():
-    sequences = [[1, 5, 2]] * 3
-    message = (
-        "3 sequences in 1 buckets make no full batch of 4; lower training.batch_size or data.buckets, or set "
-        "training.xla=false"
-    )
-    with pytest.raises(UserError, match=f"^{re.escape(message)}$"):
-        read_epoch(0, rows=range(3), sequences=sequences, full=True)
-    assert len(read_epoch(0, rows=range(3), sequences=sequences)) == 1
-
-
-@pytest.mark.parametrize(
-    "lengths, buckets, expected",
-    [
-        ([5, 3, 4, 3], 1, [5]),
-        ([1, 2, 3, 4, 5, 6], 3, [2, 4, 6]),
-        ([2, 2, 2, 5, 5, 5], 2, [2, 5]),
-        ([7] * 9, 4, [7]),
-        ([2, 2, 2, 2, 2, 2, 2, 9], 2, [2, 9]),
-        ([1, 9], 20, [1, 9]),
-    ],
-)
-def test_length_boundaries_part_lengths_into_equal_shares(lengths, buckets, expected):
-    """By hand."""
-    assert length_boundaries(lengths, buckets) == expected
-
-
-def test_teacher_forcing_by_hand():
-    """Two sentences of 2 and 1 words, padded to 5; each word is the target of the one before it."""
-    batches = tf.data.Dataset.from_tensors(
-        (np.array([2, 0]), np.array([[1, 7, 8, 2, 0], [1, 5, 2, 0, 0]], "int32")),
-    )
-    sources = np.arange(12).reshape(3, 2, 2).astype("float16")
-    [(inputs, targets, weights)] = teacher_forced(batches, sources)
-    assert inputs["tokens"].numpy().tolist() == [[1, 7, 8, 0], [1, 5, 0, 0]]
-    assert targets.numpy().tolist() == [[7, 8, 2, 0], [5, 2, 0, 0]]
-    assert weights.numpy().tolist() == [[1, 1, 1, 0], [1, 1, 0, 0]]
-    assert inputs["source"].dtype == weights.dtype == tf.float32
-    np.testing.assert_array_equal(inputs["source"], sources[[2, 0]])
-    assert inputs["source"].shape == (2, 2, 2)
-
-
-def test_sources_may_lie_on_disk(tmp_path):
-    sources = np.random.default_rng(0).integers(0, 256, (6, 4, 4, 3)).astype("uint8")
-    np.save(tmp_path / "pixels.npy", sources)
-    batches = shuffled_batches(**numbered_sentences(6), batch_size=2, buckets=1, seed=0, clock=Clock())
-    order = [rows for rows, _ in batches.as_numpy_iterator()]
-    forced = teacher_forced(batches, np.load(tmp_path / "pixels.npy", mmap_mode="r"))
-    assert forced.element_spec[0]["source"] == tf.TensorSpec([None, 4, 4, 3])
-    for rows, (inputs, _, _) in zip(order, forced, strict=True):
-        np.testing.assert_array_equal(inputs["source"], sources[rows])
 
 
 if __name__ == "__main__":  # the program that kills itself

@@ -97,9 +97,11 @@ class TextPreprocessor(tf.Module):
         words = self.tokens(texts)
         return words, tf.ragged.map_flat_values(self._ids.lookup, words)
 
-    def sentences(self, texts, own=None):
-        """list of texts → list of lists of ids, each from start to end."""
-        return [[START, *ids, END] for ids in self.ids(tf.constant(texts, tf.string), own).to_list()]
+    def targets(self, texts, own=None):
+        """string `[batch]` → ragged int32 `[batch, (words)]`, each from start to end."""
+        ids = self.ids(texts, own)
+        start, end = (tf.fill([ids.nrows(), 1], token) for token in (START, END))
+        return tf.concat([start, ids, end], axis=1)
 
     def words(self, ids, own=()):
         """A sequence of ids up to the end → list of tokens; `own` is the source's list of strings."""

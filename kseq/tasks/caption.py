@@ -173,30 +173,40 @@ class Caption(Task):
             key += [encoder.backbone, kseq.models.fingerprint(self.model.encoder.backbone)]
             compute, title = self.features, f"features of {split}"
         folder, skip = Path(self.config.data.cache), self.config.data.on_error == "skip"
-        return kseq.data.stored(folder, key, pictures, compute, title=title, skip=skip)
+        return kseq.data.cached_rows(folder, key, pictures, compute, title=title, skip=skip)
 
     def features(self, pictures):
         """float16 `[n, regions, d]` of the frozen backbone."""
         grid = self.model.encoder.backbone.predict_on_batch(self.image.decode(pictures).astype("float32"))
         return grid.reshape(len(grid), -1, grid.shape[-1]).astype("float16")
 
-    def batches(self, clock):
+    def batches(self, epoch):
+        import tensorflow as tf
+
         training, pictures = self.config.training, self.train_pictures
         if self.config.data.mirror:
             pictures = [*pictures, *(mirrored for p in pictures if (mirrored := p.mirror()).captions)]
         sources, pictures = self.sources(pictures, self.config.data.train)
         pairs = [(row, caption) for row, picture in enumerate(pictures) for caption in picture.captions]
         rows, captions = zip(*pairs, strict=True)
-        batches = kseq.data.shuffled_batches(
-            rows,
-            self.text.sentences(captions),
+        columns = {
+            "source": kseq.data.Rows(sources, np.array(rows)),
+            **kseq.data.encoded(captions, lambda texts: {"tokens": self.text.targets(texts)}),
+        }
+
+        def make(batch):
+            inputs, *rest = kseq.data.teacher_forced(batch)
+            return inputs | {"source": tf.cast(inputs["source"], tf.float32)}, *rest
+
+        return kseq.data.batches(
+            columns,
+            make,
             batch_size=training.batch_size,
             buckets=self.config.data.buckets,
             seed=self.config.seed,
-            clock=clock,
+            epoch=epoch,
             full=training.xla,
         )
-        return kseq.data.teacher_forced(batches, sources)
 
     def loss(self):
         return kseq.losses.TokenCrossentropy(self.config.training.label_smoothing)

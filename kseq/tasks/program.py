@@ -47,7 +47,7 @@ def train(task, workdir, config, *, resume, show):
     _set_up(config)
     run = task(config, workdir)
     run.prepare()
-    clock = kseq.data.Clock()
+    clock = kseq.data.SetEpoch()
     progress = kseq.training.fit(
         run.model,
         run.batches(clock),

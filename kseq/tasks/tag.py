@@ -111,40 +111,31 @@ class Tag(Labelled):
         ids = labelled.filled(ids).to_tensor()
         return ids, first.to_tensor(shape=tf.shape(ids))
 
-    def keep(self, examples):
-        self.ids_of, self.tags_of, self.firsts, self.targets = [], [], [], []
-        for batch in labelled.batched(examples, 1000):
-            ids, first = (x.numpy() for x in self.pieces([example["text"] for _, example in batch]))
-            for (where, example), row, real in zip(batch, ids, first, strict=True):
-                numbers = {
-                    name: labelled.known(labels, self.tables[name], where, name)
-                    for name, labels in self.labels(where, example).items()
-                }
-                row, real = row[row > 0], real[row > 0]
-                tags = np.zeros(len(row), int)
-                tags[real] = numbers["tags"][: np.sum(real)]
-                self.ids_of.append(row.tolist())
-                self.tags_of.append(tags.tolist())
-                self.firsts.append(real.astype(float).tolist())
-                self.targets += numbers.get("label", [0])
-
-    def batches(self, clock):
+    def encode(self, examples):
         import tensorflow as tf
 
-        tags, targets = tf.ragged.constant(self.tags_of, tf.int32), tf.constant(self.targets, tf.int32)
-        firsts = tf.ragged.constant(self.firsts, tf.float32)
+        ids, first = self.pieces([example["text"] for _, example in examples])
+        tags, labels = np.zeros(ids.shape, "int32"), []
+        for (where, example), row, real in zip(examples, tags, first.numpy(), strict=True):
+            numbers = {
+                name: labelled.known(found, self.tables[name], where, name)
+                for name, found in self.labels(where, example).items()
+            }
+            row[real] = numbers["tags"][: np.sum(real)]
+            labels += numbers.get("label", ())
+        lengths = tf.math.count_nonzero(ids, axis=1)
+        columns = {"text": ids, "tags": tags, "first": tf.cast(first, tf.int32)}
+        columns = {name: tf.RaggedTensor.from_tensor(column, lengths) for name, column in columns.items()}
+        return columns | ({"label": np.array(labels, "int32")} if self.joint else {})
 
-        def read(rows, tokens):
-            shape = tf.shape(tokens)
-            labels = {"tags": tf.gather(tags, rows).to_tensor(shape=shape)}
-            weights = {"tags": tf.gather(firsts, rows).to_tensor(shape=shape)}
-            if self.joint:
-                labels["label"] = tf.gather(targets, rows)
-                weights["label"] = tf.ones_like(rows, tf.float32)
-            return tokens, labels, weights
+    def make_batch(self, batch):
+        import tensorflow as tf
 
-        batches = self.shuffled(self.ids_of, clock).map(read, num_parallel_calls=tf.data.AUTOTUNE)
-        return batches.prefetch(tf.data.AUTOTUNE)
+        labels, weights = {"tags": batch["tags"]}, {"tags": tf.cast(batch["first"], tf.float32)}
+        if self.joint:
+            labels["label"] = batch["label"]
+            weights["label"] = tf.ones_like(batch["label"], tf.float32)
+        return batch["text"], labels, weights
 
     def loss(self):
         one = kseq.losses.TokenCrossentropy(self.config.training.label_smoothing)

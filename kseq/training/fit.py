@@ -27,7 +27,7 @@ def fit(model, batches, config, workdir, *, loss, validate, monitor, clock, scal
         loss: `keras.losses.Loss`, or {output: loss}.
         validate: function without arguments → {name: number}.
         monitor: name of the metric that decides, larger is better.
-        clock: `kseq.data.pipeline.Clock`.
+        clock: `kseq.data.SetEpoch`.
         scales: as of `ClippedAdam`.
         started: `time.monotonic()` from which the run's seconds count; now when not given.
         show: `verbose` of `model.fit`.

@@ -241,7 +241,7 @@ def test_a_word_that_no_training_had_is_copied_and_the_saved_model_copies_it_too
     assert set(text.text(text.ids(wanted).to_tensor()).numpy()) == {b"now"}
 
     own = text.own(sources, 3)
-    ids = tf.ragged.constant(text.sentences(targets, own), dtype=tf.int32).to_tensor().numpy()
+    ids = text.targets(targets, own).to_tensor().numpy()
     inputs = {"source": text.ids(sources, own).to_tensor().numpy(), "tokens": np.where(ids == END, 0, ids)[:, :-1]}
     model = greeter(text, 3)
     weights = (ids[:, 1:] != 0).astype("float32")

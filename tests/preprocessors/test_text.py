@@ -97,15 +97,15 @@ def test_ids_are_places_in_the_vocabulary_and_unknown_words_have_one_of_their_ow
         [],
         [9, 7],
     ]
-    assert text.sentences(["a zebra", ""]) == [[START, 4, UNKNOWN, END], [START, END]]
-    assert text.sentences([]) == []
+    assert text.targets(["a zebra", ""]).to_list() == [[START, 4, UNKNOWN, END], [START, END]]
+    assert text.targets(tf.constant([], tf.string)).to_list() == []
 
 
 @pytest.mark.parametrize("max_length, ids", [(1, [4]), (2, [4, 5]), (3, [4, 5, 6]), (9, [4, 5, 6])])
 def test_a_long_text_is_cut(max_length, ids):
     text = adapted(max_length=max_length)
     assert text.ids(tf.constant(["a dog and"])).to_list() == [ids]
-    assert text.sentences(["a dog and", "a"]) == [[START, *ids, END], [START, 4, END]]
+    assert text.targets(["a dog and", "a"]).to_list() == [[START, *ids, END], [START, 4, END]]
 
 
 OWN_TEXTS = ["A zebra, a gnu: the ZEBRA!", "a dog", "", "gnu yak cat yak emu ox"]
@@ -130,7 +130,7 @@ def test_own_words_are_numbered_on_from_the_vocabulary_in_source_and_target():
     assert text.ids(OWN_TEXTS, own).to_list() == [[4, 10, 4, 11, 9, 10], [4, 5], [], [10, 11, 8, 11, 12, 3]]
     targets = ["the gnu and a fox", "zebra", "a", "emu, ox, yak, dog"]
     assert text.ids(targets, own).to_list() == [[9, 11, 6, 4, 3], [3], [4], [12, 3, 11, 5]]
-    assert text.sentences(targets[:2], own[:2]) == [[START, 9, 11, 6, 4, 3, END], [START, 3, END]]
+    assert text.targets(targets[:2], own[:2]).to_list() == [[START, 9, 11, 6, 4, 3, END], [START, 3, END]]
     assert text.ids([""], text.own([""], 2)).to_list() == [[]]
 
 
@@ -155,7 +155,7 @@ def test_a_number_that_no_own_word_has_is_no_text():
 
 def padded(text, texts):
     """ids up to the end and 0 after it, as a sampler gives them."""
-    return tf.ragged.constant([ids[1:] for ids in text.sentences(texts)], tf.int32).to_tensor()
+    return text.targets(texts)[:, 1:].to_tensor()
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from PIL import Image
 
 from kseq import ask, export
 from kseq.config import ConfigError, load
-from kseq.data import Clock
+from kseq.data import SetEpoch
 from kseq.errors import UserError
 from kseq.layers import CELLS
 from kseq.tasks import program, record
@@ -224,7 +224,7 @@ def test_mirrored_pictures_are_trained_on_too(tmp_path, cache):
     changes = [*TINY, *source, cache, "data.mirror=true", "data.train_count=0", "training.batch_size=1"]
     run = Caption(load(Caption.Config, overrides=changes), tmp_path)
     run.prepare()
-    batches = list(run.batches(Clock()))
+    batches = list(run.batches(SetEpoch()))
     words = sorted(" ".join(run.text.words(y.numpy()[0])) for _, y, _ in batches)
     assert words == ["a red square", "a red square", "a square on the left", "right of nothing"]
     squares = [

@@ -14,7 +14,7 @@ from PIL import Image
 
 from kseq.checkpoints import PROGRESS
 from kseq.config import ConfigError, load
-from kseq.data import Clock
+from kseq.data import SetEpoch
 from kseq.errors import UserError
 from kseq.layers import CELLS
 from kseq.preprocessors import UNKNOWN
@@ -212,7 +212,7 @@ def test_one_line_of_the_config_changes_the_model(name, cell, unit, tmp_path):
     run = prepared(name, tmp_path, [f"model.cell={cell}", f"data.unit={unit}", "data.train_count=32"])
     layer = run.model.encoder.layer
     assert type((layer if name == "entail" else layer.layer).cell) is CELLS[cell]
-    inputs, targets, weights = next(iter(run.batches(Clock())))
+    inputs, targets, weights = next(iter(run.batches(SetEpoch())))
     outputs = run.model(inputs)
     parts = [run.loss(), targets, outputs, weights]
     for loss, y, logits, w in zip(*map(keras.tree.flatten, parts), strict=True):
@@ -309,17 +309,18 @@ def test_rare_labels_weigh_more_where_asked(lines, tmp_path):
     path = lines("a x\n" * 30 + "b y\n" * 10)
     changes = [f"data.source=labelled:{path}", "data.holdout=0", "training.class_weights=balanced"]
     run = prepared("classify", tmp_path / "run", changes)
-    want = compute_class_weight("balanced", classes=np.array([0, 1]), y=np.array(run.targets))
-    np.testing.assert_allclose(balanced_weights(run.targets, 2), want)
-    for _, labels, weights in run.batches(Clock()):
+    want = compute_class_weight("balanced", classes=np.array([0, 1]), y=run.columns["label"])
+    np.testing.assert_allclose(balanced_weights(run.columns["label"], 2), want)
+    for _, labels, weights in run.batches(SetEpoch()):
         np.testing.assert_allclose(weights, want[labels.numpy()], rtol=1e-6)
 
 
 def test_every_example_comes_once_with_its_own_label_and_tags(tmp_path):
     run = prepared("tag", tmp_path, ["data.unit=character", "training.batch_size=7"])
-    known = {tuple(ids): (tags, label) for ids, tags, label in zip(run.ids_of, run.tags_of, run.targets, strict=True)}
+    ids, tags, labels = (run.columns[name] for name in ("text", "tags", "label"))
+    known = {tuple(ids[i]): (tags[i].tolist(), label) for i, label in enumerate(labels)}
     count = 0
-    for tokens, labels, weights in run.batches(Clock()):
+    for tokens, labels, weights in run.batches(SetEpoch()):
         rows = zip(
             tokens.numpy(), labels["tags"].numpy(), labels["label"].numpy(), weights["tags"].numpy(), strict=True
         )
@@ -358,10 +359,10 @@ def test_tags_make_whole_spans(tmp_path):
 
 def test_the_two_texts_of_a_pair_stay_together(tmp_path):
     run = prepared("entail", tmp_path, ["training.batch_size=7", "data.buckets=3"])
-    rows = zip(*run.sides, run.targets, strict=True)
-    known = {(tuple(premise), tuple(hypothesis)): label for premise, hypothesis, label in rows}
+    premise, hypothesis, labels = (run.columns[name] for name in ("premise", "hypothesis", "label"))
+    known = {(tuple(premise[i]), tuple(hypothesis[i])): label for i, label in enumerate(labels)}
     count = 0
-    for sides, labels, _ in run.batches(Clock()):
+    for sides, labels, _ in run.batches(SetEpoch()):
         pairs = zip(sides["premise"].numpy(), sides["hypothesis"].numpy(), labels.numpy(), strict=True)
         for premise, hypothesis, label in pairs:
             assert known[tuple(premise[premise > 0]), tuple(hypothesis[hypothesis > 0])] == label
@@ -418,7 +419,7 @@ def test_texts_without_words_and_very_long_ones_train(lines, tmp_path):
     """A text without words is one unknown word; one of 10,000 words is cut off at `data.max_length`."""
     path = lines("label,text\na,\nb,\0\na," + "word " * 10_000 + "\nb,x\n" * 8)
     run = prepared("classify", tmp_path, [f"data.source=csv:{path}", "data.dev=train", "data.max_length=50"])
-    assert run.sides[0][0] == [UNKNOWN] and max(map(len, run.sides[0])) == 50
+    assert run.columns["text"][0].tolist() == [UNKNOWN] and max(run.columns["text"].lengths) == 50
     run.validate()
 
 

@@ -15,7 +15,7 @@ import tensorflow_datasets as tfds
 import real
 from kseq import ask
 from kseq.config import ConfigError, load
-from kseq.data import Clock
+from kseq.data import SetEpoch
 from kseq.errors import UserError
 from kseq.layers import ATTENTIONS
 from kseq.tasks import program
@@ -220,7 +220,7 @@ def test_training_asks_for_words_that_the_source_has_of_its_own(tmp_path):
         target = [every.index(word) if word in every else 3 for word in summary]
         want.add((tuple(map(every.index, text)), (1, *target), (*target, 2)))
     got = set()
-    for inputs, targets, _ in run.batches(Clock()):
+    for inputs, targets, _ in run.batches(SetEpoch()):
         arrays = (x.numpy() for x in (inputs["source"], inputs["tokens"], targets))
         got |= {tuple(tuple(ids[ids > 0].tolist()) for ids in row) for row in zip(*arrays, strict=True)}
     assert got == want
@@ -265,7 +265,7 @@ def test_long_texts_and_texts_with_more_words_of_their_own_than_are_copied(tmp_p
     long = " ".join(f"word{i}" for i in range(10_000))
     changes = [*table(tmp_path / "data", [long, *TEXTS], [long, *SUMMARIES]), "model.copies=3", "data.max_length=9"]
     run = prepared(tmp_path, [*changes, "data.max_target_length=5"])
-    source, target = (side.padded([0], n)[0] for side, n in zip(run.pairs, (9, 7), strict=True))
+    source, target = (side.padded([0], n)[0] for side, n in zip(run.columns.values(), (9, 7), strict=True))
     known, unknown = len(run.source.vocabulary), 3
     assert source.tolist() == [known, known + 1, known + 2] + [unknown] * 6
     assert target.tolist() == [1, known, known + 1, known + 2, unknown, unknown, 2]
@@ -350,7 +350,7 @@ def test_the_configs_of_tfds_read_its_features(tmp_path, name):
     """TFDS makes up the texts; nothing is downloaded."""
     with tfds.testing.mock_data(num_examples=20, data_dir=str(tmp_path / "data")):
         run = prepared(tmp_path, [*TINY, "data.min_count=1"], ROOT / f"configs/summarize/{name}.toml")
-    assert len(run.dev) == 10 and len(run.pairs[0].lengths) == 20
+    assert len(run.dev) == 10 and len(run.columns["source"].lengths) == 20
 
 
 @real.needed

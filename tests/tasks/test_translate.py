@@ -15,7 +15,7 @@ from PIL import Image
 import real
 from kseq import ask
 from kseq.config import ConfigError, load
-from kseq.data import Clock
+from kseq.data import SetEpoch
 from kseq.errors import UserError
 from kseq.layers import CELLS
 from kseq.tasks import program
@@ -175,7 +175,7 @@ def test_pairs_with_an_empty_side_are_left_out_of_training_and_scored_on_dev(tmp
     changes = files(tmp_path / "data", [*FRENCH, "", " \u00a0", "rien"], [*ENGLISH, "nothing", "", ""])
     run = prepared(tmp_path, changes)
     assert "3 pairs of train have an empty side and are left out" in capsys.readouterr().out
-    assert len(run.pairs[0].lengths) == 4 and len(run.dev) == 7
+    assert len(run.columns["source"].lengths) == 4 and len(run.dev) == 7
     assert [row["prediction"] for row in run.evaluate()[1]][4:6] == ["", ""]
 
 
@@ -188,7 +188,7 @@ def test_a_long_line_is_cut_and_a_nul_is_a_sign_of_its_own(tmp_path):
     long = " ".join(["mot"] * 10_000)
     changes = files(tmp_path / "data", [long, "a\x00b", *FRENCH], ["word " * 10_000, "a\x00b", *ENGLISH])
     run = prepared(tmp_path, [*changes, "data.max_length=7", "data.max_target_length=5"])
-    assert run.pairs[0].lengths[:2].tolist() == [7, 3] and run.pairs[1].lengths[:2].tolist() == [7, 5]
+    assert run.columns["source"].lengths[:2].tolist() == [7, 3] and run.columns["tokens"].lengths[:2].tolist() == [7, 5]
     assert "\ufffd" in "".join(run.source.vocabulary)
     answers = run.generate([long, "a\x00b"], "texts")
     assert all(len(text.split()) <= 6 for text, _ in answers)
@@ -225,13 +225,13 @@ def test_dev_may_be_held_out_of_train(tmp_path):
     french, english = ([f"{word} {i}" for i in range(200)] for word in ("un", "one"))
     changes = [*files(tmp_path / "data", french, english), "data.holdout=0.2", "data.train_count=0", "data.dev_count=0"]
     run = prepared(tmp_path, changes)
-    assert 20 < len(run.dev) < 60 and len(run.pairs[0].lengths) == 200 - len(run.dev)
+    assert 20 < len(run.dev) < 60 and len(run.columns["source"].lengths) == 200 - len(run.dev)
 
 
 def test_one_vocabulary_can_serve_both_sides(tmp_path):
     run = prepared(tmp_path, [*files(tmp_path / "data"), "data.shared=true", "data.max_target_length=2"])
     assert run.source.vocabulary == run.target.vocabulary and {"homme", "man"} <= set(run.source.vocabulary)
-    assert run.pairs[1].lengths.max() == 4 and run.pairs[0].lengths.max() == 5
+    assert run.columns["tokens"].lengths.max() == 4 and run.columns["source"].lengths.max() == 5
 
 
 @pytest.mark.parametrize(("lower_case", "both"), [("source", False), ("both", True), ("none", None)])
@@ -334,7 +334,7 @@ def test_the_configs_of_tfds_read_its_features(tmp_path, name):
     small = [*TINY, "model.layers=1", "data.unit=word", "data.min_count=1"]
     with tfds.testing.mock_data(num_examples=20, data_dir=str(tmp_path / "data")):
         run = prepared(tmp_path, small, ROOT / f"configs/translate/{name}.toml")
-    assert len(run.dev) == 10 and len(run.pairs[0].lengths) == 20
+    assert len(run.dev) == 10 and len(run.columns["source"].lengths) == 20
 
 
 @real.needed
@@ -385,7 +385,7 @@ def test_batches_hold_what_was_read(sentences):
     workdir, changes = sentences
     run = prepared(workdir, changes)
     pairs = set()
-    for inputs, targets, _ in run.batches(Clock()):
+    for inputs, targets, _ in run.batches(SetEpoch()):
         for read, written in zip(inputs["source"].numpy(), targets.numpy(), strict=True):
             pairs.add((" ".join(run.source.words(read)), " ".join(run.target.words(written))))
     assert ("un chat", "a cat") in pairs and ("l'‿ homme dort .", "the man sleeps .") in pairs and len(pairs) == 4

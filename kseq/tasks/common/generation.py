@@ -37,7 +37,7 @@ class Generation(TextTask):
 
     def begin(self, start):
         super().begin(start)
-        counts = self.pairs[1].counts(len(self.target.vocabulary))
+        counts = self.columns["tokens"].counts(len(self.target.vocabulary))
         counts[kseq.preprocessors.START] = 0  # it is read, and never said
         self.model.expect(counts)
 
@@ -96,28 +96,47 @@ class Generation(TextTask):
         }
 
     def keep(self, examples):
-        words, data = kseq.preprocessors, self.config.data
-        pairs = (pair for _, pair in examples)
-        *self.pairs, left_out = kseq.data.encoded_pairs(pairs, self.encode, start=words.START, end=words.END)
-        if not len(self.pairs[0].lengths):
+        data, left_out = self.config.data, 0
+
+        def encode(pairs):
+            nonlocal left_out
+            columns, empty = self.encode([pair for _, pair in pairs])
+            left_out += empty
+            return columns
+
+        self.columns = kseq.data.encoded(examples, encode)
+        if not len(self.columns["tokens"].lengths):
             raise UserError(f"{data.source}: no pair of {data.train} has words on both sides")
         if left_out:
             print(f"{left_out} pairs of {data.train} have an empty side and are left out", flush=True)
 
-    def encode(self, sources, targets):
-        """Lists of texts → ragged ids of each side, without start and end."""
+    def encode(self, pairs):
+        """List of pairs → the columns of those that have words on both sides, and how many have not."""
+        import tensorflow as tf
+
+        sources, targets = ([pair[side] for pair in pairs] for side in ("source", "target"))
         own = self.own(sources)
-        return self.source.ids(sources, own), self.target.ids(targets, own)
+        source, tokens = self.source.ids(sources, own), self.target.targets(targets, own)
+        whole = (source.row_lengths() > 0) & (tokens.row_lengths() > 2)
+        columns = {name: tf.ragged.boolean_mask(x, whole) for name, x in {"source": source, "tokens": tokens}.items()}
+        return columns, len(pairs) - int(columns["source"].nrows())
 
     def own(self, texts):
         """The words that each source has of its own, string `[batch, copies]`; None where none are taken over."""
         copies = self.config.model.copies
         return self.source.own(texts, copies) if copies else None
 
-    def batches(self, clock):
-        training, buckets = self.config.training, self.config.data.buckets
-        options = {"batch_size": training.batch_size, "full": training.xla}
-        return kseq.data.paired_batches(*self.pairs, buckets=buckets, seed=self.config.seed, clock=clock, **options)
+    def batches(self, epoch):
+        training = self.config.training
+        return kseq.data.batches(
+            self.columns,
+            kseq.data.teacher_forced,
+            batch_size=training.batch_size,
+            buckets=self.config.data.buckets,
+            seed=self.config.seed,
+            epoch=epoch,
+            full=training.xla,
+        )
 
     def loss(self):
         return kseq.losses.TokenCrossentropy(self.config.training.label_smoothing)

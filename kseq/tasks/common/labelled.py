@@ -132,15 +132,25 @@ class Labelled(TextTask):
         """string `[batch]` → ragged int32 `[batch, (tokens)]`; a text without tokens is one unknown one."""
         return filled(self.text.ids(texts))
 
-    def shuffled(self, sequences, clock):
-        """Batches (numbers of the examples, ids of theirs), as `shuffled_batches` gives them."""
-        return kseq.data.shuffled_batches(
-            range(len(sequences)),
-            sequences,
+    @abc.abstractmethod
+    def encode(self, examples):
+        """List of (place, example) → the columns of a corpus, as of `kseq.data.encoded`."""
+
+    @abc.abstractmethod
+    def make_batch(self, batch):
+        """A batch of these columns → what `fit` takes."""
+
+    def keep(self, examples):
+        self.columns = kseq.data.encoded(examples, self.encode)
+
+    def batches(self, epoch):
+        return kseq.data.batches(
+            self.columns,
+            self.make_batch,
             batch_size=self.config.training.batch_size,
             buckets=self.config.data.buckets,
             seed=self.config.seed,
-            clock=clock,
+            epoch=epoch,
             full=self.config.training.xla,
         )
 

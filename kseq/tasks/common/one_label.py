@@ -27,15 +27,14 @@ class OneLabel(Labelled):
     def labels(self, where, example):
         return {"label": [labelled.label_of(where, example, self.config.data.names)]}
 
-    def keep(self, examples):
-        self.sides, self.targets = [], []
-        for batch in labelled.batched(examples, 1000):
-            sides = self.read(*([example[role] for _, example in batch] for role in self.raw))
-            self.sides = self.sides or [[] for _ in sides]
-            for rows, side in zip(self.sides, sides, strict=True):
-                rows += side.to_list()
-            for where, example in batch:
-                self.targets += labelled.known(self.labels(where, example)["label"], self.names, where, "label")
+    def encode(self, examples):
+        sides = self.read(*([example[role] for _, example in examples] for role in self.raw))
+        labels = [
+            labelled.known(self.labels(where, example)["label"], self.names, where, "label")
+            for where, example in examples
+        ]
+        # A pretrained encoder reads all texts in one.
+        return dict(zip(self.raw, sides, strict=False)) | {"label": np.concatenate(labels).astype("int32")}
 
     def read(self, *texts):
         """string `[batch]` of each role → ragged ids `[batch, (tokens)]` of each sequence that the model reads."""
@@ -46,24 +45,20 @@ class OneLabel(Labelled):
         """The labels."""
         return self.tables["label"]
 
-    def batches(self, clock):
+    def make_batch(self, batch):
         import tensorflow as tf
 
-        training, (first, *others) = self.config.training, self.sides
-        longest = [max(map(len, rows)) for rows in zip(*self.sides, strict=True)]
-        first = [row + [kseq.preprocessors.PADDING] * (n - len(row)) for row, n in zip(first, longest, strict=True)]
-        others = [tf.ragged.constant(side, tf.int32) for side in others]
-        balanced = training.class_weights == "balanced"
-        weights = balanced_weights(self.targets, len(self.names)) if balanced else np.ones(len(self.names))
-        targets, weights = tf.constant(self.targets, tf.int32), tf.constant(weights, tf.float32)
+        sides = [batch[role] for role in self.raw if role in batch]
+        width = tf.reduce_max([tf.shape(side)[1] for side in sides])
+        sides = [tf.pad(side, [[0, 0], [0, width - tf.shape(side)[1]]]) for side in sides]
+        return self.feed(sides), batch["label"], tf.gather(tf.constant(self.weights, tf.float32), batch["label"])
 
-        def read(rows, tokens):
-            sides = [tokens, *(tf.gather(side, rows).to_tensor(shape=tf.shape(tokens)) for side in others)]
-            labels = tf.gather(targets, rows)
-            return self.feed(sides), labels, tf.gather(weights, labels)
-
-        batches = self.shuffled(first, clock).map(read, num_parallel_calls=tf.data.AUTOTUNE)
-        return batches.prefetch(tf.data.AUTOTUNE)
+    @property
+    def weights(self):
+        """What an example of each label counts for."""
+        if self.config.training.class_weights == "balanced":
+            return balanced_weights(self.columns["label"], len(self.names))
+        return np.ones(len(self.names))
 
     def loss(self):
         return kseq.losses.TokenCrossentropy(self.config.training.label_smoothing)

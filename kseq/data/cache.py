@@ -11,7 +11,7 @@ from kseq.errors import UserError
 from kseq.files import replacing, write_json
 
 
-def stored(folder, key, items, compute, *, title, batch_size=64, skip=False):
+def cached_rows(folder, key, items, compute, *, title, batch_size=64, skip=False):
     """One row for each of `items`: read from `folder` where the same were computed before, else computed now.
 
     Args:

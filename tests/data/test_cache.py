@@ -5,7 +5,7 @@ import types
 import numpy as np
 import pytest
 
-from kseq.data import stored
+from kseq.data import cached_rows
 from kseq.errors import UserError
 
 
@@ -28,7 +28,9 @@ def squares(bad=()):
 
 
 def read(folder, values, compute, *, key=("squares",), skip=False, batch_size=3):
-    rows, items = stored(folder, list(key), things(values), compute, title="squares", batch_size=batch_size, skip=skip)
+    rows, items = cached_rows(
+        folder, list(key), things(values), compute, title="squares", batch_size=batch_size, skip=skip
+    )
     return rows, [item.value for item in items]
 
 
@@ -58,10 +60,10 @@ def test_rows_cannot_be_written_to(tmp_path):
         rows[0] = 1
 
 
-def test_stored_rows_need_only_the_fingerprints(tmp_path):
+def test_cached_rows_need_only_the_fingerprints(tmp_path):
     rows, _ = read(tmp_path, range(4), squares()[0])
     bare = [types.SimpleNamespace(fingerprint=f"f{v}") for v in range(4)]  # their pictures are gone
-    again, items = stored(tmp_path, ["squares"], bare, nothing, title="squares")
+    again, items = cached_rows(tmp_path, ["squares"], bare, nothing, title="squares")
     np.testing.assert_array_equal(again, rows)
     assert items == bare
 

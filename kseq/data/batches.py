@@ -1,0 +1,108 @@
+"""Batches for training: shuffled anew in every epoch, examples of similar length together."""
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from kseq.data.corpus import Sequences
+from kseq.errors import UserError
+
+
+class SetEpoch(keras.callbacks.Callback):
+    """Tells a dataset which epoch it is in, so that an epoch's order depends on its number and on nothing else."""
+
+    def __init__(self, epoch=0):
+        super().__init__()
+        self.epoch = epoch
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self.epoch = epoch
+
+
+def length_boundaries(lengths, buckets):
+    """At most `buckets` of the lengths, rising, the last the longest, that divide `lengths` into equal shares."""
+    shares = np.arange(1, buckets + 1) / buckets
+    return sorted({int(n) for n in np.quantile(lengths, shares, method="inverted_cdf")})
+
+
+def batches(columns, make, *, batch_size, buckets, seed, epoch, full=False):
+    """Shuffled batches of the examples of a corpus, those of similar length together, as `fit` takes them.
+
+    An example is as long as the longest of its sequences. The sequences of a batch are padded with 0, each to the
+    longest of its column that the bucket has, so that a compiled step sees one shape a bucket.
+
+    Args:
+        columns: {name: column}, all of the same number of examples: `Sequences`, at least one; and arrays or `Rows`,
+            of which a batch takes its rows.
+        make: function of a batch {name: `[batch, time]`, or `[batch, ...]` of an array} → (inputs, targets, sample
+            weights), in TensorFlow's operations.
+        batch_size: examples in a batch.
+        buckets: at most how many lengths the batches have.
+        seed: with the epoch's number, decides the order.
+        epoch: `SetEpoch`, which `fit` needs as a callback.
+        full: whether the last, smaller batch of each bucket is left out. It has other examples in every epoch.
+
+    Returns:
+        `tf.data.Dataset` of what `make` returns, one epoch long each time it is iterated.
+
+    Raises:
+        UserError: `full`, and there are too few examples for one batch.
+    """
+    sequences = {name: column for name, column in columns.items() if isinstance(column, Sequences)}
+    lengths = np.max([column.lengths for column in sequences.values()], axis=0)
+    boundaries = length_boundaries(lengths, buckets)
+    bucket = np.searchsorted(boundaries, lengths)
+    in_bucket = np.bincount(bucket)
+    count = sum(in_bucket // batch_size) if full else sum(-(-in_bucket // batch_size))
+    if not count:
+        raise UserError(
+            f"{len(lengths)} examples in {len(boundaries)} buckets make no full batch of {batch_size}; lower "
+            "training.batch_size or data.buckets, or set training.xla=false"
+        )
+    widths = {
+        name: [int(column.lengths[bucket == b].max()) for b in range(len(boundaries))]
+        for name, column in sequences.items()
+    }
+
+    def order():
+        waiting = [[] for _ in boundaries]
+        for row in np.random.default_rng((seed, epoch.epoch)).permutation(len(lengths)):
+            waiting[bucket[row]].append(row)
+            if len(waiting[bucket[row]]) == batch_size:
+                yield bucket[row], waiting[bucket[row]]
+                waiting[bucket[row]] = []
+        if not full:
+            yield from ((b, rows) for b, rows in enumerate(waiting) if rows)
+
+    def read():
+        for b, rows in order():
+            yield {
+                name: column.padded(rows, widths[name][b]) if name in sequences else column[rows]
+                for name, column in columns.items()
+            }
+
+    signature = {
+        name: tf.TensorSpec([None, None], tf.int32)
+        if name in sequences
+        else tf.TensorSpec([None, *column.shape[1:]], column.dtype)
+        for name, column in columns.items()
+    }
+    dataset = tf.data.Dataset.from_generator(read, output_signature=signature)
+    dataset = dataset.apply(tf.data.experimental.assert_cardinality(int(count)))
+    return dataset.map(make, num_parallel_calls=tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE)
+
+
+def teacher_forced(batch):
+    """What `fit` takes for a decoder that is told each word before the one that it has to say.
+
+    Args:
+        batch: {"source": `[batch, ...]`, "tokens": ids `[batch, time + 1]` from the start token on, padded with 0}.
+
+    Returns:
+        ({"source": the same, "tokens": `[batch, time]`}, targets `[batch, time]`, weights `[batch, time]`: 1 for words,
+        0 for padding).
+    """
+    targets = batch["tokens"][:, 1:]
+    real = targets > 0
+    tokens = tf.where(real, batch["tokens"][:, :-1], 0)
+    return {"source": batch["source"], "tokens": tokens}, targets, tf.cast(real, tf.float32)
