@@ -64,18 +64,9 @@ def batches(columns, make, *, batch_size, buckets, seed, epoch, full=False):
         for name, column in sequences.items()
     }
 
-    def order():
-        waiting = [[] for _ in boundaries]
-        for row in np.random.default_rng((seed, epoch.epoch)).permutation(len(lengths)):
-            waiting[bucket[row]].append(row)
-            if len(waiting[bucket[row]]) == batch_size:
-                yield bucket[row], waiting[bucket[row]]
-                waiting[bucket[row]] = []
-        if not full:
-            yield from ((b, rows) for b, rows in enumerate(waiting) if rows)
-
     def read():
-        for b, rows in order():
+        order = np.random.default_rng((seed, epoch.epoch)).permutation(len(lengths))
+        for b, rows in _batched(order, bucket, batch_size, full):
             yield {
                 name: column.padded(rows, widths[name][b]) if name in sequences else column[rows]
                 for name, column in columns.items()
@@ -90,6 +81,18 @@ def batches(columns, make, *, batch_size, buckets, seed, epoch, full=False):
     dataset = tf.data.Dataset.from_generator(read, output_signature=signature)
     dataset = dataset.apply(tf.data.experimental.assert_cardinality(int(count)))
     return dataset.map(make, num_parallel_calls=tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE)
+
+
+def _batched(order, bucket, batch_size, full):
+    """Yields (bucket, examples) of each batch of the examples in this order; one is full when its bucket has enough."""
+    waiting = [[] for _ in range(bucket.max() + 1)]
+    for i in order:
+        waiting[bucket[i]].append(i)
+        if len(waiting[bucket[i]]) == batch_size:
+            yield bucket[i], waiting[bucket[i]]
+            waiting[bucket[i]] = []
+    if not full:
+        yield from ((b, rows) for b, rows in enumerate(waiting) if rows)
 
 
 def teacher_forced(batch):

@@ -186,11 +186,12 @@ class Tag(Labelled):
         """{"text": the tags, "score": …, "label": …} for each of a list of texts."""
 
         def answer(batch):
-            found = {name: x.numpy().tolist() for name, x in self.answer(np.array(batch, object)).items()}
+            texts = np.array([text for (text,) in batch], object)
+            found = {name: x.numpy().tolist() for name, x in self.answer(texts).items()}
             found = {name: [x.decode() if isinstance(x, bytes) else x for x in xs] for name, xs in found.items()}
             return [dict(zip(found, values, strict=True)) for values in zip(*found.values(), strict=True)]
 
-        return labelled.by_length(texts, answer)
+        return labelled.by_length([(text,) for text in texts], answer)
 
     def dev_answers(self):
         """What `answers` says of the dev split, and its tags."""

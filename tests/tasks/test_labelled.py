@@ -1,6 +1,7 @@
 """The programs whose answers are labels, from files to answers, at a size that trains in seconds."""
 
 import csv
+import functools
 import html.parser
 import json
 import re
@@ -20,6 +21,7 @@ from kseq.layers import CELLS
 from kseq.preprocessors import UNKNOWN
 from kseq.tasks import program, record
 from kseq.tasks.classify import Classify
+from kseq.tasks.common import labelled
 from kseq.tasks.common.one_label import balanced_weights
 from kseq.tasks.entail import Entail
 from kseq.tasks.tag import Tag
@@ -218,6 +220,23 @@ def test_one_line_of_the_config_changes_the_model(name, cell, unit, tmp_path):
     for loss, y, logits, w in zip(*map(keras.tree.flatten, parts), strict=True):
         assert np.isfinite(loss(y, logits, w)) and logits.shape[:-1] == y.shape == w.shape
     assert all(0 <= value <= 1 for value in run.validate().values())
+
+
+@pytest.mark.parametrize("roles", [1, 2])
+def test_texts_of_similar_length_are_answered_in_one_batch(monkeypatch, roles):
+    """Oracle: the lengths of the longest texts, sorted; each answer comes back to its own example."""
+    monkeypatch.setattr(labelled, "batched", functools.partial(labelled.batched, size=5))
+    rng = np.random.default_rng(0)
+    examples = [tuple("x" * n for n in lengths) for lengths in rng.integers(0, 90, (23, roles))]
+    seen = []
+
+    def answer(batch):
+        seen.extend(max(map(len, example)) for example in batch)
+        assert len(batch) <= 5
+        return [("answer", *example) for example in batch]
+
+    assert labelled.by_length(examples, answer) == [("answer", *example) for example in examples]
+    assert seen == sorted(max(map(len, example)) for example in examples)
 
 
 @pytest.mark.slow

@@ -181,12 +181,15 @@ def batched(items, size=AT_ONCE):
         yield batch
 
 
-def by_length(texts, answer):
-    """`answer(list of texts)`, a list, for each of `texts`, those of one length together."""
-    order = sorted(range(len(texts)), key=lambda i: len(texts[i]))
-    answers = [None] * len(texts)
+def by_length(examples, answer):
+    """`answer(batch)`, a list, for each of a list of tuples of texts, those of similar length in one batch.
+
+    An example is as long as its longest text, to which its batch is padded.
+    """
+    order = sorted(range(len(examples)), key=lambda i: max(map(len, examples[i])))
+    answers = [None] * len(examples)
     for rows in batched(order):
-        for i, one in zip(rows, answer([texts[i] for i in rows]), strict=True):
+        for i, one in zip(rows, answer([examples[i] for i in rows]), strict=True):
             answers[i] = one
     return answers
 
