@@ -11,7 +11,7 @@ FILES = {path.relative_to(ROOT).as_posix(): path.read_text("utf-8") for path in 
 ALLOWED = {
     "layers": set(),
     "models": {"layers"},
-    "samplers": {"layers.recurrent.unroll"},
+    "samplers": {"layers.functional"},
     "losses": set(),
     "metrics": set(),
     "data": {"errors", "files"},

@@ -1,42 +1,62 @@
-"""Samplers: sequences from a function `step(tokens, states, memory)`. They know no model."""
+"""Samplers: sequences from a function `step(tokens, states, memory)`. They know no model class."""
 
 import functools
 
 import tensorflow as tf
 
 from kseq.samplers.beam import Beam
-from kseq.samplers.constraints import constrained, ensemble
+from kseq.samplers.constraints import Constraints, ensemble
 from kseq.samplers.greedy import Greedy, Random
 from kseq.samplers.hypotheses import Hypotheses
-from kseq.samplers.path import best_path
+from kseq.samplers.viterbi import viterbi_decode
 
-__all__ = ["Beam", "Greedy", "Hypotheses", "Random", "best_path", "compiled", "constrained", "ensemble"]
+__all__ = [
+    "SAMPLERS",
+    "Beam",
+    "Constraints",
+    "Greedy",
+    "Hypotheses",
+    "Random",
+    "compiled",
+    "ensemble",
+    "viterbi_decode",
+]
+
+SAMPLERS = {"greedy": Greedy, "random": Random, "beam": Beam}
 
 
-def compiled(sampler, encode, step, *, start, end, max_length, **rules):
-    """A function from a source to `Hypotheses`, in one graph for any batch of sources of one rank. What it is called
-    with beside the source, by name, it hands to the sampler: `required` of `Beam`, `seed` of `Random`.
+def compiled(sampler, encode, step, *, start, end, max_length, **constraints):
+    """A function from a source to `Hypotheses`, compiled to one graph for every batch of sources of the same rank.
+
+    That function also takes `prefix`, as `Constraints` does, and the sampler's own call arguments by name: `required`
+    of `Beam`, `seed` of `Random`.
 
     Args:
-        sampler: one of this package.
-        encode: function from a source to (states, memory).
-        step: function of (tokens, states, memory), as the samplers take it.
-        start: as the samplers take it.
-        end: as the samplers take it.
-        max_length: as the samplers take it.
-        rules: as `constrained` takes them.
-    """
+        sampler: one of `SAMPLERS`.
+        encode: function from a source to (states, memory), such as `Seq2Seq.encode`.
+        step: function of (tokens, states, memory), as `Greedy` takes it, such as `Seq2Seq.step`.
+        start: id of the token that opens a sequence.
+        end: id of the token that closes a sequence.
+        max_length: the largest number of tokens in a sequence.
+        constraints: the arguments of `Constraints`.
 
-    def sample(source, given):
+    Raises:
+        ValueError: a constraint is out of range.
+    """
+    constrain = Constraints(**constraints)
+
+    def sample(source, prefix, given):
         states, memory = encode(source)
-        obedient, states = constrained(step, states, end=end, max_length=max_length, **rules)
-        return sampler(obedient, states, memory, start=start, end=end, max_length=max_length, **given)
+        constrained, states = constrain(step, states, end=end, max_length=max_length, prefix=prefix)
+        return sampler(constrained, states, memory, start=start, end=end, max_length=max_length, **given)
 
     @functools.cache
-    def graph(rank):  # of their own, for an encoder may do another thing for another rank
+    def graph(rank):  # one graph a rank: an encoder may treat another rank differently
         return tf.function(sample, reduce_retracing=True)
 
-    def run(source, **given):
-        return graph(len(source.shape))(source, {name: tf.convert_to_tensor(value) for name, value in given.items()})
+    def run(source, prefix=None, **given):
+        prefix = None if prefix is None else tf.convert_to_tensor(prefix)
+        given = {name: tf.convert_to_tensor(value) for name, value in given.items()}
+        return graph(len(source.shape))(source, prefix, given)
 
     return run

@@ -2,60 +2,57 @@
 
 import tensorflow as tf
 
-from kseq.samplers.hypotheses import NEVER, Hypotheses
+from kseq.layers.functional import check_non_negative, check_positive
+from kseq.samplers.hypotheses import NEVER, Configured, Hypotheses
 from kseq.samplers.required import Free, Required
 
 
-class Beam:
-    """Keeps the `width` best prefixes, and apart from them the `width` best finished hypotheses.
+class Beam(Configured):
+    """Beam search: keeps the `width` best prefixes and, apart from them, the `width` best finished hypotheses.
 
-    At each step the `width` best continuations over all prefixes are taken; those that end are moved to the finished
-    ones, where nothing is added to them any more, and the best that do not end are carried on. A row is done when no
-    prefix can reach the worst of those it would return, or when it has `width` finished hypotheses and no prefix would
-    reach it by ending with the next token: unlikely ends alone do not stop a search. The score is Wu et al.'s (2016,
-    https://arxiv.org/abs/1609.08144, equations 14 and 15):
+    At each step the `width` best continuations of all prefixes are taken. Those that end move to the finished
+    hypotheses and never change again; the best of those that do not end are continued. A row is done when no prefix can
+    reach the score of the worst hypothesis that it would return, or when it has `width` finished hypotheses and no
+    prefix would reach that score by ending with the next token: unlikely ends alone do not stop a search. The score is
+    that of Wu et al. (2016, https://arxiv.org/abs/1609.08144, equations 14 and 15):
 
         score = log p(sequence) / ((5 + length) / 6)^length_penalty + cp
         cp = coverage_penalty Σ_i log min(Σ_j p_ij, 1)
 
-    p_ij is how much step j attended to source position i; a sum of 0 counts as 1e-30. The score ranks what is finished
-    or returned unfinished. The prefixes of a step go by log p: what they have not attended to, they still may.
+    p_ij is the weight that step j gives to source position i; a sum of 0 counts as 1e-30. The score ranks hypotheses,
+    finished or not, when they are returned. Within the search prefixes are ranked by log p: they may still attend to
+    what they have not attended to yet.
 
-    Prefixes that meet `max_length` are returned only behind all finished hypotheses. With width 1 this is `Greedy`.
-    The caller tiles nothing: states and memory come with one row for each sequence.
+    Prefixes that reach `max_length` rank behind all finished hypotheses. With width 1 this is `Greedy`. The caller
+    tiles nothing: states and memory have one row for each source.
 
     Args:
-        width: prefixes kept.
-        length_penalty: 0 ranks by log-probability, larger values favour longer sequences.
-        coverage_penalty: 0 leaves attention out, larger values favour sequences that attend to the whole source.
-        n_best: hypotheses returned, at most `width`.
+        width: number of prefixes kept.
+        length_penalty: 0 ranks by log-probability; larger values favour longer sequences.
+        coverage_penalty: 0 ignores attention; larger values favour sequences that attend to the whole source.
+        n_best: number of hypotheses returned, at most `width`.
 
-    Call arguments and result: as of `Greedy`, with n = n_best, and
-        required: int `[batch, phrases, length]`, padded with 0: words and phrases without which no sequence ends;
-            `Required` says how they are searched for. What lacks one at `max_length` is returned behind all others.
-        memory_mask: bool `[batch, source]`, the positions that cp is summed over. When not given, those that the first
-            step attends to, be it ever so little: all but padding, unless attention is hard or looks through a window.
+    Call arguments and result: those of `Greedy`, with n = n_best, and
+        required: int `[batch, phrases, length]`, padded with 0: words and phrases that every sequence must contain.
+            `Required` says how they are searched for. Hypotheses that lack one at `max_length` rank behind all others.
+        memory_mask: bool `[batch, source]`, the positions that cp sums over. By default those that get any weight in
+            the first step: all but padding, unless attention is hard or local.
 
     Raises:
-        ValueError: width or n_best is out of range, a penalty is negative, or required has not three dimensions.
+        ValueError: an argument is out of range, or required does not have three dimensions.
     """
 
     def __init__(self, width, *, length_penalty=0.0, coverage_penalty=0.0, n_best=1):
-        if width < 1:
-            raise ValueError(f"width must be at least 1, got {width}")
-        if not 1 <= n_best <= width:
-            raise ValueError(f"n_best must be between 1 and the width, {width}, got {n_best}")
-        if length_penalty < 0:
-            raise ValueError(f"length_penalty must not be negative, got {length_penalty}")
-        if coverage_penalty < 0:
-            raise ValueError(f"coverage_penalty must not be negative, got {coverage_penalty}")
-        self.width = width
-        self.length_penalty = length_penalty
-        self.coverage_penalty = coverage_penalty
-        self.n_best = n_best
+        self.width = check_positive("width", width)
+        self.length_penalty = check_non_negative("length_penalty", length_penalty)
+        self.coverage_penalty = check_non_negative("coverage_penalty", coverage_penalty)
+        self.n_best = check_positive("n_best", n_best)
+        if n_best > width:
+            raise ValueError(f"n_best must be at most the width, {width}, got {n_best}")
 
     def __call__(self, step, states, memory, *, start, end, max_length, required=None, memory_mask=None):
         width = self.width
+        check_positive("max_length", max_length)
         batch = tf.shape(states[0])[0]
         memory, states = (
             tf.nest.map_structure(lambda x: tf.repeat(x, width, axis=0), nest) for nest in (memory, list(states))
@@ -75,7 +72,9 @@ class Beam:
             live &= ~self._done(finished[0], log_probs[:, 0], t + 1, max_length)
             rows = tf.reshape(tf.range(batch)[:, None] * width + parent, [-1])
             states, covered = ([tf.ensure_shape(tf.gather(x, rows), x.shape) for x in xs] for xs in (states, covered))
-            written = zip(history, (tokens, parent, tf.reshape(alignment, [batch, width, -1])), strict=True)
+            written = zip(
+                history, (tokens, parent, tf.reshape(alignment, [batch, width, tf.shape(alignment)[-1]])), strict=True
+            )
             history = tuple(array.write(t, x) for array, x in written)
             return t + 1, live, tokens, log_probs, met, states, covered, finished, history
 
@@ -83,7 +82,7 @@ class Beam:
         counters = (tf.constant(0), tf.fill([batch], True))
         loop = (*counters, *prefixes, self._finished(batch), self._history(max_length, look.shape[-1]))
         t, _, _, log_probs, met, _, covered, finished, history = tf.while_loop(
-            lambda t, live, *_: tf.reduce_any(live), advance, loop, maximum_iterations=max_length
+            lambda t, live, *_: (t == 0) | tf.reduce_any(live), advance, loop, maximum_iterations=max_length
         )
         best = self._best(finished, t, log_probs, covered, rule.behind(log_probs, met))
         return self._read(t, best, [array.stack() for array in history], end)
@@ -188,7 +187,7 @@ class Beam:
         _, _, ids, looks = tf.while_loop(
             lambda k, *_: k < max_length,
             back,
-            (tf.constant(0), slot, ids, looks),
+            (max_length - t, slot, ids, looks),  # the search ended after t steps: there is nothing beyond
             maximum_iterations=max_length,
         )
         ids = tf.ensure_shape(tf.transpose(ids.stack(), [1, 2, 0]), [None, self.n_best, max_length])

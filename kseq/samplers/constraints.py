@@ -1,91 +1,103 @@
-"""What a sampler may not say, or must; and several models that speak together. Each turns a `step` into another.
+"""Constraints on what a sampler writes, and ensembles. Each turns one `step` into another.
 
-The samplers know none of it: what a rule needs of the words so far is carried in the states, which a sampler hands from
-step to step and a beam moves with its prefixes.
+The samplers know nothing of them: what a constraint needs of the tokens so far is carried in the states, which a
+sampler hands from step to step and a beam reorders with its prefixes.
 """
 
 import tensorflow as tf
 
-from kseq.samplers.hypotheses import NEVER
+from kseq.layers.functional import check_positive
+from kseq.samplers.hypotheses import NEVER, Configured, check_whole
 
 
-def constrained(step, states, *, end, max_length, forbidden=(), min_length=0, no_repeat=0, prefix=None):
-    """A step that obeys rules, and the states that it starts from. A score is then of the distribution that they leave.
-    Where they leave nothing to say, the sequence ends, whatever its length.
+class Constraints(Configured):
+    """Turns a step into one that obeys rules.
+
+        step, states = Constraints(min_length=4)(step, states, end=end, max_length=max_length)
+
+    The log-probabilities of a sampler are then those of the distribution that the rules leave. Where they leave no
+    token, the sequence ends, whatever its length.
 
     Args:
+        forbidden: ids that are never written.
+        min_length: the smallest number of tokens in a sequence, the end token included.
+        no_repeat: n, so that no n-gram occurs twice in a sequence; 0 allows all.
+
+    Call arguments:
         step: `logits [n, vocabulary], states, alignment = step(tokens [n], states, memory)`.
-        states: list of `[batch, ...]`, before the first step.
+        states: list of `[batch, ...]`, the states before the first step.
         end: id of the token that closes a sequence.
         max_length: as the sampler takes it.
-        forbidden: ids that are never said.
-        min_length: least tokens of a sequence, the end token among them.
-        no_repeat: no run of so many tokens is said twice; 0 allows it.
-        prefix: int `[batch, p]`, how the sequences begin, padded with 0; None leaves it free. It wins over all rules.
+        prefix: int `[batch, p]`, padded with 0: the tokens that each sequence begins with. It overrides all rules.
 
     Returns:
-        step, states: to hand to a sampler in their place.
+        step, states: to give to a sampler instead.
 
     Raises:
-        ValueError: min_length is more than max_length, or a number is negative.
+        ValueError: an argument is no whole number, or negative; min_length is larger than max_length.
     """
-    if not 0 <= min_length <= max_length:
-        raise ValueError(f"min_length must be between 0 and max_length, {max_length}, got {min_length!r}")
-    if no_repeat < 0:
-        raise ValueError(f"no_repeat must not be negative, got {no_repeat!r}")
-    batch = tf.shape(states[0])[0]
-    said, count = tf.zeros([batch, max_length], tf.int32), tf.zeros([batch], tf.int32)
-    forced = [] if prefix is None else [tf.cast(prefix, tf.int32)]
 
-    def obedient(tokens, states, memory):
-        *states, said, count = states
-        states, forced = states[: len(states) - has_prefix], states[len(states) - has_prefix :]
-        # What the sampler calls the token before is the start token at first; it is not part of the sequence.
-        said = tf.where(tf.range(max_length) == (count - 1)[:, None], tokens[:, None], said)
-        logits, states, alignment = step(tokens, states, memory)
-        size = logits.shape[-1]
-        banned = tf.reduce_any(tf.one_hot(list(forbidden), size, on_value=True, off_value=False), axis=0)[None]
-        early = (count + 1 < min_length)[:, None] & (tf.range(size) == end)
-        banned = banned | early
-        if no_repeat:
-            banned |= _would_repeat(said, count, no_repeat, size)
-        for words in forced:
-            word = _at(words, count)
-            banned = tf.where((word > 0)[:, None], tf.range(size) != word[:, None], banned)
-        dead = tf.reduce_all(banned, axis=-1, keepdims=True)
-        banned &= ~(dead & (tf.range(size) == end))
-        return tf.where(banned, NEVER, tf.cast(logits, tf.float32)), [*states, *forced, said, count + 1], alignment
+    def __init__(self, *, forbidden=(), min_length=0, no_repeat=0):
+        self.forbidden = [check_whole("forbidden", token) for token in forbidden]
+        self.min_length = check_whole("min_length", min_length)
+        self.no_repeat = check_whole("no_repeat", no_repeat)
 
-    has_prefix = len(forced)
-    return obedient, [*states, *forced, said, count]
+    def __call__(self, step, states, *, end, max_length, prefix=None):
+        if self.min_length > check_positive("max_length", max_length):
+            raise ValueError(f"min_length must be at most max_length, {max_length}, got {self.min_length}")
+        batch = tf.shape(states[0])[0]
+        said, count = tf.zeros([batch, max_length], tf.int32), tf.zeros([batch], tf.int32)
+        forced = [] if prefix is None else [tf.cast(prefix, tf.int32)]
+
+        def constrained(tokens, states, memory):
+            *states, said, count = states
+            states, forced = states[: len(states) - has_prefix], states[len(states) - has_prefix :]
+            # The first token that the sampler hands in is the start token, which is not part of the sequence.
+            said = tf.where(tf.range(max_length) == (count - 1)[:, None], tokens[:, None], said)
+            logits, states, alignment = step(tokens, states, memory)
+            size = logits.shape[-1]
+            banned = tf.reduce_any(tf.one_hot(self.forbidden, size, on_value=True, off_value=False), axis=0)[None]
+            early = (count + 1 < self.min_length)[:, None] & (tf.range(size) == end)
+            banned = banned | early
+            if self.no_repeat:
+                banned |= _would_repeat(said, count, self.no_repeat, size)
+            for words in forced:
+                word = _at(words, count)
+                banned = tf.where((word > 0)[:, None], tf.range(size) != word[:, None], banned)
+            dead = tf.reduce_all(banned, axis=-1, keepdims=True)
+            banned &= ~(dead & (tf.range(size) == end))
+            return tf.where(banned, NEVER, tf.cast(logits, tf.float32)), [*states, *forced, said, count + 1], alignment
+
+        has_prefix = len(forced)
+        return constrained, [*states, *forced, said, count]
 
 
 def ensemble(steps, counts):
-    """A step of several models: the mean of their log-probabilities, and of where they looked.
+    """The step of an ensemble of models: the mean of their log-probabilities, and of their alignments.
 
     Args:
-        steps: list of functions as the samplers take them, over the same words.
-        counts: how many states each has. The states of the ensemble are those of all, one model after the other; its
-            memory is the list of theirs.
+        steps: list of functions as the samplers take them, over the same vocabulary.
+        counts: the number of states of each model. The states of the ensemble are those of all models, one model after
+            the other; its memory is the list of their memories.
 
     Returns:
         step.
 
     Raises:
-        ValueError: there is not one count for each step.
+        ValueError: there are no steps, or not as many counts as steps.
     """
     if len(steps) != len(counts) or not steps:
-        raise ValueError(f"{len(steps)} steps and {len(counts)} counts of states; there must be one for each")
+        raise ValueError(f"an ensemble needs as many counts of states as steps, got {len(counts)} and {len(steps)}")
 
     def together(tokens, states, memory):
-        log_probs, after, looks, first = [], [], [], 0
+        log_probs, after, alignments, first = [], [], [], 0
         for step, count, read in zip(steps, counts, memory, strict=True):
-            logits, own, alignment = step(tokens, list(states[first : first + count]), read)
+            logits, new, alignment = step(tokens, list(states[first : first + count]), read)
             log_probs.append(tf.nn.log_softmax(tf.cast(logits, tf.float32)))
-            looks.append(tf.cast(alignment, tf.float32))
-            after += own
+            alignments.append(tf.cast(alignment, tf.float32))
+            after += new
             first += count
-        return sum(log_probs) / len(steps), after, sum(looks) / len(steps)
+        return sum(log_probs) / len(steps), after, sum(alignments) / len(steps)
 
     return together
 
@@ -96,12 +108,12 @@ def _at(rows, column):
 
 
 def _would_repeat(said, count, n, size):
-    """The tokens that would end a run of n tokens that was said before: bool `[batch, vocabulary]`."""
+    """The tokens that would complete an n-gram that has occurred before: bool `[batch, vocabulary]`."""
     batch, length = tf.shape(said)[0], said.shape[1]
     if n > length:
         return tf.zeros([batch, size], tf.bool)
     starts = tf.range(length - n + 1)
-    # The run would be complete with the next token, at place `count`; an earlier run ends before that.
+    # The next token, at place `count`, would complete the n-gram; an earlier one ends before that.
     repeats = (starts + n - 1 < count[:, None]) & (count >= n - 1)[:, None]
     for k in range(n - 1):
         repeats &= said[:, k : k + length - n + 1] == _at(said, count - (n - 1) + k)[:, None]

@@ -2,22 +2,25 @@
 
 import tensorflow as tf
 
-from kseq.layers.recurrent.unroll import unroll
-from kseq.samplers.hypotheses import NEVER, Hypotheses
+from kseq.layers.functional import check_positive
+from kseq.samplers.hypotheses import NEVER, Configured, Hypotheses, check_whole
 
 
-class Greedy:
-    """Takes the likeliest token until every row has ended.
+class Greedy(Configured):
+    """Takes the likeliest token at each step, until every row has ended.
 
     Call arguments:
         step: `logits [n, vocabulary], states, alignment [n, source] = step(tokens [n], states, memory)`.
-        states: list of `[batch, ...]`, as they are before the first step.
+        states: list of `[batch, ...]`, the states before the first step.
         memory: nest of tensors `[batch, ...]` that every step reads and none changes.
         start, end: ids of the tokens that open and close a sequence.
-        max_length: most tokens of a sequence, the end token among them.
+        max_length: the largest number of tokens in a sequence, the end token included.
 
     Returns:
-        `Hypotheses` with n = 1; a score is the log-probability.
+        `Hypotheses` with n = 1; the score is the log-probability.
+
+    Raises:
+        ValueError: max_length is not a positive whole number.
     """
 
     def __call__(self, step, states, memory, *, start, end, max_length):
@@ -27,24 +30,24 @@ class Greedy:
         return _walk(choose, step, states, memory, start=start, end=end, max_length=max_length)
 
 
-class Random:
-    """Draws each token from the model's distribution, sharpened or cut.
+class Random(Configured):
+    """Draws each token from the model's distribution, until every row has ended.
 
-        p ∝ softmax(logits / temperature), over the `top_k` likeliest tokens, and of them over the fewest that
-        together have `top_p` (Holtzman et al., 2020, https://arxiv.org/abs/1904.09751, section 3.1)
+        p ∝ softmax(logits / temperature) over the `top_k` likeliest tokens, then over the smallest set of these whose
+        probabilities sum to at least `top_p` (Holtzman et al., 2020, https://arxiv.org/abs/1904.09751, section 3.1)
 
     Args:
-        temperature: below 1 the likely become likelier.
-        top_k: 0 is all.
-        top_p: 1 is all.
-        n: sequences drawn for each row.
-        seed: decides the draw: one seed, one result. XLA has a generator of its own, and draws others.
+        temperature: values below 1 make likely tokens likelier.
+        top_k: how many of the likeliest tokens may be drawn; 0 is all of them.
+        top_p: the probability mass that may be drawn from; 1 is all of it.
+        n: how many sequences are drawn for each row.
+        seed: the same seed gives the same draw. XLA has a random generator of its own and draws other tokens.
 
-    Call arguments: as of `Greedy`, and
-        seed: int `[2]`, in place of the constructor's, to draw anew with each call.
+    Call arguments: those of `Greedy`, and
+        seed: int `[2]`, used instead of the constructor's, so that each call can draw anew.
 
     Returns:
-        `Hypotheses` in the order in which they were drawn; a score is the model's own log-probability.
+        `Hypotheses` in the order in which they were drawn; the score is the log-probability under the model itself.
 
     Raises:
         ValueError: an argument is out of range.
@@ -53,12 +56,11 @@ class Random:
     def __init__(self, *, temperature=1.0, top_k=0, top_p=1.0, n=1, seed=0):
         if not temperature > 0:
             raise ValueError(f"temperature must be positive, got {temperature!r}")
-        if top_k < 0:
-            raise ValueError(f"top_k must not be negative, got {top_k!r}")
+        check_whole("top_k", top_k)
         if not 0 < top_p <= 1:
             raise ValueError(f"top_p must be more than 0 and at most 1, got {top_p!r}")
-        if n < 1:
-            raise ValueError(f"n must be at least 1, got {n!r}")
+        check_positive("n", n)
+        check_whole("seed", seed)
         self.temperature = temperature
         self.top_k = top_k
         self.top_p = top_p
@@ -102,22 +104,30 @@ def _rows(x, n):
 
 
 def _walk(choose, step, states, memory, *, start, end, max_length):
-    """`Hypotheses` with n = 1 of the tokens that `choose(logits [batch, vocabulary], t)` takes."""
+    """`Hypotheses` with n = 1 of the tokens that `choose(log_probs [batch, vocabulary], t)` takes."""
+    check_positive("max_length", max_length)
     batch = tf.shape(states[0])[0]
 
-    def advance(_, carried):
-        *states, t, tokens, done, total = carried
-        logits, states, alignment = step(tokens, states, memory)
+    def advance(t, tokens, done, total, lengths, states, ids, alignments):
+        logits, after, alignment = step(tokens, states, memory)
+        for new, old in zip(after, states, strict=True):
+            new.set_shape(old.shape)
         log_probs = tf.nn.log_softmax(tf.cast(logits, tf.float32))
-        taken = choose(log_probs, t)
-        total += tf.where(done, 0.0, tf.gather(log_probs, taken, batch_dims=1))
-        written = tf.where(done, 0, taken)
-        alignment = tf.where(done[:, None], 0.0, tf.cast(alignment, tf.float32))
-        after = [*states, t + 1, taken, done | (taken == end), total]
-        return (written, tf.cast(~done, tf.int32), alignment), after
+        tokens = choose(log_probs, t)
+        total += tf.where(done, 0.0, tf.gather(log_probs, tokens, batch_dims=1))
+        lengths += tf.cast(~done, tf.int32)
+        ids = ids.write(t, tf.where(done, 0, tokens))
+        alignments = alignments.write(t, tf.where(done[:, None], 0.0, tf.cast(alignment, tf.float32)))
+        return t + 1, tokens, done | (tokens == end), total, lengths, list(after), ids, alignments
 
-    clock = tf.zeros([batch, max_length, 1])
-    carried = [*states, tf.constant(0), tf.fill([batch], start), tf.zeros([batch], tf.bool), tf.zeros([batch])]
-    (ids, counted, alignments), (*_, total) = unroll(advance, clock, carried)
-    lengths = tf.reduce_sum(counted, 1)
+    ids = tf.TensorArray(tf.int32, max_length, element_shape=[None])
+    alignments = tf.TensorArray(tf.float32, max_length, element_shape=[None, None])
+    counters = [tf.fill([batch], False), tf.zeros([batch]), tf.zeros([batch], tf.int32)]
+    _, _, _, total, lengths, _, ids, alignments = tf.while_loop(
+        lambda t, _, done, *__: (t == 0) | ~tf.reduce_all(done),
+        advance,
+        (tf.constant(0), tf.fill([batch], start), *counters, list(states), ids, alignments),
+        maximum_iterations=max_length,
+    )
+    ids, alignments = tf.transpose(ids.stack()), tf.transpose(alignments.stack(), [1, 0, 2])
     return Hypotheses(ids[:, None], lengths[:, None], total[:, None], total[:, None], alignments[:, None])

@@ -170,7 +170,7 @@ class Tag(Labelled):
         rows = tf.ragged.boolean_mask(probabilities["tags"], first)
         count = rows.row_lengths()
         rows = rows.to_tensor(shape=[None, None, len(self.tables["tags"])])
-        found = kseq.samplers.best_path(tf.math.log(tf.maximum(rows, 1e-30)), count, *self.rules)
+        found = kseq.samplers.viterbi_decode(tf.math.log(tf.maximum(rows, 1e-30)), count, *self.rules)
         sure = tf.RaggedTensor.from_tensor(tf.gather(rows, found, batch_dims=2), lengths=count)
         best = tf.RaggedTensor.from_tensor(tf.gather(tf.constant(self.tables["tags"]), found), lengths=count)
         cut = self.words(text).row_lengths() - count

@@ -14,7 +14,7 @@ from kseq.layers import BahdanauAttention, DenseBridge, GRUCell, LuongDecoder, R
 from kseq.losses import TokenCrossentropy
 from kseq.models import ImageEncoder, Seq2Seq, TextEncoder, seq2seq
 from kseq.preprocessors import END, START, TextPreprocessor
-from kseq.samplers import Beam, Greedy, Random, constrained
+from kseq.samplers import Beam, Constraints, Greedy, Random
 
 WORDS, COPIES = 11, 2
 SOURCE = np.array([[4, 11, 5, 12, 11], [11, 3, 6, 0, 0], [7, 7, 0, 0, 0]], "int32")
@@ -119,7 +119,7 @@ def test_a_samplers_score_is_the_teacher_forced_log_probability(name, compiled):
         states, memory = model.encode(source)
         step = model.step
         if rules:
-            step, states = constrained(step, states, end=END, max_length=5, **rules)
+            step, states = Constraints(**rules)(step, states, end=END, max_length=5)
         return sampler(step, states, memory, start=START, end=END, max_length=5)
 
     found = (tf.function(sample, jit_compile=True) if compiled else sample)(tf.constant(SOURCE))

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from kseq.samplers import Beam, Greedy, Hypotheses, Random, constrained, ensemble
+from kseq.samplers import Beam, Constraints, Greedy, Hypotheses, Random, ensemble
 from samplers.test_samplers import END, START, make_language, oracle_step, start_of, step_of
 
 LENGTH = 4
@@ -26,7 +26,9 @@ def run(sampler, language, *, jit_compile=None, **rules):
     states, memory = tf.nest.map_structure(tf.constant, start_of(language))
 
     def sample(states, memory):
-        step, states = constrained(step_of(language), states, end=END, max_length=LENGTH, **rules)
+        prefix = rules.get("prefix")
+        constrain = Constraints(**{name: rule for name, rule in rules.items() if name != "prefix"})
+        step, states = constrain(step_of(language), states, end=END, max_length=LENGTH, prefix=prefix)
         return sampler(step, states, memory, start=START, end=END, max_length=LENGTH)
 
     if jit_compile is not None:
@@ -96,7 +98,7 @@ def test_float16_logits_bear_the_rules():
     def step(tokens, states, memory):
         return tf.zeros((2, 4), tf.float16), states, tf.zeros((2, 3), tf.float16)
 
-    step, states = constrained(step, [tf.zeros((2, 1))], end=END, max_length=3, forbidden=(0, 1, 2, 3))
+    step, states = Constraints(forbidden=(0, 1, 2, 3))(step, [tf.zeros((2, 1))], end=END, max_length=3)
     found = Greedy()(step, states, [], start=START, end=END, max_length=3)
     assert found.ids.numpy().tolist() == [[[END, 0, 0]]] * 2 and not np.any(found.scores)
 
@@ -146,9 +148,11 @@ def test_an_ensemble_averages_log_probabilities():
 @pytest.mark.parametrize(
     ("rules", "message"),
     [
-        ({"min_length": 5}, "min_length must be between 0 and max_length, 4, got 5"),
-        ({"min_length": -1}, "min_length must be between 0 and max_length, 4, got -1"),
-        ({"no_repeat": -1}, "no_repeat must not be negative, got -1"),
+        ({"min_length": 5}, "min_length must be at most max_length, 4, got 5"),
+        ({"min_length": -1}, "min_length must be a whole number of at least 0, got -1"),
+        ({"no_repeat": True}, "no_repeat must be a whole number of at least 0, got True"),
+        ({"forbidden": [3, "the"]}, "forbidden must be a whole number of at least 0, got 'the'"),
+        ({"no_repeat": -1}, "no_repeat must be a whole number of at least 0, got -1"),
     ],
 )
 def test_a_bad_rule_is_named(rules, message):
@@ -157,5 +161,10 @@ def test_a_bad_rule_is_named(rules, message):
 
 
 def test_an_ensemble_has_a_count_for_each_step():
-    with pytest.raises(ValueError, match=r"^1 steps and 2 counts of states; there must be one for each$"):
+    with pytest.raises(ValueError, match=r"^an ensemble needs as many counts of states as steps, got 2 and 1$"):
         ensemble([lambda *_: None], [1, 2])
+
+
+def test_constraints_are_made_of_plain_options_and_give_them_back():
+    options = {"forbidden": [0, 3], "min_length": 2, "no_repeat": 3}
+    assert Constraints.from_config(options).get_config() == options

@@ -128,10 +128,12 @@ def test_it_runs_compiled(jit_compile):
     ("arguments", "message"),
     [
         ({"temperature": 0}, "temperature must be positive, got 0"),
-        ({"top_k": -1}, "top_k must not be negative, got -1"),
+        ({"top_k": -1}, "top_k must be a whole number of at least 0, got -1"),
         ({"top_p": 0}, "top_p must be more than 0 and at most 1, got 0"),
         ({"top_p": 1.5}, "top_p must be more than 0 and at most 1, got 1.5"),
-        ({"n": 0}, "n must be at least 1, got 0"),
+        ({"top_k": 2.5}, "top_k must be a whole number of at least 0, got 2.5"),
+        ({"seed": None}, "seed must be a whole number of at least 0, got None"),
+        ({"n": 0}, "n must be a positive whole number, got 0"),
     ],
 )
 def test_a_bad_argument_is_named(arguments, message):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from kseq.samplers import Beam, Greedy, Hypotheses, compiled, constrained
+from kseq.samplers import Beam, Constraints, Greedy, Hypotheses, compiled
 from samplers.test_samplers import (
     END,
     START,
@@ -208,7 +208,7 @@ def test_compiled_hands_it_on():
     for rows, phrases in batches:
         found = Hypotheses(*map(np.asarray, sample(tf.constant(rows), required=padded(phrases))))
         states, memory = encode(rows)
-        step, states = constrained(step_of(language), states, end=END, max_length=6, **rules)
+        step, states = Constraints(**rules)(step_of(language), states, end=END, max_length=6)
         expected = beam(step, states, memory, **given, required=padded(phrases))
         assert_same(found, Hypotheses(*map(np.asarray, expected)))
         for row in range(len(rows)):
@@ -222,7 +222,7 @@ def test_compiled_hands_it_on():
 def test_what_may_not_be_said_leaves_a_hypothesis_unfinished():
     language = make_language(seed=1, end_bias=8.0)
     states, memory = start_of(language)
-    step, states = constrained(step_of(language), states, end=END, max_length=4, forbidden=(3,))
+    step, states = Constraints(forbidden=(3,))(step_of(language), states, end=END, max_length=4)
     phrases = [[(3,)], [(1,)], [(1, 3)]]
     found = Beam(3)(step, states, memory, start=START, end=END, max_length=4, required=padded(phrases))
     ids = found.ids.numpy()

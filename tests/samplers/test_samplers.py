@@ -409,9 +409,10 @@ def test_half_precision_logits_are_summed_in_float32():
 @pytest.mark.parametrize(
     "arguments, message",
     [
-        ({"width": 0}, "width must be at least 1, got 0"),
-        ({"width": 3, "n_best": 4}, "n_best must be between 1 and the width, 3, got 4"),
-        ({"width": 3, "n_best": 0}, "n_best must be between 1 and the width, 3, got 0"),
+        ({"width": 0}, "width must be a positive whole number, got 0"),
+        ({"width": 2.0}, "width must be a positive whole number, got 2.0"),
+        ({"width": 3, "n_best": 4}, "n_best must be at most the width, 3, got 4"),
+        ({"width": 3, "n_best": 0}, "n_best must be a positive whole number, got 0"),
         ({"width": 3, "length_penalty": -0.5}, "length_penalty must not be negative, got -0.5"),
         ({"width": 3, "coverage_penalty": -0.5}, "coverage_penalty must not be negative, got -0.5"),
     ],

@@ -1,25 +1,25 @@
-"""The best of all paths through a table of scores."""
+"""Viterbi decoding: the best path through a table of scores."""
 
 import tensorflow as tf
 
-NEVER = -1e9  # finite: where no path is allowed, one is found all the same
+from kseq.samplers.hypotheses import NEVER
 
 
-def best_path(scores, lengths, follows, begins):
-    """The sequence of tags of the largest sum among those in which each tag may follow the one before (Viterbi, 1967,
-    https://doi.org/10.1109/TIT.1967.1054010).
+def viterbi_decode(scores, lengths, follows, begins):
+    """The sequence of tags with the highest score among those whose transitions are allowed (Viterbi, 1967,
+    https://doi.org/10.1109/TIT.1967.1054010). Where no sequence is allowed, one is returned all the same.
 
         s_1(j) = scores_1(j) where j may begin
         s_t(j) = scores_t(j) + max s_{t−1}(i) over the i that j may follow
 
     Args:
         scores: float32 `[batch, time, tags]`.
-        lengths: int `[batch]`, how many of a row's steps are real.
-        follows: bool `[tags, tags]`, whether the second may come after the first.
-        begins: bool `[tags]`, whether it may come first.
+        lengths: int `[batch]`, the number of steps of each row.
+        follows: bool `[tags, tags]`, whether the second tag may follow the first.
+        begins: bool `[tags]`, whether a sequence may begin with the tag.
 
     Returns:
-        int32 `[batch, time]`; after a row's length, the last tag once more.
+        int32 `[batch, time]`; after the end of a row its last tag is repeated.
     """
     scores = tf.pad(scores, [[0, 0], [0, 2], [0, 0]])  # so that there is a step to begin with and one to go on to
     cost = tf.where(follows, 0.0, NEVER)

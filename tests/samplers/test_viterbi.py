@@ -4,7 +4,7 @@ import itertools
 
 import numpy as np
 
-from kseq.samplers import best_path
+from kseq.samplers import viterbi_decode
 
 
 def test_it_is_the_best_of_all_that_are_allowed():
@@ -16,7 +16,7 @@ def test_it_is_the_best_of_all_that_are_allowed():
         begins = np.array([True, False, True])
         follows = rng.random((tags, tags)) < 0.6
         follows[:, 0] = True
-        found = best_path(scores, lengths, follows, begins).numpy()
+        found = viterbi_decode(scores, lengths, follows, begins).numpy()
         assert found.shape == (4, 5)
         for row, n, path in zip(scores[:3], lengths[:3], found, strict=False):
             every = [p for p in itertools.product(range(tags), repeat=n) if begins[p[0]]]
@@ -26,4 +26,7 @@ def test_it_is_the_best_of_all_that_are_allowed():
 
 
 def test_no_steps_have_no_path():
-    assert best_path(np.zeros((2, 0, 3), "float32"), [0, 0], np.ones((3, 3), bool), np.ones(3, bool)).shape == (2, 0)
+    assert viterbi_decode(np.zeros((2, 0, 3), "float32"), [0, 0], np.ones((3, 3), bool), np.ones(3, bool)).shape == (
+        2,
+        0,
+    )
