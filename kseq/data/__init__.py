@@ -4,8 +4,8 @@ from kseq.data import toy
 from kseq.data.batches import SetEpoch, batches, length_boundaries, teacher_forced
 from kseq.data.cache import cached_rows
 from kseq.data.corpus import Rows, Sequences, encoded
-from kseq.data.pictures import Picture, picture_file, read_pictures
-from kseq.data.sources import Examples, read
+from kseq.data.pictures import Picture, hold_out_pictures, picture_file, read_pictures
+from kseq.data.sources import Examples, read, require_splits
 from kseq.data.tables import read_csv, read_jsonl, read_labelled, read_lines, read_parallel, read_tsv
 from kseq.data.vectors import first_words, read_vectors
 
@@ -19,6 +19,7 @@ __all__ = [
     "cached_rows",
     "encoded",
     "first_words",
+    "hold_out_pictures",
     "length_boundaries",
     "picture_file",
     "read",
@@ -30,6 +31,7 @@ __all__ = [
     "read_pictures",
     "read_tsv",
     "read_vectors",
+    "require_splits",
     "teacher_forced",
     "toy",
 ]

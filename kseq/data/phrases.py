@@ -3,6 +3,7 @@ tells, and texts with summaries.
 """
 
 import hashlib
+import itertools
 from collections.abc import Iterator
 
 import numpy as np
@@ -10,9 +11,9 @@ import numpy as np
 from kseq.data.sales import sales
 from kseq.data.toy import COLOURS, SHAPES, SIZES
 
-SPLITS = ("train", "dev")
-_DEV_SHARE = 0.1
-_COUNTS = {"train": 6000, "dev": 600}
+SPLITS = ("train", "dev", "test")
+_HELD_OUT = 0.1  # share of the examples that "train" never shows
+_COUNTS = {"train": 6000, "dev": 600, "test": 600}
 # Each relation, whether the object that is named first is first from left to right or from top to bottom, and the
 # relation that says the same of the two objects in the other order.
 _RELATIONS = {
@@ -73,21 +74,32 @@ PHRASES = {"places": places, "orders": orders, "claims": claims, "sales": sales}
 
 
 def phrases(name, split, *, seed=0) -> Iterator[tuple[str, dict]]:
-    """Yields ("toy:name split[i]", example), the same ones each time; no example is in both splits.
+    """Yields ("toy:name split[i]", example), the same ones each time. For one seed, no example is in two splits.
+
+    "dev" may show an example twice, and so may "test". Of the orders to remove or to resize something there are so few
+    that "train" and "dev" leave next to none for "test".
 
     Args:
         name: one of `PHRASES`.
         split: one of `SPLITS`.
         seed: at least 0.
     """
-    found, i = 0, 0
-    while found < _COUNTS[split]:
-        example = PHRASES[name](np.random.default_rng((seed, i)))
-        i += 1
-        digest = hashlib.blake2b("\n".join(example.values()).encode(), digest_size=8).digest()
-        if (int.from_bytes(digest) / 2**64 < _DEV_SHARE) == (split == "dev"):
+    stream = (1,) if split == "test" else ()
+    taken = {_text(example) for _, example in phrases(name, "dev", seed=seed)} if split == "test" else ()
+    found = 0
+    for i in itertools.count():
+        if found == _COUNTS[split]:
+            return
+        example = PHRASES[name](np.random.default_rng((seed, i, *stream)))
+        text = _text(example)
+        share = int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest()) / 2**64
+        if (share < _HELD_OUT) == (split != "train") and text not in taken:
             yield f"toy:{name} {split}[{found}]", example
             found += 1
+
+
+def _text(example):
+    return "\n".join(example.values())
 
 
 def _draw(rng, choices):

@@ -14,13 +14,14 @@ import numpy as np
 from tqdm import tqdm
 
 from kseq.data import toy
+from kseq.data.sources import splitter
 from kseq.data.tables import read_tsv
 from kseq.data.tfds import open_tfds, value_at
 from kseq.errors import UserError
 
 FORMS = "toy:shapes, tsv:<file> or tfds:<name>"
 SIDES = {"left", "right"}  # what a caption says that is not true of the mirrored picture
-TOY_COUNT = {"train": 20_000, "dev": 1_000}
+TOY_COUNT = {"train": 20_000, "dev": 1_000, "test": 1_000}
 
 
 @dataclass(frozen=True)
@@ -99,6 +100,27 @@ def read_pictures(source, split, *, fields, count=0, size=64, seed=0, bad_bytes=
     if not pictures:
         raise UserError(f"{source}: split {split!r} has no pictures")
     return pictures
+
+
+def hold_out_pictures(pictures, shares, seed):
+    """Splits pictures, each with all of its captions, as `Examples.hold_out` does examples.
+
+    What decides is the name of the picture: pictures that are added move none of the others.
+
+    Returns:
+        (list of `Picture` that stay, {split: list of `Picture`}).
+
+    Raises:
+        UserError: a share is not between 0 and 1, or a split would have no picture.
+    """
+    split_of = splitter(shares, seed)
+    parts = {None: [], **{split: [] for split in shares}}
+    for picture in pictures:
+        parts[split_of(picture.id)].append(picture)
+    for split, part in parts.items():
+        if not part:
+            raise UserError(f"holding out {shares} of {len(pictures)} pictures leaves none for {split or 'train'}")
+    return parts.pop(None), parts
 
 
 def picture_file(path):

@@ -1,5 +1,6 @@
 """Texts from any source: generated, parallel files, tables, JSON lines, TensorFlow Datasets."""
 
+import functools
 import hashlib
 import itertools
 import json
@@ -14,7 +15,7 @@ FORMS = (
     f"{', '.join(f'toy:{name}' for name in TOYS)}, text:<files>, tsv:<file>, csv:<file>, labelled:<file>, "
     "jsonl:<file> or tfds:<name>"
 )
-TOY_COUNT = {"train": 20_000, "dev": 1_000}
+TOY_COUNT = {"train": 20_000, "dev": 1_000, "test": 1_000}
 
 
 class Examples:
@@ -34,24 +35,118 @@ class Examples:
         """At most `count` of them, or all where it is 0."""
         return Examples(lambda: itertools.islice(self, count or None))
 
-    def hold_out(self, share, seed):
-        """(the others, about a `share` of them), parted by a hash of the texts and the seed.
+    def hold_out(self, shares, seed, by=()):
+        """Splits the examples into those that stay and those that are held out, by a hash of their texts and the seed.
 
-        Equal examples fall on one side, and where more are added, those that were there stay on theirs.
+        Examples that share a text are on one side, whatever their labels. With one role, or none, examples that are
+        added move none of the others, and nothing is kept in memory. With several roles, every text is read once
+        before the first example, and a hash of it is kept: examples are on one side where one text of one is any text
+        of the other, and so on from one example to the next.
+
+        Args:
+            shares: {split: share}, about how much of the examples each split gets: {"dev": 0.1, "test": 0.1}.
+            seed: int.
+            by: the roles of the texts. Where there are none, only equal examples stay together.
+
+        Returns:
+            (`Examples` that stay, {split: `Examples`}).
+
+        Raises:
+            UserError: a share is not between 0 and 1, or nothing would stay.
         """
+        split_of = splitter(shares, seed)
+        group_of = _linked(self, by) if len(by) > 1 else lambda example: _group(example, by)
+
+        def part(wanted):
+            return Examples(lambda: (pair for pair in self if split_of(group_of(pair[1])) == wanted))
+
+        return part(None), {split: part(split) for split in shares}
+
+
+def splitter(shares, seed):
+    """Function from what groups have in common, any JSON, to the split that the group is held out for, or to None.
+
+    Args:
+        shares: as in `Examples.hold_out`.
+        seed: int.
+
+    Raises:
+        UserError: a share is not between 0 and 1, or nothing would stay.
+    """
+    for split, share in shares.items():
         if not 0 < share < 1:
-            raise UserError(f"data.holdout must be between 0 and 1, got {share}")
+            raise UserError(f"the share held out for {split} must be between 0 and 1, got {share}")
+    if sum(shares.values()) >= 1:
+        raise UserError(f"the shares held out for {' and '.join(shares)} must leave something of train, got {shares}")
 
-        def part(held):
-            return Examples(lambda: (pair for pair in self if (_draw(pair[1], seed) < share) == held))
+    def split_of(group):
+        draw = _hash(json.dumps([seed, group], sort_keys=True)) / 2**64
+        for split, share in shares.items():
+            if draw < share:
+                return split
+            draw -= share
+        return None
 
-        return part(False), part(True)
+    return split_of
 
 
-def _draw(example, seed):
-    """A number in 0…1 that depends on nothing but the texts and the seed."""
-    text = json.dumps([seed, example], sort_keys=True)
-    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest()) / 2**64
+def _hash(text):
+    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest())
+
+
+def _group(example, by):
+    return " ".join(example[by[0]].casefold().split()) if by else example
+
+
+def _linked(examples, by):
+    """Function from an example to the least hash of the texts that it is linked with, in one or more steps."""
+
+    @functools.cache
+    def parents():
+        found = {}
+        for _, example in examples:
+            least, *others = sorted({_root(found, _hash(_group(example, [role]))) for role in by})
+            for other in others:
+                found[other] = least
+        return found
+
+    return lambda example: _root(parents(), _hash(_group(example, by)))
+
+
+def _root(parents, text):
+    """The text at the end of the chain of parents; the chain is shortened on the way."""
+    while (parent := parents.setdefault(text, text)) != text:
+        parents[text] = parents[parent]
+        text = parent
+    return text
+
+
+def require_splits(source, fields, splits):
+    """Refuses a source that gives the same examples for two splits.
+
+    Args:
+        source: as in `read`.
+        fields: as in `read`.
+        splits: {config key: name of the split} of the splits that are read from the source, none of them held out.
+
+    Raises:
+        UserError: two splits have one name, or files are read of whose names and fields none says the split.
+    """
+    keys = {}
+    for key, split in splits.items():
+        if split in keys:
+            raise UserError(
+                f"{keys[split]} and {key} are both {split!r}: the same examples; name another split, or hold a share "
+                "out of train with data.holdout"
+            )
+        keys[split] = key
+    kind, _, name = source.partition(":")
+    if len(splits) > 1 and kind not in ("toy", "tfds") and "{split}" not in name and not fields.get("split"):
+        raise UserError(
+            f"data.source {source!r} gives the same examples for {' and '.join(splits)}. Put {{split}} where the "
+            "file's name has the split, or hold a share out of train with data.holdout, or name the field that has "
+            "the split of an example with data.fields.split"
+        )
 
 
 def read(source, split, fields, *, columns=(), quotes=False, bad_bytes="stop"):
@@ -106,7 +201,7 @@ def read(source, split, fields, *, columns=(), quotes=False, bad_bytes="stop"):
 
 def _toy(source, name, split):
     if split not in SPLITS:
-        raise UserError(f"{source}: there is no split {split!r}; it has {' and '.join(SPLITS)}")
+        raise UserError(f"{source}: there is no split {split!r}; it has {', '.join(SPLITS)}")
     if name in PHRASES:
         return phrases(name, split)
     return ((f"{source} {row['id']}", row) for row in toy.numbers(split, TOY_COUNT[split]))

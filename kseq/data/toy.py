@@ -1,6 +1,7 @@
 """Generated data: small pictures of coloured shapes with the one caption that describes them, and spelled numbers."""
 
 import bisect
+import functools
 import hashlib
 import io
 from collections.abc import Iterator
@@ -8,7 +9,7 @@ from collections.abc import Iterator
 import numpy as np
 from PIL import Image, ImageDraw
 
-SPLITS = ("train", "dev")
+SPLITS = ("train", "dev", "test")
 # Extents as fractions of the picture, (least, most); the gap between the two ranges keeps the words apart.
 SIZES = {"small": (11 / 64, 14 / 64), "large": (18.5 / 64, 24 / 64)}
 
@@ -30,7 +31,8 @@ RELATIONS = ("above", "left of")
 
 _KINDS = tuple((size, colour, shape) for size in SIZES for colour in COLOURS for shape in SHAPES)
 _AT_MOST = (0.15, 0.75, 1.0)  # probability of at most one, two, three objects
-_DEV_SHARE = 0.1
+_HELD_OUT = 0.1  # share of the texts that "train" never shows
+_FIRST_DEV = 1000  # examples of "dev" that draw from all texts held out; those behind them leave half to "test"
 _MARGIN, _GAP = 1 / 64, 2 / 64
 _OFF_LINE = 0.2  # of the least distance between neighbours: past 0.5 a row could pass for a column
 _HOLE = 0.5  # of a ring's diameter
@@ -67,7 +69,7 @@ _OUTLINES = {
 
 
 def distinct_captions() -> int:
-    """Returns how many captions the grammar allows, in both splits together."""
+    """Returns how many captions the grammar allows, in all splits together."""
     several = sum(len(_KINDS) ** objects for objects in range(2, len(_AT_MOST) + 1))
     return len(_KINDS) + len(RELATIONS) * several
 
@@ -76,10 +78,10 @@ def shapes(split: str, count: int, *, size: int = 64, seed: int = 0) -> Iterator
     """Yields pictures of one to three shapes, each with its caption.
 
     Example `i` depends on `seed`, `split` and `i` alone, so a longer `count` has the shorter as its prefix.
-    No caption is in both splits; every caption of a single object is in "train".
+    For one seed, no caption is in two splits; every caption of a single object is in "train".
 
     Args:
-        split: "train" or "dev".
+        split: "train", "dev" or "test".
         count: number of examples, at least 0.
         size: height and width of the picture in pixels, at least 32.
         seed: at least 0.
@@ -101,14 +103,7 @@ def shapes(split: str, count: int, *, size: int = 64, seed: int = 0) -> Iterator
 
 
 def _example(split: str, index: int, size: int, seed: int) -> dict:
-    rng = np.random.default_rng([seed, SPLITS.index(split), index])
-    while True:
-        objects = 1 + bisect.bisect(_AT_MOST, rng.random())
-        axis = int(rng.integers(2))
-        kinds = [_KINDS[int(draw * len(_KINDS))] for draw in rng.random(objects)]
-        caption = f" {RELATIONS[axis]} ".join(f"a {' '.join(kind)}" for kind in kinds)
-        if _split_of(caption, objects) == split:
-            break
+    rng, kinds, axis, caption = _captioned(split, index, seed)
     boxes = _layout(rng, [kind[0] for kind in kinds], axis)
     png = io.BytesIO()
     Image.fromarray(_draw(rng, kinds, boxes, size)).save(png, "PNG", compress_level=1)
@@ -116,9 +111,32 @@ def _example(split: str, index: int, size: int, seed: int) -> dict:
     return {"id": name, "image": png.getvalue(), "captions": [caption], "boxes": boxes.astype(np.float32)}
 
 
-def _split_of(caption: str, objects: int) -> str:
-    digest = hashlib.sha256(caption.encode()).digest()
-    return "dev" if objects > 1 and int.from_bytes(digest[:4], "big") < _DEV_SHARE * 2**32 else "train"
+def _captioned(split: str, index: int, seed: int) -> tuple:
+    rng = np.random.default_rng([seed, SPLITS.index(split), index])
+    while True:
+        objects = 1 + bisect.bisect(_AT_MOST, rng.random())
+        axis = int(rng.integers(2))
+        kinds = [_KINDS[int(draw * len(_KINDS))] for draw in rng.random(objects)]
+        caption = f" {RELATIONS[axis]} ".join(f"a {' '.join(kind)}" for kind in kinds)
+        if _belongs(caption, objects == 1, split, index, functools.partial(_dev_captions, seed)):
+            return rng, kinds, axis, caption
+
+
+@functools.cache
+def _dev_captions(seed: int) -> frozenset:
+    return frozenset(_captioned("dev", index, seed)[-1] for index in range(_FIRST_DEV))
+
+
+def _belongs(text: str, simple: bool, split: str, index: int, dev_texts) -> bool:
+    """Whether a text may be example `index` of a split. Simple texts are all in "train"."""
+    share = int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "big") / 2**32
+    held_out = not simple and share < _HELD_OUT
+    if split == "train":
+        return not held_out
+    for_test = share < _HELD_OUT / 2
+    if split == "dev":
+        return held_out and (index < _FIRST_DEV or not for_test)
+    return held_out and for_test and text not in dev_texts()
 
 
 def _layout(rng: np.random.Generator, sizes: list[str], axis: int) -> np.ndarray:
@@ -167,11 +185,12 @@ def numbers(split: str, count: int, *, seed: int = 0) -> Iterator[dict]:
     """Yields numbers of one to six digits in French words, in English words and in digits.
 
     French counts by twenties where English does not (97 is "quatre-vingt-dix-sept"), so that one word is read from
-    several. Numbers of each length are equally many. Example `i` depends on `seed`, `split` and `i` alone; no number
-    is in both splits, and those below 100 are all in "train".
+    several. In "train", numbers of each length are equally many. Example `i` depends on `seed`, `split` and `i` alone.
+    For one seed, no number is in two splits, and those below 100 are all in "train". "test" has hardly any of three
+    digits, because "train" and "dev" have nearly all of them.
 
     Args:
-        split: "train" or "dev".
+        split: "train", "dev" or "test".
         count: number of examples, at least 0.
         seed: at least 0.
 
@@ -190,14 +209,23 @@ def numbers(split: str, count: int, *, seed: int = 0) -> Iterator[dict]:
 
 
 def _number(split: str, index: int, seed: int) -> dict:
+    number = _drawn_number(split, index, seed)
+    name = f"{split}-{index:05d}"
+    return {"id": name, "fr": french(number), "en": english(number), "digits": str(number)}
+
+
+def _drawn_number(split: str, index: int, seed: int) -> int:
     rng = np.random.default_rng([seed, SPLITS.index(split), index])
     while True:
         digits = int(rng.integers(_MOST_DIGITS))
         number = int(rng.integers(10**digits if digits else 0, 10 ** (digits + 1)))
-        if _split_of(str(number), 1 if number < 100 else 2) == split:
-            break
-    name = f"{split}-{index:05d}"
-    return {"id": name, "fr": french(number), "en": english(number), "digits": str(number)}
+        if _belongs(str(number), number < 100, split, index, functools.partial(_dev_numbers, seed)):
+            return number
+
+
+@functools.cache
+def _dev_numbers(seed: int) -> frozenset:
+    return frozenset(str(_drawn_number("dev", index, seed)) for index in range(_FIRST_DEV))
 
 
 def french(number: int) -> str:

@@ -97,6 +97,7 @@ class Caption(Task):
 
     def prepare(self):
         data = self.config.data
+        kseq.data.require_splits(data.source, data.fields, {"data.train": data.train, "data.dev": data.dev})
         self.train_pictures = self.pictures(data.train, data.train_count)
         self.text = kseq.preprocessors.TextPreprocessor.adapt(
             [caption for picture in self.train_pictures for caption in picture.captions],

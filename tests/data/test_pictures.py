@@ -10,7 +10,7 @@ import pytest
 import tensorflow_datasets as tfds
 from PIL import Image
 
-from kseq.data import read_pictures, toy
+from kseq.data import hold_out_pictures, read_pictures, toy
 from kseq.errors import UserError
 
 FIELDS = {"image": "image", "caption": "caption"}
@@ -89,6 +89,20 @@ def test_the_split_may_be_a_column(folder):
     assert len(read_pictures(source, "train", fields=FIELDS)) == 3  # the column is not named: all rows
     with pytest.raises(UserError, match=f"^{re.escape(source)}: split 'test' has no pictures$"):
         read_pictures(source, "test", fields=fields)
+
+
+def test_pictures_are_held_out_with_all_their_captions():
+    def pictures(count):
+        return read_pictures("toy:shapes", "train", fields={}, count=count, size=32)
+
+    rest, held = hold_out_pictures(pictures(100), {"dev": 0.2, "test": 0.1}, seed=0)
+    parts = [{picture.id for picture in part} for part in (rest, held["dev"], held["test"])]
+    assert set.union(*parts) == {picture.id for picture in pictures(100)} and list(held) == ["dev", "test"]
+    assert [len(part) for part in parts] == [75, 17, 8]
+    fewer = hold_out_pictures(pictures(50), {"dev": 0.2}, seed=0)[1]["dev"]
+    assert {picture.id for picture in fewer} < parts[1]
+    with pytest.raises(UserError, match=r"holding out \{'test': 0.001\} of 5 pictures leaves none for test"):
+        hold_out_pictures(pictures(5), {"test": 0.001}, seed=0)
 
 
 def test_a_table_may_be_compressed(folder):
@@ -265,7 +279,7 @@ def test_toy_without_a_count_has_its_own(monkeypatch, split, count, expected):
 @pytest.mark.parametrize(
     "arguments, message",
     [
-        ({"split": "test"}, "toy:shapes: split must be one of ('train', 'dev'), got 'test'"),
+        ({"split": "valid"}, "toy:shapes: split must be one of ('train', 'dev', 'test'), got 'valid'"),
         ({"size": 31}, "toy:shapes: size must be at least 32, got 31"),
         ({"seed": -1}, "toy:shapes: seed must be at least 0, got -1"),
     ],

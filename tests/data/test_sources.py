@@ -11,7 +11,7 @@ import pytest
 import tensorflow_datasets as tfds
 
 import real
-from kseq.data import read, sources
+from kseq.data import read, require_splits, sources
 from kseq.errors import UserError
 
 
@@ -63,8 +63,8 @@ def test_generated_numbers_are_a_source():
     fields = {"source": "fr", "target": "en"}
     (where, first), *others = read("toy:numbers", "dev", fields)
     assert where == "toy:numbers dev-00000" and first.keys() == {"source", "target"} and len(others) == 999
-    with pytest.raises(UserError, match=r"^toy:numbers: there is no split 'test'; it has train and dev$"):
-        texts("toy:numbers", "test", fields)
+    with pytest.raises(UserError, match=r"^toy:numbers: there is no split 'valid'; it has train, dev, test$"):
+        texts("toy:numbers", "valid", fields)
 
 
 def test_one_file_needs_no_pattern_and_several_do(write):
@@ -166,33 +166,97 @@ def numbers(write):
     return read(f"labelled:{path}", "train", {"label": "label", "text": "text"})
 
 
+def held_out(examples, shares=None, seed=0, by=()):
+    """(list that stays, *lists held out)."""
+    stay, held = examples.hold_out(shares or {"dev": 0.1}, seed, by)
+    return [list(part) for part in (stay, *held.values())]
+
+
 def test_what_is_held_out_depends_on_the_seed_alone(numbers):
-    rest, held = numbers.hold_out(0.1, 0)
-    assert [list(rest), list(held)] == [list(part) for part in numbers.hold_out(0.1, 0)]
+    rest, held = held_out(numbers)
+    assert [rest, held] == held_out(numbers)
     assert [*rest, *held] != list(numbers) and sorted([*rest, *held]) == sorted(numbers)
-    other = list(numbers.hold_out(0.1, 1)[1])
-    assert 0 < len([pair for pair in held if pair in other]) < len(list(held)) / 2
+    other = held_out(numbers, seed=1)[1]
+    assert 0 < len([pair for pair in held if pair in other]) < len(held) / 2
 
 
 @pytest.mark.parametrize("share", [0.01, 0.1, 0.5])
-def test_the_share_that_is_held_out_is_about_the_one_asked_for(numbers, share):
+@pytest.mark.parametrize("by", [(), ("text",)])
+def test_the_share_that_is_held_out_is_about_the_one_asked_for(numbers, share, by):
     """Four standard deviations of 1,000 draws."""
-    count = len(list(numbers.hold_out(share, 5)[1])) / 2
-    assert abs(count - 1000 * share) < 4 * (1000 * share * (1 - share)) ** 0.5
+    for part in held_out(numbers, {"dev": share, "test": share / 2}, 5, by)[1:]:
+        assert abs(len(part) / 2 - 1000 * share) < 4 * (1000 * share * (1 - share)) ** 0.5
+        share /= 2
 
 
 def test_equal_texts_are_held_out_together_and_new_ones_move_none(numbers, write):
-    rest, held = ({example["text"] for _, example in part} for part in numbers.hold_out(0.1, 0))
+    rest, held = ({example["text"] for _, example in part} for part in held_out(numbers))
     assert not rest & held
     path = write("more.txt", "".join(f"{i % 7} number {i}\n" for i in range(-500, 1000)))
-    more = read(f"labelled:{path}", "train", {"text": "text", "label": "label"}).hold_out(0.1, 0)[1]
+    more = held_out(read(f"labelled:{path}", "train", {"text": "text", "label": "label"}))[1]
     assert held <= {example["text"] for _, example in more}
+
+
+def test_several_splits_are_held_out_at_once_and_a_further_one_moves_none_of_the_first(numbers):
+    rest, dev, test = held_out(numbers, {"dev": 0.1, "test": 0.2}, by=("text",))
+    assert sorted([*rest, *dev, *test]) == sorted(numbers) and min(map(len, (rest, dev, test))) > 100
+    assert dev == held_out(numbers, by=("text",))[1]
+
+
+def test_examples_that_share_a_text_are_on_one_side_whatever_their_labels(write):
+    path = write("a.txt", "".join(f"{label} Number  {i}\n{label} number {i}\n" for label in "abc" for i in range(300)))
+    examples = read(f"labelled:{path}", "train", {"text": "text", "label": "label"})
+    parts = held_out(examples, {"dev": 0.2, "test": 0.2}, by=("text",))
+    texts = [{" ".join(example["text"].lower().split()) for _, example in part} for part in parts]
+    assert sum(map(len, texts)) == len(set.union(*texts)) == 300
+    apart = [{example["text"] for _, example in part} for part in held_out(examples)]
+    assert apart[0] & apart[1]
+
+
+def test_with_several_roles_one_shared_text_is_enough(write):
+    """Ten pairs each are a chain: the hypothesis of one is the premise of the next. They stand far apart."""
+    chains = [(f"p{i}", f"p{i + 1}" if i % 10 < 9 else f"end {i}") for i in range(1000)]
+    path = write("a.tsv", "a\tb\n" + "".join(f"{a}\t{b}\n" for a, b in chains[::2] + chains[1::2]))
+    parts = held_out(read(f"tsv:{path}", "", {"a": "a", "b": "b"}), {"dev": 0.2, "test": 0.2}, by=("a", "b"))
+    tens = [{int(example["a"][1:]) // 10 for _, example in part} for part in parts]
+    assert sum(map(len, tens)) == len(set.union(*tens)) == 100 and min(map(len, tens)) > 5
+    assert [len(part) for part in parts] == [10 * len(part) for part in tens]
 
 
 @pytest.mark.parametrize("share", [0, 1, -0.1, 1.5])
 def test_a_share_that_is_none_is_named(numbers, share):
-    with pytest.raises(UserError, match=f"data.holdout must be between 0 and 1, got {share}"):
-        numbers.hold_out(share, 0)
+    with pytest.raises(UserError, match=f"the share held out for dev must be between 0 and 1, got {share}"):
+        numbers.hold_out({"dev": share}, 0)
+
+
+def test_shares_that_leave_nothing_are_refused(numbers):
+    with pytest.raises(UserError, match="the shares held out for dev and test must leave something of train, got"):
+        numbers.hold_out({"dev": 0.5, "test": 0.5}, 0)
+
+
+@pytest.mark.parametrize(
+    "source, fields",
+    [("csv:mine/all.csv", {}), ("text:mine/{field}.txt", {"source": "fr"}), ("jsonl:a.jsonl", {"split": ""})],
+)
+def test_files_that_are_the_same_for_two_splits_are_refused(source, fields):
+    splits = {"data.train": "train", "data.dev": "dev"}
+    with pytest.raises(UserError) as error:
+        require_splits(source, fields, splits)
+    assert str(error.value) == (
+        f"data.source {source!r} gives the same examples for data.train and data.dev. Put {{split}} where the file's "
+        "name has the split, or hold a share out of train with data.holdout, or name the field that has the split of "
+        "an example with data.fields.split"
+    )
+    require_splits(source, fields, {"data.train": "train"})
+    require_splits(source, {**fields, "split": "part"}, splits)
+    for other in ("csv:mine/{split}.csv", "tsv:{split}/all.tsv", "tfds:snli", "toy:numbers"):
+        require_splits(other, fields, splits)
+
+
+def test_two_splits_of_one_name_are_refused():
+    message = "data.dev and data.test are both 'dev': the same examples; name another split, or hold a share"
+    with pytest.raises(UserError, match=message):
+        require_splits("tfds:snli", {}, {"data.train": "train", "data.dev": "dev", "data.test": "dev"})
 
 
 def test_examples_are_read_anew_and_can_be_counted_off(write):
@@ -208,7 +272,7 @@ def test_examples_are_read_anew_and_can_be_counted_off(write):
 def test_a_file_is_not_held_in_memory(write):
     """2 MB of lines, of which a walk may hold 0.2 MB at a time."""
     path = write("a.tsv", "a\tb\n" + ("x" * 1000 + "\ty\n") * 2000)
-    rest, _ = read(f"tsv:{path}", "", {"a": "a", "b": "b"}).hold_out(0.1, 0)
+    rest, _ = read(f"tsv:{path}", "", {"a": "a", "b": "b"}).hold_out({"dev": 0.1}, 0)
     tracemalloc.start()
     for _ in rest:
         pass

@@ -1,5 +1,6 @@
 """Tests of the generated picture-caption data against its own pixels and a second reading of its captions."""
 
+import hashlib
 import io
 import itertools
 
@@ -172,8 +173,8 @@ def test_picture_is_an_rgb_png_of_the_size(size):
 
 
 def test_bad_arguments_raise_at_the_call():
-    with pytest.raises(ValueError, match=r"split must be one of \('train', 'dev'\), got 'test'"):
-        toy.shapes("test", 1)
+    with pytest.raises(ValueError, match=r"split must be one of \('train', 'dev', 'test'\), got 'valid'"):
+        toy.shapes("valid", 1)
     with pytest.raises(ValueError, match="count must be at least 0, got -1"):
         toy.shapes("train", -1)
     with pytest.raises(ValueError, match="size must be at least 32, got 31"):
@@ -240,6 +241,26 @@ def test_numbers_are_spelled_as_in_france_and_britain(number, french, english):
     assert (toy.french(number), toy.english(number)) == (french, english)
 
 
+def test_no_text_of_test_is_in_another_split():
+    """Dev is read beyond the examples that draw from all that is held out."""
+    for texts in (
+        [{row["digits"] for row in toy.numbers(split, 3000)} for split in toy.SPLITS],
+        [{toy._captioned(split, i, 0)[-1] for i in range(3000)} for split in toy.SPLITS],
+    ):
+        assert sum(map(len, texts)) == len(set.union(*texts)) and len(texts[2]) > 1000
+
+
+@pytest.mark.parametrize("split, digest", [("train", "bcc3482c3a76925f"), ("dev", "8601650f2a161c7b")])
+def test_train_and_dev_stay_what_they_were(split, digest):
+    """Recorded figures hold for these examples."""
+    found = hashlib.sha256()
+    for row in toy.numbers(split, 1000):
+        found.update(row["fr"].encode())
+    for example in toy.shapes(split, 20):
+        found.update(example["captions"][0].encode() + example["boxes"].tobytes())
+    assert found.hexdigest()[:16] == digest
+
+
 def test_numbers_of_both_splits_are_apart_and_the_small_ones_are_in_train():
     train, dev = (list(toy.numbers(split, 2000)) for split in ("train", "dev"))
     digits = [{row["digits"] for row in rows} for rows in (train, dev)]
@@ -255,7 +276,7 @@ def test_numbers_of_both_splits_are_apart_and_the_small_ones_are_in_train():
 @pytest.mark.parametrize(
     "arguments, message",
     [
-        ({"split": "test"}, "split must be one of"),
+        ({"split": "valid"}, "split must be one of"),
         ({"count": -1}, "count must be at least 0, got -1"),
         ({"seed": -1}, "seed must be at least 0, got -1"),
     ],

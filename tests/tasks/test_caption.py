@@ -51,12 +51,13 @@ def trained(tmp_path_factory, cache):
 
 
 def table(folder, rows, columns="image\tcaption"):
-    """A folder with two pictures and `captions.tsv`; its path as `data.source`."""
+    """A folder with two pictures and the same captions for train and dev; its path as `data.source`."""
     (folder / "images").mkdir(parents=True)
     for name, colour in (("a.png", "red"), ("b.jpg", "blue")):
         Image.new("RGB", (40, 30), colour).save(folder / "images" / name)
-    (folder / "captions.tsv").write_text("\n".join([columns, *rows]) + "\n", encoding="utf-8")
-    return [f"data.source=tsv:{folder / 'captions.tsv'}", "data.fields.image=images/{image}"]
+    for split in ("train", "dev"):
+        (folder / f"captions_{split}.tsv").write_text("\n".join([columns, *rows]) + "\n", encoding="utf-8")
+    return [f"data.source=tsv:{folder}/captions_{{split}}.tsv", "data.fields.image=images/{image}"]
 
 
 GOOD = ["a.png\ta red square", "b.jpg\ta blue square", "a.png\tsomething red"]
@@ -155,13 +156,18 @@ def test_a_folder_without_a_run_says_how_to_make_one(tmp_path):
 @pytest.mark.parametrize(
     ("rows", "changes", "message"),
     [
-        (["a.png a red square"], [], r"captions.tsv:2: 1 field\(s\) between tabs where the first line names 2"),
-        (["a.png\t "], [], r"captions.tsv:2: the caption is empty"),
-        (["c.png\ta cat"], [], r"captions.tsv:2: picture .*c.png cannot be read: No such file"),
-        (["../../x.png\ta cat"], [], r"captions.tsv:2: '.*x.png' leaves the data folder"),
+        (["a.png a red square"], [], r"captions_train.tsv:2: 1 field\(s\) between tabs where the first line names 2"),
+        (["a.png\t "], [], r"captions_train.tsv:2: the caption is empty"),
+        (["c.png\ta cat"], [], r"captions_train.tsv:2: picture .*c.png cannot be read: No such file"),
+        (["../../x.png\ta cat"], [], r"captions_train.tsv:2: '.*x.png' leaves the data folder"),
         ([], [], r"has no pictures"),
         (GOOD, ["data.fields.caption=text"], r"there is no column 'text'; the first line names image, caption"),
         (GOOD, ["data.source=csv:x"], r"data.source 'csv:x' is not one of toy:shapes, tsv:<file> or tfds:<name>"),
+        (
+            GOOD,
+            ["data.source=tsv:x.tsv"],
+            r"the same examples for data.train and data.dev. Put \{split\}.*holdout.*split",
+        ),
         (GOOD, ["model.encoder.backbone=ResNet5"], r"model.encoder: backbone must be .* got 'ResNet5'"),
         (GOOD, ["training.xla=true"], r"make no full batch of 16; lower training.batch_size"),
     ],

@@ -69,12 +69,13 @@ def trained(tmp_path_factory):
 
 @pytest.fixture
 def lines(tmp_path):
-    """Writes a file of lines; its path."""
+    """Writes a file of lines, or the same train.txt and dev.txt; the path of the one, or of train.txt."""
 
-    def lines(content, name="train.txt"):
-        path = tmp_path / name
-        path.write_bytes(content if isinstance(content, bytes) else content.encode())
-        return path
+    def lines(content, *names):
+        names = names or ("train.txt", "dev.txt")
+        for name in names:
+            (tmp_path / name).write_bytes(content if isinstance(content, bytes) else content.encode())
+        return tmp_path / names[0]
 
     return lines
 
@@ -316,7 +317,7 @@ def test_tags_that_training_has_not_are_counted_as_wrong(lines, tmp_path, capsys
 
 def test_labels_are_called_as_the_config_says(lines, tmp_path):
     path = lines("0 x\n1 y\n7 z\n" * 20)
-    changes = [f"data.source=labelled:{path}", "data.dev=train", 'data.names={ 0 = "bad", 1 = "good" }']
+    changes = [f"data.source=labelled:{path.parent}/{{split}}.txt", 'data.names={ 0 = "bad", 1 = "good" }']
     run = prepared("classify", tmp_path / "run", changes)
     assert run.names == ["7", "bad", "good"] and run.references[:3] == ["bad", "good", "7"]
 
@@ -326,7 +327,7 @@ def test_rare_labels_weigh_more_where_asked(lines, tmp_path):
     from sklearn.utils.class_weight import compute_class_weight
 
     path = lines("a x\n" * 30 + "b y\n" * 10)
-    changes = [f"data.source=labelled:{path}", "data.holdout=0", "training.class_weights=balanced"]
+    changes = [f"data.source=labelled:{path.parent}/{{split}}.txt", "training.class_weights=balanced"]
     run = prepared("classify", tmp_path / "run", changes)
     want = compute_class_weight("balanced", classes=np.array([0, 1]), y=run.columns["label"])
     np.testing.assert_allclose(balanced_weights(run.columns["label"], 2), want)
@@ -398,46 +399,47 @@ def test_the_two_texts_of_a_pair_stay_together(tmp_path):
         ("a x\nb caf\xe9\n".encode("latin-1"), [], r"train.txt:2: not UTF-8 .* set data.bad_bytes"),
         ("a x\na y\n", [], r"all of train has one label, 'a'; two are needed"),
         ("", [], r"split 'train' has no examples"),
-        ("a x\nb y\n", ["data.fields.text=body"], r"train.txt:1: there is no field 'body'; .* Set data.fields.text"),
+        ("a x\nb y\n", ["data.fields.text=body"], r"dev.txt:1: there is no field 'body'; .* Set data.fields.text"),
         ("a x\nb y\n", ["data.holdout=0.001"], r"data.holdout=0.001 leaves no example for dev; raise it"),
-        ("a x\nb y\n", ["data.source=labelled:none"], r"none cannot be read"),
+        ("a x\nb y\n", ["data.source=labelled:none/{split}"], r"none.dev cannot be read"),
         ("a x\nb y\n", ["model.vectors=none.txt"], r"none.txt cannot be read"),
         ("a x\nb y\n", ["training.xla=true"], r"make no full batch of 32; lower training.batch_size"),
     ],
 )
 def test_bad_data_stop_the_run_with_one_line(lines, tmp_path, content, changes, message):
     path = lines(content)
+    lines("a x\nb y\n", "dev.txt")
     with pytest.raises(UserError, match=message) as error:
-        train("classify", tmp_path / "run", [f"data.source=labelled:{path}", "data.dev=train", *changes])
+        train("classify", tmp_path / "run", [f"data.source=labelled:{path.parent}/{{split}}.txt", *changes])
     assert "\n" not in str(error.value)
 
 
 def test_an_empty_label_is_named(lines, tmp_path):
     path = lines("label,text\na,x\n ,y\n")
-    with pytest.raises(UserError, match=r"train.txt:3: the label is empty"):
-        train("classify", tmp_path / "run", [f"data.source=csv:{path}"])
+    with pytest.raises(UserError, match=r"dev.txt:3: the label is empty"):
+        train("classify", tmp_path / "run", [f"data.source=csv:{path.parent}/{{split}}.txt"])
 
 
 @pytest.mark.parametrize(
     ("text", "tags", "message"),
     [
-        ("play it\n", "O B-a\nO\n", "as many lines each; .*train.in has 1, .*train.out has 2"),
-        ("play it\nnow\n", "O B-a\nO O\n", r"train.in:2: 1 word\(s\) and 2 tag\(s\); each word must have one"),
-        ("play it\n", "O NN\n", r"train.in:1: the tag 'NN' is neither O nor B-kind or I-kind"),
+        ("play it\n", "O B-a\nO\n", "as many lines each; .*dev.in has 1, .*dev.out has 2"),
+        ("play it\nnow\n", "O B-a\nO O\n", r"dev.in:2: 1 word\(s\) and 2 tag\(s\); each word must have one"),
+        ("play it\n", "O NN\n", r"dev.in:1: the tag 'NN' is neither O nor B-kind or I-kind"),
     ],
 )
 def test_words_and_tags_that_do_not_fit_are_named(lines, tmp_path, text, tags, message):
-    lines(text, "train.in")
-    lines(tags, "train.out")
+    lines(text, "train.in", "dev.in")
+    lines(tags, "train.out", "dev.out")
     changes = [f"data.source=text:{tmp_path}/{{split}}.{{field}}", "data.fields.text=in", "data.fields.tags=out"]
     with pytest.raises(UserError, match=message):
-        train("tag", tmp_path / "run", [*changes, "data.fields.label=", "data.dev=train"])
+        train("tag", tmp_path / "run", [*changes, "data.fields.label="])
 
 
 def test_texts_without_words_and_very_long_ones_train(lines, tmp_path):
     """A text without words is one unknown word; one of 10,000 words is cut off at `data.max_length`."""
     path = lines("label,text\na,\nb,\0\na," + "word " * 10_000 + "\nb,x\n" * 8)
-    run = prepared("classify", tmp_path, [f"data.source=csv:{path}", "data.dev=train", "data.max_length=50"])
+    run = prepared("classify", tmp_path, [f"data.source=csv:{path.parent}/{{split}}.txt", "data.max_length=50"])
     assert run.columns["text"][0].tolist() == [UNKNOWN] and max(run.columns["text"].lengths) == 50
     run.validate()
 
@@ -506,7 +508,7 @@ def test_words_that_only_the_vectors_have_are_known_where_asked(lines, tmp_path,
 
 def test_vectors_without_a_word_of_the_text_are_named(lines, tmp_path, vectors):
     path = lines("a p\nb q\n")
-    changes = [f"data.source=labelled:{path}", "data.dev=train", f"model.vectors={vectors}"]
+    changes = [f"data.source=labelled:{path.parent}/{{split}}.txt", f"model.vectors={vectors}"]
     with pytest.raises(UserError, match=r"vectors.txt has no word of the vocabulary"):
         prepared("classify", tmp_path / "run", changes)
 

@@ -201,7 +201,7 @@ def test_a_long_line_is_cut_and_a_nul_is_a_sign_of_its_own(tmp_path):
         (["caf\udce9", *FRENCH[1:]], ENGLISH, [], r"dev.fr:1: not UTF-8 \(byte 4 of the line\); mend it, or set"),
         ([], [], [], r"split 'dev' has no examples"),
         (FRENCH, ENGLISH, ["data.source=text:none/{split}.{field}"], r"none/dev.fr cannot be read: No such file"),
-        (FRENCH, ENGLISH, ["data.source=text:x"], r"must hold \{field\}, which stands for fr and en in turn"),
+        (FRENCH, ENGLISH, ["data.source=text:{split}"], r"must hold \{field\}, which stands for fr and en in turn"),
         (FRENCH, ENGLISH, ["data.dev=test"], r"test.fr cannot be read: No such file"),
         (FRENCH, ENGLISH, ["training.batch_size=5", "training.xla=true"], r"4 pairs in 1 buckets make no full batch"),
         (FRENCH, ENGLISH, ["data.holdout=1e-9"], r"data.holdout=1e-09 leaves no example for dev; raise it"),

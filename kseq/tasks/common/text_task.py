@@ -76,8 +76,10 @@ class TextTask(Task):
         options = {"columns": data.columns, "quotes": data.quotes, "bad_bytes": data.bad_bytes}
         train = kseq.data.read(data.source, data.train, fields, **options)
         if data.holdout:
-            train, dev = train.hold_out(data.holdout, seed=0)
+            train, held_out = train.hold_out({"dev": data.holdout}, seed=0, by=self.raw)
+            dev = held_out["dev"]
         else:
+            kseq.data.require_splits(data.source, fields, {"data.train": data.train, "data.dev": data.dev})
             dev = kseq.data.read(data.source, data.dev, fields, **options)
         return train.first(data.train_count), dev.first(data.dev_count)
 
