@@ -54,10 +54,12 @@ def test_the_table_of_a_card_has_the_last_run_of_each_config():
         "b,0,seconds_train,9.0",
     ]
     lines = [f"x,{commit},{config},0,m,2.0,dev,{rest}" for config, commit, rest in (row.split(",", 2) for row in rows)]
+    lines.insert(-1, "x,0,b,0,m,2.0,test,bleu,0.125")
     results = "\n".join(["date,commit,config,seed,machine,minutes,split,metric,value", *lines, ""])
-    table = "|  | a | b |\n|---|---|---|\n| bleu | 40.0 | 0.00051 |\n| split | dev | dev |\n| minutes | 2.0 | 2.0 |\n"
+    table = "|  | a | b | b |\n|---|---|---|---|\n| split | dev | dev | test |\n"
+    table += "| bleu | 40.0 | 0.00051 | 0.125 |\n| minutes | 2.0 | 2.0 | 2.0 |\n"
     card = "# Card\n<!-- results.csv -->\n{}<!-- end -->\nrest <!-- end -->\n"
-    assert with_table(card.format("old\n"), results) == card.format(f"\n{table}| commit | 1 | 0 |\n\n")
+    assert with_table(card.format("old\n"), results) == card.format(f"\n{table}| commit | 1 | 0 | 0 |\n\n")
     assert with_table("no place for it\n", results) == "no place for it\n"
 
 

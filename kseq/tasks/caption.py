@@ -4,6 +4,7 @@ python -m kseq.tasks.caption --help
 """
 
 import functools
+import itertools
 from pathlib import Path
 from typing import Literal
 
@@ -15,24 +16,21 @@ import kseq
 from kseq.config import Config
 from kseq.errors import UserError
 from kseq.tasks import program
-from kseq.tasks.common.schema import OwnRate, SamplerConfig, TrainingConfig
-from kseq.tasks.task import Task
+from kseq.tasks.common.schema import OwnRate, SamplerConfig, SplitsConfig, TrainingConfig
+from kseq.tasks.task import Task, hashed
 
+VOCABULARY = "vocabulary.txt"
 SHOWN = 4  # pictures of the dev split that `predict` shows when it is given none
 
 # The parts are named through `kseq`, which imports them, and TensorFlow, when they are needed: `--help` and a wrong
 # config answer at once.
 
 
-class DataConfig(Config):
+class DataConfig(SplitsConfig):
     """Which pictures and captions, and how they are read."""
 
     source: str = "toy:shapes"
-    train: str = "train"
-    dev: str = "dev"
     fields: dict[str, str] = Field({"image": "image", "caption": "caption"})
-    train_count: int = Field(0, ge=0, description="at most so many pictures; 0 is all")
-    dev_count: int = Field(0, ge=0)
     mirror: bool = Field(False, description="train also on mirrored pictures, without captions that say left or right")
     on_error: Literal["stop", "skip"] = "stop"
     bad_bytes: Literal["stop", "latin-1", "replace"] = Field("stop", description="what becomes of a line not in UTF-8")
@@ -97,21 +95,39 @@ class Caption(Task):
 
     def prepare(self):
         data = self.config.data
-        kseq.data.require_splits(data.source, data.fields, {"data.train": data.train, "data.dev": data.dev})
-        self.train_pictures = self.pictures(data.train, data.train_count)
+        kseq.data.require_splits(data.source, data.fields, data.own_splits())
+        self.train_pictures = self.pictures("train")
+        if "test" in data.scored():
+            self.pictures("test")  # a wrong name is told before training
+        if (self.workdir / kseq.checkpoints.PROGRESS).exists():
+            self.recall()
+        else:
+            self.learn()
+        self.model = self.build()
+
+    def learn(self):
+        """Makes the vocabulary of the training captions."""
+        data = self.config.data
         self.text = kseq.preprocessors.TextPreprocessor.adapt(
             [caption for picture in self.train_pictures for caption in picture.captions],
             max_length=data.max_length,
             size=data.vocabulary_size,
             min_count=data.min_count,
         )
-        self.text.save(self.workdir / "vocabulary.txt")
-        self.model = self.build()
+        self.text.save(self.workdir / VOCABULARY)
+        self.keep_fingerprints()
+
+    def recall(self):
+        """Reads the vocabulary that `learn` wrote."""
+        load = kseq.preprocessors.TextPreprocessor.load
+        self.text = load(self.workdir / VOCABULARY, self.config.data.max_length)
+        self.check_fingerprints()
+
+    def fingerprints(self):
+        return {VOCABULARY: hashed(self.text.vocabulary)}
 
     def load(self, weights):
-        self.text = kseq.preprocessors.TextPreprocessor.load(
-            self.workdir / "vocabulary.txt", self.config.data.max_length
-        )
+        self.recall()
         self.model = self.build()
         kseq.checkpoints.load_variables(weights, self.model.weights)
 
@@ -150,18 +166,24 @@ class Caption(Task):
         extras = {"gate": config.gate, "deep_output": config.deep_output} if config.decoder == "bahdanau" else {}
         return kseq.layers.DECODERS[config.decoder](cell, attention, **extras)
 
-    def pictures(self, split, count):
-        """The pictures of a split, not yet read."""
-        data = self.config.data
-        return kseq.data.read_pictures(
+    def pictures(self, split):
+        """The pictures of "train", "dev" or "test", not yet read."""
+        data, shares = self.config.data, self.config.data.shares()
+        held_out = split in shares or (split == "train" and shares)
+        count = getattr(data, f"{split}_count")
+        pictures = kseq.data.read_pictures(
             data.source,
-            split,
+            data.train if held_out else data.split(split),
             fields=data.fields,
-            count=count,
+            count=0 if held_out else count,
             size=data.image_size,
             seed=self.config.seed,
             bad_bytes=data.bad_bytes,
         )
+        if held_out:
+            rest, held_out = kseq.data.hold_out_pictures(pictures, shares, seed=0)
+            pictures = {"train": rest, **held_out}[split][: count or None]
+        return pictures
 
     def sources(self, pictures, split):
         """What the model takes of each picture, and the pictures that have it; computed once, then read from disk.
@@ -187,7 +209,7 @@ class Caption(Task):
         training, pictures = self.config.training, self.train_pictures
         if self.config.data.mirror:
             pictures = [*pictures, *(mirrored for p in pictures if (mirrored := p.mirror()).captions)]
-        sources, pictures = self.sources(pictures, self.config.data.train)
+        sources, pictures = self.sources(pictures, "train")
         pairs = [(row, caption) for row, picture in enumerate(pictures) for caption in picture.captions]
         rows, captions = zip(*pairs, strict=True)
         columns = {
@@ -212,11 +234,14 @@ class Caption(Task):
     def loss(self):
         return kseq.losses.TokenCrossentropy(self.config.training.label_smoothing)
 
+    def scored(self, split):
+        """(sources, pictures) of "dev" or "test"."""
+        return self.dev if split == "dev" else self.sources(self.pictures(split), split)
+
     @functools.cached_property
     def dev(self):
         """(sources, pictures) of the dev split."""
-        data = self.config.data
-        return self.sources(self.pictures(data.dev, data.dev_count), data.dev)
+        return self.sources(self.pictures("dev"), "dev")
 
     @functools.cached_property
     def best(self):
@@ -239,33 +264,27 @@ class Caption(Task):
             forbidden=(words.PADDING, words.START, words.UNKNOWN),
         )
 
-    def generate(self, sampler, title):
-        """The words, scores and alignments of the first hypothesis for each picture of the dev split."""
-        sources, pictures = self.dev
+    def generate(self, sampler, sources, title):
+        """The words, scores and alignments of the first hypothesis for each picture."""
         size = 100
         parts = []
-        for first in tqdm(range(0, len(pictures), size), desc=title, unit_scale=size, unit=" pictures", disable=None):
+        for first in tqdm(range(0, len(sources), size), desc=title, unit_scale=size, unit=" pictures", disable=None):
             found = sampler(np.asarray(sources[first : first + size], "float32"))
             parts.append([np.asarray(x[:, 0]) for x in (found.ids, found.scores, found.alignments)])
         ids, scores, alignments = (np.concatenate(x) for x in zip(*parts, strict=True))
         return [self.text.words(row) for row in ids], scores, alignments
 
-    @functools.cached_property
-    def references(self):
-        """For each picture of the dev split, its captions in the tokens that are scored."""
-        _, pictures = self.dev
-        return [[" ".join(words) for words in kseq.preprocessors.tokenize(p.captions)] for p in pictures]
-
     def validate(self):
-        words, _, _ = self.generate(self.best, "captions of dev")
-        return {"bleu_4": kseq.metrics.bleu([" ".join(text) for text in words], self.references)["bleu_4"]}
+        sources, pictures = self.dev
+        words, _, _ = self.generate(self.best, sources, "captions of dev")
+        return {"bleu_4": kseq.metrics.bleu([" ".join(text) for text in words], references_of(pictures))["bleu_4"]}
 
-    def evaluate(self):
-        words, scores, alignments = self.generate(self.best, "captions of dev")
-        _, pictures = self.dev
-        texts = [" ".join(text) for text in words]
-        metrics = kseq.metrics.bleu(texts, self.references)
-        metrics["exact_match"] = kseq.metrics.exact_match(texts, self.references)
+    def evaluate(self, split="dev"):
+        sources, pictures = self.scored(split)
+        words, scores, alignments = self.generate(self.best, sources, f"captions of {split}")
+        texts, every = [" ".join(text) for text in words], references_of(pictures)
+        metrics = kseq.metrics.bleu(texts, every)
+        metrics["exact_match"] = kseq.metrics.exact_match(texts, every)
         boxes = [picture.boxes for picture in pictures]
         if any(map(len, boxes)) and np.any(alignments):
             toy = kseq.data.toy
@@ -279,7 +298,7 @@ class Caption(Task):
                 "exact": text in references,
                 "references": references,
             }
-            for p, text, score, references in zip(pictures, texts, scores, self.references, strict=True)
+            for p, text, score, references in zip(pictures, texts, scores, every, strict=True)
         ]
         return metrics, rows
 
@@ -295,6 +314,7 @@ class Caption(Task):
         if not pictures:
             _, known = self.dev
             pictures = known[:: max(1, len(known) // SHOWN)][:SHOWN]
+        names = set()
         for picture in pictures:
             pixels = self.image.decode([picture])
             found = self.best(pixels.astype("float32"))
@@ -303,11 +323,25 @@ class Caption(Task):
             phrases = kseq.metrics.noun_phrases(words, kseq.data.toy.NOUNS, kseq.data.toy.MODIFIERS)
             objects = [(*phrase, box) for phrase, box in zip(phrases, picture.boxes, strict=False)]
             figure = kseq.plots.picture_alignment(pixels[0], words, looks, title=text, objects=objects)
-            kseq.plots.save(figure, folder / f"{Path(picture.id).stem}.png")
+            name = own_name(Path(picture.id).stem, names)
+            kseq.plots.save(figure, folder / f"{name}.png")
             yield f"{picture.id}: {text}"
 
     def example(self):
         return {"image": self.dev[1][0].read()}
+
+
+def references_of(pictures):
+    """For each picture, its captions in the tokens that are scored."""
+    return [[" ".join(words) for words in kseq.preprocessors.tokenize(p.captions)] for p in pictures]
+
+
+def own_name(name, taken):
+    """A name that is not among `taken`, to which it is added: `name`, or that with a number behind it."""
+    names = (name if i == 1 else f"{name}-{i}" for i in itertools.count(1))
+    name = next(name for name in names if name not in taken)
+    taken.add(name)
+    return name
 
 
 if __name__ == "__main__":

@@ -19,6 +19,7 @@ from kseq.config import ConfigError, differences, load
 from kseq.errors import UserError
 from kseq.tasks import record
 from kseq.tasks.common import transfer
+from kseq.tasks.task import hashed
 
 MODES = ("train", "evaluate", "predict", "export")
 
@@ -67,21 +68,32 @@ def train(task, workdir, config, *, resume, show):
 
 
 def evaluate(task, workdir, changes, *, record_as=None):
-    """Scores the run on the dev split: metrics.json, predictions.jsonl, and with `record_as` a row a metric."""
+    """Scores the run on dev, which chose its epoch, and on test, where there is one.
+
+    Each has files of its own, metrics-SPLIT.json and predictions-SPLIT.jsonl. With `changes` their names end in a hash
+    of these, so that the scores of the run as it was trained stay. With `record_as` each metric becomes a row.
+    """
     run, progress = _finished(task, workdir, changes)
-    metrics, rows = run.evaluate()
-    metrics["seconds_train"] = round(progress["seconds"], 1)
-    kseq.files.write_text(
-        workdir / "predictions.jsonl", "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
-    )
-    kseq.files.write_json(workdir / "metrics.json", metrics)
-    metrics = {name: value for name, value in metrics.items() if not isinstance(value, dict)}
-    for name, value in metrics.items():
-        print(f"{name:>14} {value:.4g}")
-    print(f"{len(rows)} predictions in {workdir / 'predictions.jsonl'}", flush=True)
+    other = "-" + hashed(sorted(changes))[:8] if changes else ""
+    scores, samples = {}, []
+    for split in run.config.data.scored():
+        metrics, rows = run.evaluate(split)
+        if split == "dev":
+            metrics["seconds_train"], samples = round(progress["seconds"], 1), rows
+        if changes:
+            metrics["changes"] = {key: value for key, _, value in (change.partition("=") for change in changes)}
+        lines = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+        predictions = workdir / f"predictions-{split}{other}.jsonl"
+        kseq.files.write_text(predictions, lines)
+        kseq.files.write_json(workdir / f"metrics-{split}{other}.json", metrics)
+        scores[split] = {name: value for name, value in metrics.items() if not isinstance(value, dict)}
+        print("dev, which chose the epoch:" if split == "dev" else f"{split}:")
+        for name, value in scores[split].items():
+            print(f"{name:>14} {value:.4g}")
+        print(f"{len(rows)} predictions in {predictions}", flush=True)
     if record_as:
-        record.append_results(run, record_as, metrics, progress["seconds"])
-        record.write_samples(run, record_as, rows)
+        record.append_results(run, record_as, scores, progress["seconds"])
+        record.write_samples(run, record_as, samples)
 
 
 def predict(task, workdir, changes, inputs):

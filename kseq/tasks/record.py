@@ -19,16 +19,24 @@ SAMPLES = 20
 TABLE = re.compile(r"(?<=<!-- results\.csv -->\n).*?(?=<!-- end -->)", re.DOTALL)  # its place in a card
 
 
-def append_results(run, name, metrics, seconds):
-    """Appends a row a metric to `tasks/<task>/results.csv` below the current folder."""
+def append_results(run, name, scores, seconds):
+    """Appends a row a metric to `tasks/<task>/results.csv` below the current folder.
+
+    Args:
+        run: `Task`.
+        name: of the config.
+        scores: {split: {metric: number}}.
+        seconds: of training.
+    """
     path = _card(run) / "results.csv"
     text = path.read_text(encoding="utf-8") if path.exists() else ",".join(COLUMNS) + "\n"
     added = io.StringIO()
     writer = csv.writer(added, lineterminator="\n")
     today = datetime.date.today().isoformat()
-    for metric, value in metrics.items():
-        row = [today, commit(), name, run.config.seed, machine(), round(seconds / 60, 1), run.config.data.dev, metric]
-        writer.writerow([*row, f"{value:.4f}"])
+    same = [today, commit(), name, run.config.seed, machine(), round(seconds / 60, 1)]
+    for split, metrics in scores.items():
+        for metric, value in metrics.items():
+            writer.writerow([*same, split, metric, f"{value:.4f}"])
     kseq.files.write_text(path, text + added.getvalue())
     print(f"recorded in {path}", flush=True)
     card = path.with_name("README.md")
@@ -37,22 +45,27 @@ def append_results(run, name, metrics, seconds):
 
 
 def with_table(card, results):
-    """The text of a card, whose table, where it has a place for one, says what `results` has last of each config.
+    """The text of a card, whose table, where it has a place for one, shows the last run of each config in `results`.
 
-    A column a config, a row a metric, so that many metrics have room.
+    A column a config and split, a row a metric, so that many metrics have room.
     """
-    columns = {}
+    runs = {}
     for row in csv.DictReader(io.StringIO(results)):
-        column = columns.setdefault(row["config"], {})
-        if column.get("commit") != row["commit"] or row["metric"] in column:
-            column.clear()  # a newer run
+        splits = runs.setdefault(row["config"], {})
+        before = next(iter(splits.values()), row)
+        if before["commit"] != row["commit"] or row["metric"] in splits.get(row["split"], ()):
+            splits.clear()  # a newer run
+        column = splits.setdefault(row["split"], {})
         if row["metric"] != "seconds_train":
             value = float(row["value"])
             column[row["metric"]] = f"{value:.1f}" if value > 1 else f"{value:.3g}"
         column |= {"split": row["split"], "minutes": row["minutes"], "commit": row["commit"]}
-    lines, last = [_line("", *columns), "|---" * (1 + len(columns)) + "|"], ("split", "minutes", "commit")
-    for name in (*dict.fromkeys(name for column in columns.values() for name in column if name not in last), *last):
-        lines.append(_line(name, *(column.get(name, "") for column in columns.values())))
+    names = [name for name, splits in runs.items() for _ in splits]
+    columns = [column for splits in runs.values() for column in splits.values()]
+    lines, last = [_line("", *names), "|---" * (1 + len(columns)) + "|"], ("split", "minutes", "commit")
+    metrics = dict.fromkeys(metric for column in columns for metric in column if metric not in last)
+    for name in ("split", *metrics, "minutes", "commit"):
+        lines.append(_line(name, *(column.get(name, "") for column in columns)))
     return TABLE.sub(lambda _: "\n".join(["", *lines, "", ""]), card)
 
 
@@ -60,7 +73,7 @@ def write_samples(run, name, rows):
     """Writes `SAMPLES` predictions, evenly spread over the split, and what `predict` draws of dev, to the card."""
     folder = _card(run) / "samples"
     chosen = rows[:: max(1, len(rows) // SAMPLES)][:SAMPLES]
-    lines = [f"# {name}: {len(chosen)} of {len(rows)} predictions, evenly spread over {run.config.data.dev}", ""]
+    lines = [f"# {name}: {len(chosen)} of {len(rows)} predictions, evenly spread over dev", ""]
     source = ["source"] if "source" in rows[0] else []
     lines += [_line("", "id", *source, "prediction", "a reference"), "|---" * (4 + len(source)) + "|"]
     for row in chosen:
@@ -70,9 +83,9 @@ def write_samples(run, name, rows):
     kseq.files.write_text(folder / f"{name}.md", "\n".join(lines))
     for line in run.predict((), folder / name):
         print(line, flush=True)
-    confusion = run.workdir / "predictions" / "confusion.png"
+    confusion = run.workdir / "predictions" / "confusion-dev.png"
     if confusion.exists():
-        with kseq.files.replacing(folder / name / confusion.name) as draft:
+        with kseq.files.replacing(folder / name / "confusion.png") as draft:
             draft.write_bytes(confusion.read_bytes())
 
 

@@ -57,16 +57,17 @@ class Summarize(Generation):
     def score(self, predictions, references):
         return kseq.metrics.rouge(predictions, references, self.words([*predictions, *references]))
 
-    def evaluate(self):
-        metrics, rows = super().evaluate()
+    def evaluate(self, split="dev"):
+        metrics, rows = super().evaluate(split)
         sources, said = ([row[key] for row in rows] for key in ("source", "prediction"))
-        words = self.words([*sources, *said, *self.references])
-        for prefix, texts in (("", said), ("reference_", self.references)):
+        references = [row["references"][0] for row in rows]
+        words = self.words([*sources, *said, *references])
+        for prefix, texts in (("", said), ("reference_", references)):
             metrics[f"{prefix}novel"] = kseq.metrics.novel(texts, sources, words=words)
             metrics[f"{prefix}repeated"] = kseq.metrics.repeated(texts, REPEATED, words)
-        metrics["copied"] = self.copied(sources, said, self.references)
+        metrics["copied"] = self.copied(sources, said, references)
         lead = [" ".join((words or str.split)(text)[: self.config.data.lead]) for text in sources]
-        metrics |= {f"lead_{name}": value for name, value in self.score(lead, self.references).items()}
+        metrics |= {f"lead_{name}": value for name, value in self.score(lead, references).items()}
         return {name: value for name, value in metrics.items() if not math.isnan(value)}, rows
 
     def words(self, texts):

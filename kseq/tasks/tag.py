@@ -193,45 +193,43 @@ class Tag(Labelled):
 
         return labelled.by_length([(text,) for text in texts], answer)
 
-    def dev_answers(self):
-        """What `answers` says of the dev split, and its tags."""
-        answers = self.answers([example["text"] for _, example in self.dev])
-        return answers, [answer["text"].split() for answer in answers]
-
-    @functools.cached_property
-    def references(self):
-        """{what is labelled: its labels} for each of the dev split."""
-        return [self.labels(where, example) for where, example in self.dev]
+    def answered(self, split):
+        """The examples of a split, what `answers` says of them, and {what is labelled: the right labels} of each."""
+        examples = self.scored(split)
+        references = [self.labels(where, example) for where, example in examples]
+        return examples, self.answers([example["text"] for _, example in examples]), references
 
     def validate(self):
-        return self.scores(*self.dev_answers())
+        return self.scores(*self.answered("dev")[1:])
 
-    def scores(self, answers, tags):
+    def scores(self, answers, references):
         """The metrics by which a run is watched."""
-        metrics = {"span_f1": kseq.metrics.span_f1(tags, [known["tags"] for known in self.references])}
+        tags = [answer["text"].split() for answer in answers]
+        metrics = {"span_f1": kseq.metrics.span_f1(tags, [known["tags"] for known in references])}
         if self.joint:
-            right = [a["label"] == known["label"][0] for a, known in zip(answers, self.references, strict=True)]
+            right = [a["label"] == known["label"][0] for a, known in zip(answers, references, strict=True)]
             metrics["intent_accuracy"] = float(np.mean(right))
         return metrics
 
-    def evaluate(self):
+    def evaluate(self, split="dev"):
         """Tags and labels that training has not are never the answer, and count as wrong."""
-        answers, found = self.dev_answers()
+        examples, answers, references = self.answered(split)
+        found = [answer["text"].split() for answer in answers]
         rows = []
-        for (where, example), answer, tags, known in zip(self.dev, answers, found, self.references, strict=True):
+        for (where, example), answer, tags, known in zip(examples, answers, found, references, strict=True):
             labels = {"label": answer["label"], "label_reference": known["label"][0]} if self.joint else {}
             exact = tags == known["tags"] and labels.get("label") == labels.get("label_reference")
             row = {"id": where.rpartition("/")[2], "source": example["text"], "prediction": answer["text"]}
             row |= {"score": answer["score"], "exact": exact, "references": [" ".join(known["tags"])]}
             rows.append(row | labels)
-        metrics = self.scores(answers, found)
-        every = [tag for known in self.references for tag in known["tags"]]
+        metrics = self.scores(answers, references)
+        every = [tag for known in references for tag in known["tags"]]
         self.strange(every, "tags")
         metrics["accuracy"] = kseq.metrics.accuracy([tag for tags in found for tag in tags], every)
         metrics["exact_match"] = float(np.mean([row["exact"] for row in rows]))
         if self.joint:
             labels = ([row[name] for row in rows] for name in ("label", "label_reference"))
-            metrics["confusion"] = self.confusion(*labels)
+            metrics["confusion"] = self.confusion(*labels, split)
         return metrics, rows
 
     def shown(self, row):

@@ -1,6 +1,13 @@
 """The questions that every task answers."""
 
 import abc
+import hashlib
+import json
+
+from kseq.errors import UserError
+from kseq.files import write_json
+
+FINGERPRINTS = "fingerprints.json"
 
 
 class Task(abc.ABC):
@@ -50,8 +57,8 @@ class Task(abc.ABC):
         """{metric: number} of what the model generates for the dev split, quickly."""
 
     @abc.abstractmethod
-    def evaluate(self):
-        """(metrics, list of rows, one for each example of the dev split).
+    def evaluate(self, split="dev"):
+        """(metrics, list of rows, one for each example of the split), of "dev" or "test".
 
         A metric is a number, or a {name: number} that stands in `metrics.json` alone. A row has "id", "prediction",
         "references", a list of what would be right, and "exact", whether the prediction is one of them; "source", where
@@ -76,9 +83,48 @@ class Task(abc.ABC):
         return {"text": answers["text"][0].numpy().decode(), "score": float(answers["score"][0])}
 
     @abc.abstractmethod
+    def fingerprints(self):
+        """{file that `prepare` wrote to the workdir: hash of all that decides what its ids or labels mean}."""
+
+    def fingerprint(self):
+        """A string that changes when an id or a label would mean something else."""
+        return hashed(self.fingerprints())
+
+    def files(self):
+        """Names of the files in the workdir that must stay as `prepare` wrote them."""
+        return [*self.fingerprints(), FINGERPRINTS]
+
+    def keep_fingerprints(self):
+        """Writes the fingerprints of a run that begins."""
+        write_json(self.workdir / FINGERPRINTS, self.fingerprints())
+
+    def check_fingerprints(self):
+        """Compares the files of a run with what it was trained with.
+
+        Raises:
+            UserError: they, or the keys of the config that decide how they are read, are not the same.
+        """
+        path = self.workdir / FINGERPRINTS
+        try:
+            known = dict(json.loads(path.read_text(encoding="utf-8")))
+        except (OSError, ValueError, TypeError) as error:
+            raise UserError(f"{path} cannot be read: {error}") from None
+        for name, fingerprint in self.fingerprints().items():
+            if known.get(name) != fingerprint:
+                raise UserError(
+                    f"{self.workdir / name} is not what the run was trained with, or data.unit, data.lower_case or "
+                    "data.normalize is not"
+                )
+
+    @abc.abstractmethod
     def parts(self):
         """The objects with weights or tables that `answer` uses."""
 
     @abc.abstractmethod
     def example(self):
         """One raw input, to ask an exported model."""
+
+
+def hashed(value):
+    """SHA-256 of what JSON can write."""
+    return hashlib.sha256(json.dumps(value, ensure_ascii=False).encode("utf-8", "surrogatepass")).hexdigest()

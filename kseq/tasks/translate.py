@@ -44,8 +44,8 @@ class Translate(Generation):
         references = [[text] for text in references]
         return {"bleu": kseq.metrics.corpus_bleu(predictions, references, self.config.data.bleu)}
 
-    def evaluate(self):
-        metrics, rows = super().evaluate()
+    def evaluate(self, split="dev"):
+        metrics, rows = super().evaluate(split)
         return metrics | {"bleu_by_length": self.by_length(rows)}, rows
 
     def by_length(self, rows):

@@ -20,7 +20,7 @@ def main(argv=None):
     lines = {}
     for run in args.runs:
         try:
-            scores = json.loads((run / "metrics.json").read_text())["bleu_by_length"]
+            scores = json.loads((run / "metrics-dev.json").read_text())["bleu_by_length"]
         except (OSError, ValueError, KeyError) as error:
             raise SystemExit(f"{run} has no BLEU by length ({error}); evaluate it with --mode=evaluate") from None
         lines[run.name] = {int(length): score for length, score in scores.items()}

@@ -22,6 +22,7 @@ from kseq.tasks.caption import Caption
 TINY = (
     "data.train_count=48",
     "data.dev_count=12",
+    "data.test_count=5",
     "data.image_size=32",
     "data.buckets=1",
     "model.units=16",
@@ -73,17 +74,19 @@ def test_the_workdir_says_how_the_run_was_made(trained):
 
 def test_evaluation_writes_flat_metrics_and_a_row_for_each_picture(trained, capsys):
     program.evaluate(Caption, trained, [])
-    metrics = json.loads((trained / "metrics.json").read_text())
+    metrics = json.loads((trained / "metrics-dev.json").read_text())
     scores = {"bleu_1", "bleu_2", "bleu_3", "bleu_4", "exact_match", "pointing", "pointing_noun"}
     assert set(metrics) == scores | {"seconds_train"}
-    rows = [json.loads(line) for line in (trained / "predictions.jsonl").read_text().splitlines()]
+    rows = [json.loads(line) for line in (trained / "predictions-dev.jsonl").read_text().splitlines()]
     assert len(rows) == 12 and set(rows[0]) == {"id", "prediction", "score", "exact", "references"}
     assert "bleu_4" in capsys.readouterr().out
 
 
 def test_a_finished_run_is_scored_on_other_data(trained, tmp_path, cache):
-    program.evaluate(Caption, trained, [*table(tmp_path / "mine", GOOD), cache])
-    rows = [json.loads(line) for line in (trained / "predictions.jsonl").read_text().splitlines()]
+    changes = [*table(tmp_path / "mine", GOOD), cache]
+    program.evaluate(Caption, trained, changes)
+    [path] = trained.glob("predictions-dev-*.jsonl")
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
     assert [row["references"] for row in rows] == [["a red square", "something red"], ["a blue square"]]
 
 
@@ -163,11 +166,7 @@ def test_a_folder_without_a_run_says_how_to_make_one(tmp_path):
         ([], [], r"has no pictures"),
         (GOOD, ["data.fields.caption=text"], r"there is no column 'text'; the first line names image, caption"),
         (GOOD, ["data.source=csv:x"], r"data.source 'csv:x' is not one of toy:shapes, tsv:<file> or tfds:<name>"),
-        (
-            GOOD,
-            ["data.source=tsv:x.tsv"],
-            r"the same examples for data.train and data.dev. Put \{split\}.*holdout.*split",
-        ),
+        (GOOD, ["data.source=tsv:x.tsv"], r"the same examples for data.train and data.dev. Put \{split\}.*holdout"),
         (GOOD, ["model.encoder.backbone=ResNet5"], r"model.encoder: backbone must be .* got 'ResNet5'"),
         (GOOD, ["training.xla=true"], r"make no full batch of 16; lower training.batch_size"),
     ],
@@ -209,7 +208,7 @@ def test_one_line_of_the_config_changes_the_model(tmp_path, cache, cell, decoder
     run = Caption(load(Caption.Config, overrides=[*TINY, cache, *changes]), tmp_path)
     run.prepare()
     assert type(run.model.decoder.cell) is CELLS[cell]
-    words, scores, alignments = run.generate(run.best, "captions")
+    words, scores, alignments = run.generate(run.best, run.dev[0], "captions")
     assert len(words) == 12 and np.all(np.isfinite(scores)) and np.any(alignments) == (decoder != "fixed")
 
 
@@ -248,7 +247,7 @@ def test_the_record_is_appended_by_the_program(trained, tmp_path, monkeypatch):
     program.evaluate(Caption, trained, [], record_as="tiny")
     program.evaluate(Caption, trained, [], record_as="tiny")
     lines = (tmp_path / "tasks/caption/results.csv").read_text().splitlines()
-    assert lines[0] == ",".join(record.COLUMNS) and len(lines) == 1 + 2 * 7
+    assert lines[0] == ",".join(record.COLUMNS) and len(lines) == 1 + 2 * (8 + 7)
     samples = (tmp_path / "tasks/caption/samples/tiny.md").read_text()
     assert samples.count("| dev-") == 12 and len(list((tmp_path / "tasks/caption/samples/tiny").glob("*.png"))) == 4
 

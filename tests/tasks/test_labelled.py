@@ -31,6 +31,7 @@ TASKS = {"classify": Classify, "tag": Tag, "entail": Entail}
 TINY = (
     "data.train_count=64",
     "data.dev_count=24",
+    "data.test_count=10",
     "data.buckets=1",
     "model.units=8",
     "model.attention_units=4",
@@ -86,9 +87,9 @@ def lines(tmp_path):
 @every_task
 def test_evaluation_writes_metrics_and_a_row_for_each_text(name, trained, capsys):
     program.evaluate(TASKS[name], trained[name], [])
-    metrics = json.loads((trained[name] / "metrics.json").read_text())
+    metrics = json.loads((trained[name] / "metrics-dev.json").read_text())
     assert metrics.keys() == METRICS[name]
-    rows = [json.loads(line) for line in (trained[name] / "predictions.jsonl").read_text().splitlines()]
+    rows = [json.loads(line) for line in (trained[name] / "predictions-dev.jsonl").read_text().splitlines()]
     assert len(rows) == 24 and {"id", "source", "prediction", "score", "exact", "references"} <= rows[0].keys()
     right = np.mean([row["exact"] for row in rows])
     if name != "tag":
@@ -96,7 +97,7 @@ def test_evaluation_writes_metrics_and_a_row_for_each_text(name, trained, capsys
         counts = metrics["confusion"]
         assert sum(counts[label].get(label, 0) for label in counts) == sum(row["exact"] for row in rows)
     assert sum(sum(row.values()) for row in metrics["confusion"].values()) == 24
-    with Image.open(trained[name] / "predictions" / "confusion.png") as picture:
+    with Image.open(trained[name] / "predictions" / "confusion-dev.png") as picture:
         assert np.ptp(np.asarray(picture)) > 0
     assert "confusion" not in capsys.readouterr().out
 
@@ -196,7 +197,9 @@ def test_the_record_is_written_by_the_program(name, trained, tmp_path, monkeypat
     program.evaluate(TASKS[name], trained[name], [], record_as="tiny")
     with open(tmp_path / "tasks" / name / "results.csv") as file:
         rows = list(csv.DictReader(file))
-    assert {row["metric"] for row in rows} == METRICS[name] - {"confusion"} and tuple(rows[0]) == record.COLUMNS
+    assert {row["metric"] for row in rows if row["split"] == "dev"} == METRICS[name] - {"confusion"} and tuple(
+        rows[0]
+    ) == record.COLUMNS
     samples = (tmp_path / "tasks" / name / "samples/tiny.md").read_text()
     assert samples.count("\n| = |") + samples.count("\n| ≠ |") == 20
     assert (tmp_path / "tasks" / name / "samples/tiny/confusion.png").exists()
@@ -319,7 +322,7 @@ def test_labels_are_called_as_the_config_says(lines, tmp_path):
     path = lines("0 x\n1 y\n7 z\n" * 20)
     changes = [f"data.source=labelled:{path.parent}/{{split}}.txt", 'data.names={ 0 = "bad", 1 = "good" }']
     run = prepared("classify", tmp_path / "run", changes)
-    assert run.names == ["7", "bad", "good"] and run.references[:3] == ["bad", "good", "7"]
+    assert run.names == ["7", "bad", "good"] and run.answered("dev")[2][:3] == ["bad", "good", "7"]
 
 
 def test_rare_labels_weigh_more_where_asked(lines, tmp_path):

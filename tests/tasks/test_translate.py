@@ -25,6 +25,7 @@ ROOT = Path(__file__).parents[2]
 TINY = (
     "data.train_count=64",
     "data.dev_count=10",
+    "data.test_count=6",
     "data.buckets=2",
     "model.units=16",
     "model.attention_units=16",
@@ -79,9 +80,9 @@ def test_the_workdir_says_how_the_run_was_made(trained):
 def test_evaluation_scores_texts_as_they_are_against_references_as_they_are(trained, capsys):
     """Oracle: sacrebleu on the rows that were written."""
     program.evaluate(Translate, trained, [])
-    metrics = json.loads((trained / "metrics.json").read_text())
+    metrics = json.loads((trained / "metrics-dev.json").read_text())
     assert set(metrics) == {"bleu", "bleu_by_length", "exact_match", "seconds_train"}
-    rows = [json.loads(line) for line in (trained / "predictions.jsonl").read_text().splitlines()]
+    rows = [json.loads(line) for line in (trained / "predictions-dev.jsonl").read_text().splitlines()]
     assert len(rows) == 10
     assert set(rows[0]) == {"id", "source", "prediction", "score", "exact", "references"}
     assert rows[0]["references"] == ["six hundred and one thousand four hundred and twenty-four"]
@@ -239,7 +240,7 @@ def test_letters_are_made_small_where_the_config_says(tmp_path, lower_case, both
     changes = files(tmp_path / "data", ["Un Chat"] * 4, ["A Cat"] * 4)
     run = prepared(tmp_path, [*changes, f"data.lower_case={lower_case}"])
     assert ("Un" in run.source.vocabulary) == (both is None) and ("A" in run.target.vocabulary) == (not both)
-    assert run.references[0] == "A Cat"
+    assert run.dev[0][1]["target"] == "A Cat"
 
 
 def test_an_unknown_word_is_replaced_by_the_word_that_was_looked_at(sentences, tmp_path):
@@ -443,10 +444,10 @@ def test_generated_numbers_are_learned_and_the_saved_model_says_others(tmp_path)
     few = ["data.train_count=5000", "data.dev_count=200", "training.epochs=4", "training.learning_rate=3e-3"]
     train(tmp_path, [*sizes, *few])
     program.evaluate(Translate, tmp_path, [])
-    metrics = json.loads((tmp_path / "metrics.json").read_text())
+    metrics = json.loads((tmp_path / "metrics-dev.json").read_text())
     assert metrics["bleu"] > 98 and metrics["exact_match"] > 0.95
     program.export(Translate, tmp_path, [])
-    unseen = [json.loads(line) for line in (tmp_path / "predictions.jsonl").read_text().splitlines()]
+    unseen = [json.loads(line) for line in (tmp_path / "predictions-dev.jsonl").read_text().splitlines()]
     number = max((row for row in unseen if row["exact"]), key=lambda row: len(row["source"]))
     command = [sys.executable, str(Path(ask.__file__)), str(tmp_path / "export"), f"source={number['source']}"]
     result = subprocess.run(command, capture_output=True, text=True, check=True, cwd=tmp_path)

@@ -2,9 +2,7 @@
 
 import abc
 import functools
-import hashlib
 import itertools
-import json
 
 import numpy as np
 from tqdm import tqdm
@@ -14,10 +12,10 @@ from kseq.errors import UserError
 from kseq.tasks.common import transfer
 from kseq.tasks.common.text_model import make_model
 from kseq.tasks.common.text_task import TextTask
+from kseq.tasks.task import hashed
 
 DRAWN = 20  # inputs whose alignment `predict` draws; of a long file the first
 GENERATED = 64  # texts that are written at once
-VOCABULARIES = "vocabularies.json"
 
 # The parts are named through `kseq`, which imports them, and TensorFlow, when they are needed: `--help` and a wrong
 # config answer at once.
@@ -72,28 +70,16 @@ class Generation(TextTask):
                 text = made.adapt(texts, max_length=lengths[side], **options)
             text.save(self.workdir / f"{side}_vocabulary.txt")
             setattr(self, side, text)
-        kseq.files.write_json(self.workdir / VOCABULARIES, self.fingerprints())
 
     def recall(self):
         load = kseq.preprocessors.TextPreprocessor.load
         for (side, tokenizer), length in zip(self.tokenizers().items(), self.config.data.lengths(), strict=True):
             setattr(self, side, load(self.workdir / f"{side}_vocabulary.txt", length, tokenizer))
-        known = json.loads((self.workdir / VOCABULARIES).read_text())
-        for side, fingerprint in self.fingerprints().items():
-            if fingerprint != known[side]:
-                raise UserError(
-                    f"{self.workdir / f'{side}_vocabulary.txt'} is not what the run was trained with, or data.unit, "
-                    "data.lower_case or data.normalize is not"
-                )
 
     def fingerprints(self):
-        """What changes when the ids of a text would, for each side."""
         data, sides = self.config.data, {"source": self.source, "target": self.target}
         rules = [data.unit, data.lower_case, data.normalize]
-        return {
-            side: hashlib.sha256(json.dumps([*rules, text.vocabulary]).encode()).hexdigest()
-            for side, text in sides.items()
-        }
+        return {f"{side}_vocabulary.txt": hashed([*rules, text.vocabulary]) for side, text in sides.items()}
 
     def keep(self, examples):
         data, left_out = self.config.data, 0
@@ -193,33 +179,26 @@ class Generation(TextTask):
                 answers[i] = text.decode(), float(score)
         return answers
 
-    def dev_answers(self):
-        """What `generate` says of the dev split."""
-        return self.generate([pair["source"] for _, pair in self.dev], "texts of dev")
-
     def validate(self):
-        answers = self.dev_answers()
-        return {self.monitor: self.score([text for text, _ in answers], self.references)[self.monitor]}
+        answers = self.generate([pair["source"] for _, pair in self.dev], "texts of dev")
+        references = [pair["target"] for _, pair in self.dev]
+        return {self.monitor: self.score([text for text, _ in answers], references)[self.monitor]}
 
-    @property
-    def references(self):
-        """The targets of the dev split, as they are."""
-        return [pair["target"] for _, pair in self.dev]
-
-    def evaluate(self):
-        answers = self.dev_answers()
+    def evaluate(self, split="dev"):
+        pairs = [pair for _, pair in self.scored(split)]
+        answers = self.generate([pair["source"] for pair in pairs], f"texts of {split}")
         rows = [
             {
-                "id": f"{self.config.data.dev}-{i:05d}",
+                "id": f"{split}-{i:05d}",
                 "source": pair["source"],
                 "prediction": text,
                 "score": score,
                 "exact": text == " ".join(pair["target"].split()),
                 "references": [pair["target"]],
             }
-            for i, ((_, pair), (text, score)) in enumerate(zip(self.dev, answers, strict=True))
+            for i, (pair, (text, score)) in enumerate(zip(pairs, answers, strict=True))
         ]
-        metrics = self.score([text for text, _ in answers], self.references)
+        metrics = self.score([text for text, _ in answers], [pair["target"] for pair in pairs])
         return metrics | {"exact_match": float(np.mean([row["exact"] for row in rows]))}, rows
 
     def predict(self, inputs, folder):
@@ -244,7 +223,7 @@ class Generation(TextTask):
         if inputs:
             yield from ((f"{number:05d}", text) for number, (_, text) in enumerate(self.given(inputs), 1))
         else:
-            yield from ((f"{self.config.data.dev}-{i:05d}", self.dev[i][1]["source"]) for i in self.some_of_dev())
+            yield from ((f"dev-{i:05d}", self.dev[i][1]["source"]) for i in self.some_of_dev())
 
     def draw(self, path, tokens, words, alignment, title):
         """Draws where each word looked, if the decoder looks anywhere."""

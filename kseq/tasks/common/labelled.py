@@ -1,7 +1,6 @@
 """What the tasks share whose answers are labels: how texts are read, encoded and walked in batches."""
 
 import abc
-import hashlib
 import itertools
 import json
 from typing import Literal
@@ -15,6 +14,7 @@ from kseq.tasks.common import transfer
 from kseq.tasks.common.label_model import make_encoder, take_vectors, with_words
 from kseq.tasks.common.schema import TextDataConfig
 from kseq.tasks.common.text_task import TextTask
+from kseq.tasks.task import hashed
 
 DRAWN = 100  # inputs of which `predict` shows more than the answer; of a long file the first
 AT_ONCE = 256  # texts that are answered at once
@@ -72,10 +72,15 @@ class Labelled(TextTask):
         return kseq.preprocessors.UNITS[data.unit](lower_case=data.lower_case, normalize=data.normalize)
 
     def learn(self, train, start):
-        data, found = self.config.data, {}
+        data, found, unused = self.config.data, {}, set(self.config.data.names)
         for where, example in self.walk(train, f"labels of {data.train}"):
             for name, labels in self.labels(where, example).items():
                 found.setdefault(name, set()).update(labels)
+            unused.discard(example.get("label", "").strip())
+        unused -= {example.get("label", "").strip() for _, example in self.dev}
+        if unused:
+            there = ", ".join(sorted(found.get("label", ()))[:10]) or "none"
+            raise UserError(f"data.names has {', '.join(sorted(unused))}, which is no label of the data ({there})")
         self.text = transfer.words(start, data.length()) if start else self.learn_words(train)
         self.tables = {name: sorted(labels) for name, labels in found.items()}
         for name, labels in self.tables.items():
@@ -84,7 +89,7 @@ class Labelled(TextTask):
         self.text.save(self.workdir / "vocabulary.txt")
         if self.preset:
             transfer.save_encoder(start, self.workdir)
-        kseq.files.write_json(self.workdir / TABLES, {"vocabulary": self.fingerprint(), **self.tables})
+        kseq.files.write_json(self.workdir / TABLES, self.tables)
 
     def learn_words(self, train):
         """The `TextPreprocessor` of the training texts, and of more words where vectors are to be had for them."""
@@ -98,17 +103,15 @@ class Labelled(TextTask):
     def recall(self):
         path = self.workdir / "vocabulary.txt"
         self.text = transfer.load_words(self.config, path, self.tokenizer)
-        self.tables = json.loads((self.workdir / TABLES).read_text(encoding="utf-8"))
-        if self.tables.pop("vocabulary") != self.fingerprint():
-            raise UserError(
-                f"{path} is not what the run was trained with, or data.unit, data.lower_case or data.normalize is not"
-            )
+        try:
+            self.tables = dict(json.loads((self.workdir / TABLES).read_text(encoding="utf-8")))
+        except (OSError, ValueError, TypeError) as error:
+            raise UserError(f"{self.workdir / TABLES} cannot be read: {error}") from None
 
-    def fingerprint(self):
-        """What changes when the ids of a text would."""
+    def fingerprints(self):
         data = self.config.data
-        rules = [data.unit, data.lower_case, data.normalize, *self.text.vocabulary]
-        return hashlib.sha256(json.dumps(rules).encode()).hexdigest()
+        rules = [data.unit, data.lower_case, data.normalize]
+        return {"vocabulary.txt": hashed([*rules, self.text.vocabulary]), TABLES: hashed(self.tables)}
 
     def build(self):
         if self.preset:
@@ -163,11 +166,11 @@ class Labelled(TextTask):
             print(f"{name}: {count} of {len(references)} are none that training has ({shown}): wrong", flush=True)
         return strange
 
-    def confusion(self, labels, references):
-        """{label: {answer: how often}}, drawn in the workdir too."""
+    def confusion(self, labels, references, split):
+        """The confusion matrix, {label: {answer: count}}, drawn in the workdir too."""
         every = [*self.tables["label"], *self.strange(references, "label")]
         counts = kseq.metrics.confusion(labels, references, every)
-        kseq.plots.save(kseq.plots.confusion(counts, every), self.workdir / "predictions" / "confusion.png")
+        kseq.plots.save(kseq.plots.confusion(counts, every), self.workdir / "predictions" / f"confusion-{split}.png")
         return {label: dict(zip(every, row, strict=True)) for label, row in zip(every, counts.tolist(), strict=True)}
 
     def parts(self):

@@ -94,20 +94,19 @@ class OneLabel(Labelled):
 
         return labelled.by_length(texts, answer)
 
-    @functools.cached_property
-    def references(self):
-        """The labels of the dev split."""
-        return [self.labels(where, example)["label"][0] for where, example in self.dev]
-
-    def dev_answers(self):
-        """What `answers` says of the dev split."""
-        return self.answers([tuple(example[role] for role in self.raw) for _, example in self.dev])
+    def answered(self, split):
+        """The examples of a split, what `answers` says of them, and their labels."""
+        examples = self.scored(split)
+        references = [self.labels(where, example)["label"][0] for where, example in examples]
+        answers = self.answers([tuple(example[role] for role in self.raw) for _, example in examples])
+        return examples, answers, references
 
     def validate(self):
-        return {"accuracy": kseq.metrics.accuracy([label for label, *_ in self.dev_answers()], self.references)}
+        _, answers, references = self.answered("dev")
+        return {"accuracy": kseq.metrics.accuracy([label for label, *_ in answers], references)}
 
-    def evaluate(self):
-        answers, references = self.dev_answers(), self.references
+    def evaluate(self, split="dev"):
+        examples, answers, references = self.answered(split)
         labels = [label for label, *_ in answers]
         rows = [
             {
@@ -118,12 +117,12 @@ class OneLabel(Labelled):
                 "exact": label == reference,
                 "references": [reference],
             }
-            for (where, example), (label, score, _), reference in zip(self.dev, answers, references, strict=True)
+            for (where, example), (label, score, _), reference in zip(examples, answers, references, strict=True)
         ]
         metrics = {
             "accuracy": kseq.metrics.accuracy(labels, references),
             "macro_f1": kseq.metrics.macro_f1(labels, references),
-            "confusion": self.confusion(labels, references),
+            "confusion": self.confusion(labels, references, split),
         }
         return metrics, rows
 

@@ -23,18 +23,58 @@ class TrainingConfig(Config):
     xla: bool = False
 
 
-class TextDataConfig(Config):
+class SplitsConfig(Config):
+    """Which examples a model is trained on, by which its best epoch is chosen, and on which it is measured."""
+
+    train: str = "train"
+    dev: str = Field("dev", description="split that chooses the best epoch")
+    test: str = Field("", description="split that chooses nothing; if empty, generated data have theirs, others none")
+    holdout: float = Field(0.0, ge=0, lt=1, description="share of train held out as dev, if dev is no split of its own")
+    test_holdout: float = Field(0.0, ge=0, lt=1, description="share of train held out as test; see holdout")
+    train_count: int = Field(0, ge=0, description="at most this many examples; 0 takes all")
+    dev_count: int = Field(0, ge=0, description="as train_count")
+    test_count: int = Field(0, ge=0, description="as train_count")
+
+    @model_validator(mode="after")
+    def _splits_fit(self):
+        if self.holdout and self.dev != "dev":
+            raise ValueError(f"holdout takes dev out of {self.train}, and dev = {self.dev} names a split; set only one")
+        if self.test_holdout and self.test:
+            raise ValueError(
+                f"test_holdout takes test out of {self.train}, and test = {self.test} names a split; set only one"
+            )
+        if self.holdout + self.test_holdout >= 1:
+            raise ValueError(f"holdout and test_holdout leave nothing of {self.train}; their sum must be below 1")
+        return self
+
+    def split(self, name):
+        """What the source calls "train", "dev" or "test"; empty where it has no such split."""
+        if name == "test" and not self.test and self.source.startswith("toy:"):
+            return "test"
+        return getattr(self, name)
+
+    def shares(self):
+        """{"dev" or "test": the share of train that is held out for it}."""
+        shares = {"dev": self.holdout, "test": self.test_holdout}
+        return {name: share for name, share in shares.items() if share}
+
+    def own_splits(self):
+        """{key: what the source calls it} of the splits that are not held out of another."""
+        names = [name for name in ("train", *self.scored()) if name not in self.shares()]
+        return {f"data.{name}": self.split(name) for name in names}
+
+    def scored(self):
+        """The splits a model can be scored on: "dev", and "test" where there is one."""
+        return ("dev", "test") if self.test_holdout or self.split("test") else ("dev",)
+
+
+class TextDataConfig(SplitsConfig):
     """Which examples of texts, and how they are read."""
 
     source: str
-    train: str = "train"
-    dev: str = "dev"
-    holdout: float = Field(0.0, ge=0, lt=1, description="share of train that is dev in place of a split of its own")
     columns: tuple[str, ...] = Field((), description="of a table whose first line does not name them")
     quotes: bool = Field(False, description="for tsv: fields may stand in quotation marks")
     bad_bytes: Literal["stop", "latin-1", "replace"] = Field("stop", description="what becomes of a line not in UTF-8")
-    train_count: int = Field(0, ge=0, description="at most so many examples; 0 is all")
-    dev_count: int = Field(0, ge=0)
     normalize: Literal["none", "nfc", "nfkc"] = "none"
     min_count: int = Field(1, ge=1, description="a word that training has less often is unknown")
 

@@ -48,12 +48,17 @@ class TextTask(Task):
     def prepare(self):
         again = (self.workdir / kseq.checkpoints.PROGRESS).exists()
         start = None if again else transfer.opened(self.config)
-        train = self.examples()[0]
+        data = self.config.data
+        kseq.data.require_splits(data.source, data.fields.model_dump(), data.own_splits())
+        train = self.examples("train")
         _ = self.dev  # what is wrong with it is said before training
+        self.peek_test()
         if again:
             self.recall()
+            self.check_fingerprints()
         else:
             self.learn(train, start)
+            self.keep_fingerprints()
         self.keep(self.walk(train, self.config.data.train))
         self.model = self.build()
         if not again:
@@ -66,32 +71,54 @@ class TextTask(Task):
 
     def load(self, weights):
         self.recall()
+        self.check_fingerprints()
         self.model = self.build()
         kseq.checkpoints.load_variables(weights, self.model.weights)
 
-    def examples(self):
-        """`Examples` of train and of dev, not yet read."""
+    def examples(self, split):
+        """`Examples` of "train", "dev" or "test", not yet read. Those held out share no text with what is left."""
         data = self.config.data
         fields = {role: field for role, field in data.fields.model_dump().items() if field}
         options = {"columns": data.columns, "quotes": data.quotes, "bad_bytes": data.bad_bytes}
-        train = kseq.data.read(data.source, data.train, fields, **options)
-        if data.holdout:
-            train, held_out = train.hold_out({"dev": data.holdout}, seed=0, by=self.raw)
-            dev = held_out["dev"]
+        shares = data.shares()
+        if split != "train" and split not in shares:
+            examples = kseq.data.read(data.source, data.split(split), fields, **options)
         else:
-            kseq.data.require_splits(data.source, fields, {"data.train": data.train, "data.dev": data.dev})
-            dev = kseq.data.read(data.source, data.dev, fields, **options)
-        return train.first(data.train_count), dev.first(data.dev_count)
+            examples = kseq.data.read(data.source, data.train, fields, **options)
+            if shares:
+                rest, held_out = examples.hold_out(shares, seed=0, by=self.raw)
+                examples = {"train": rest, **held_out}[split]
+        return examples.first(getattr(data, f"{split}_count"))
+
+    def scored(self, split):
+        """(place, example) for each of "dev" or "test"."""
+        if split == "dev":
+            return self.dev
+        return self.checked(split)
 
     @functools.cached_property
     def dev(self):
         """(place, example) for each of the dev split."""
-        found = list(self.walk(self.examples()[1], self.config.data.dev))
+        return self.checked("dev")
+
+    def checked(self, split):
+        """(place, example) for each of a split, all of which can be scored."""
+        found = list(self.walk(self.examples(split), self.config.data.split(split) or split))
         if not found:
-            raise UserError(f"data.holdout={self.config.data.holdout} leaves no example for dev; raise it")
+            raise self.nothing_held_out(split)
         for where, example in found:
             self.check(where, example)
         return found
+
+    def nothing_held_out(self, split):
+        """The error of a share that is too small."""
+        key = {"dev": "holdout", "test": "test_holdout"}[split]
+        return UserError(f"data.{key}={self.config.data.shares()[split]} leaves no example for {split}; raise it")
+
+    def peek_test(self):
+        """Opens the test split, where there is one, so that a wrong name is told before training."""
+        if "test" in self.config.data.scored() and not any(True for _ in self.examples("test").first(1)):
+            raise self.nothing_held_out("test")
 
     def some_of_dev(self):
         """Numbers of a few examples, evenly spread."""
