@@ -107,10 +107,12 @@ def cell_oracle(cell, *more_rows):
         step = stack_oracle(cell, *more_rows)
         return lambda x, states: step(x, states)[1]
     W = np.concatenate([cell.kernel, *more_rows])
-    U, b = cell.recurrent_kernel, cell.bias
+    U, b = cell.recurrent_kernel, np.zeros(cell.projected_size) if cell.bias is None else cell.bias
+    if isinstance(cell, GRUCell):
+        U = np.concatenate([U, cell.candidate_kernel], axis=-1)
     if isinstance(cell, RNNCell):
         return functools.partial(reference.rnn_step, W=np.asarray(W), U=np.asarray(U), b=np.asarray(b))
-    step, letters, more = reference.lstm_step, "fico", {}
+    step, letters, more = reference.lstm_step, "ifco", {}
     if isinstance(cell, LayerNormLSTMCell):
         alpha = [np.asarray(gain) for gain in (cell.input_gain, cell.recurrent_gain, cell.memory_gain)]
         whole = {"W": W, "U": np.asarray(U), "b": np.asarray(b)}
@@ -118,7 +120,7 @@ def cell_oracle(cell, *more_rows):
             reference.layer_norm_lstm_step, **whole, alpha=alpha, beta=np.asarray(cell.memory_bias)
         )
     if isinstance(cell, PeepholeLSTMCell):
-        step, more = reference.peephole_step, {"p": dict(zip("fio", np.asarray(cell.peepholes), strict=True))}
+        step, more = reference.peephole_step, {"p": dict(zip("ifo", np.asarray(cell.peepholes), strict=True))}
     if isinstance(cell, LayerNormGRUCell):
         step, letters = reference.layer_norm_gru_step, "zrn"
         gains = {"alpha_W": cell.input_gain, "alpha_U": cell.recurrent_gain}

@@ -69,10 +69,10 @@ def layer_norm(a, gain=1.0, bias=0.0):
 
 
 def layer_norm_lstm_step(x, states, W, U, b, alpha, beta):
-    """Ba et al. (2016), equations 20 to 22; W, U, b whole, gates f, i, c, o; alpha three gains: the new states."""
+    """Ba et al. (2016), equations 20 to 22; W, U, b whole, gates i, f, c, o; alpha three gains: the new states."""
     h, c = states
     gates = layer_norm(x @ W, alpha[0]) + layer_norm(h @ U, alpha[1]) + b
-    gate = cut(gates, "fico")
+    gate = cut(gates, "ifco")
     c = sigmoid(gate["f"]) * c + sigmoid(gate["i"]) * np.tanh(gate["c"])
     return [sigmoid(gate["o"]) * np.tanh(layer_norm(c, alpha[2], beta)), c]
 

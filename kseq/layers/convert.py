@@ -45,7 +45,7 @@ def from_keras(layer):
         cell = GRUCell(units, reset_after=layer.reset_after, **same)
         weights = _gru_from_keras(units, layer.reset_after, *weights)
     elif kind == "LSTM":
-        cell, weights = LSTMCell(units, **same), [_swapped(w, units) for w in _with_bias(weights, 4 * units)]
+        cell, weights = LSTMCell(units, **same), _with_bias(weights, 4 * units)
     else:
         cell, weights = RNNCell(units, **same), _with_bias(weights, units)
     dropouts = {name: config[name] for name in ("dropout", "recurrent_dropout")}
@@ -84,7 +84,7 @@ def to_keras(layer):
         maker, more = keras.layers.GRU, {"reset_after": cell.reset_after}
         weights = _gru_to_keras(units, *weights)
     elif kind is LSTMCell:
-        maker, weights = keras.layers.LSTM, [_swapped(w, units) for w in weights]
+        maker = keras.layers.LSTM
     else:
         maker = keras.layers.SimpleRNN
     more |= {name: getattr(layer, name) for name in ("return_state", "dropout", "recurrent_dropout")}
@@ -97,12 +97,6 @@ def to_keras(layer):
 
 def _with_bias(weights, size):
     return weights if len(weights) == 3 else [*weights, np.zeros(size, weights[0].dtype)]
-
-
-def _swapped(weight, units):
-    """The first two column blocks in each other's place: Keras' LSTM has i, f, c̃, o, kseq's f, i, c̃, o."""
-    first, second, rest = np.split(weight, [units, 2 * units], axis=-1)
-    return np.concatenate([second, first, rest], axis=-1)
 
 
 def _negated(weight, units):
@@ -118,11 +112,13 @@ def _gru_from_keras(units, reset_after, kernel, recurrent_kernel, bias=None):
     more = [inner[0][2 * units :]] if inner else []
     if inner:
         outer = outer + np.concatenate([inner[0][: 2 * units], np.zeros(units, kernel.dtype)])
-    return [_negated(w, units) for w in (kernel, recurrent_kernel, outer)] + more
+    kernel, recurrent_kernel, outer = (_negated(w, units) for w in (kernel, recurrent_kernel, outer))
+    return [kernel, *np.split(recurrent_kernel, [2 * units], axis=-1), outer, *more]
 
 
-def _gru_to_keras(units, kernel, recurrent_kernel, bias, recurrent_bias=None):
-    weights = [_negated(w, units) for w in (kernel, recurrent_kernel, bias)]
+def _gru_to_keras(units, kernel, recurrent_kernel, candidate_kernel, bias, recurrent_bias=None):
+    whole = np.concatenate([recurrent_kernel, candidate_kernel], axis=-1)
+    weights = [_negated(w, units) for w in (kernel, whole, bias)]
     if recurrent_bias is not None:
         inner = np.concatenate([np.zeros(2 * units, kernel.dtype), recurrent_bias])
         weights[2] = np.stack([weights[2], inner])

@@ -6,43 +6,50 @@ import contextvars
 import tensorflow as tf
 from keras import ops
 
-_handler = contextvars.ContextVar("what computes the products of a step, where a loop is being built", default=None)
+_loop = contextvars.ContextVar("what computes the products of a step, where a loop is being built", default=None)
 
 
-def linear(x, kernel, bias=None):
-    """`x @ kernel + bias` in the precision of `x`, whatever the precision the weights are kept in.
+def linear(x, kernel, bias=None, *, rows=slice(None)):
+    """`x @ kernel[rows] + bias` in the precision of `x`, whatever the precision the weights are kept in.
 
     Keras casts weights by itself only inside `Layer.__call__`; the halves of a step are also called directly.
     """
-    kernel = ops.cast(kernel, x.dtype)
-    y = product(x, kernel) if len(x.shape) == 2 else ops.matmul(x, kernel)
+    y = product(x, kernel, rows=rows) if len(x.shape) == 2 else ops.matmul(x, ops.cast(part(kernel, rows), x.dtype))
     return y if bias is None else y + ops.cast(bias, x.dtype)
 
 
-def product(x, kernel, *, transposed=False):
-    """x K, of one K or of one for each row: `[batch, k]`, `[k, n]` or `[batch, k, n]` → `[batch, n]`.
+def product(x, kernel, *, transposed=False, rows=slice(None)):
+    """x K in the precision of `x`, with one K or with one for each row: `[batch, k]`, `[k, n]` or `[batch, k, n]` →
+    `[batch, n]`. K is `kernel[rows]`.
 
-    With `transposed` the kernel is `[n, k]` or `[batch, n, k]`. Inside `unroll` the loop computes it, with the kernel
-    that it met before its first step: a kernel is to be the same at every step.
+    With `transposed` the kernel is `[n, k]` or `[batch, n, k]`. In a step of `unroll`, a kernel that is a weight or one
+    of the loop's `constants` is prepared once, before the loop.
     """
-    return (_handler.get() or multiply)(x, kernel, transposed)
+    compute = _loop.get() or multiply
+    return compute(x, kernel, transposed, rows)
 
 
-def multiply(x, kernel, transposed):
+def multiply(x, kernel, transposed, rows=slice(None)):
     """`product` by itself."""
+    kernel = ops.cast(part(kernel, rows), x.dtype)
     if len(kernel.shape) == 2:
         return tf.matmul(x, kernel, transpose_b=transposed)
     return tf.linalg.matvec(kernel, x, transpose_a=not transposed)
 
 
+def part(kernel, rows):
+    """`kernel[rows]`, without an operation where these are all rows."""
+    return kernel if rows == slice(None) else kernel[rows]
+
+
 @contextlib.contextmanager
-def products_by(handler):
-    """Hands every `product` inside to `handler(x, kernel, transposed)`."""
-    token = _handler.set(handler)
+def products_by(compute):
+    """Has every `product` inside computed by `compute(x, kernel, transposed, rows)`."""
+    token = _loop.set(compute)
     try:
         yield
     finally:
-        _handler.reset(token)
+        _loop.reset(token)
 
 
 def check_fraction(name, value):

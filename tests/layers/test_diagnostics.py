@@ -56,7 +56,7 @@ def test_a_step_that_the_loss_does_not_see_has_no_gradient():
     assert all(norm > 0 for norm in norms[:3]) and norms[3:] == [0.0] * 3
 
 
-@pytest.mark.parametrize(("make", "letters"), [(RNNCell, "h"), (LSTMCell, ["f", "i", "c̃", "o"]), (GRUCell, "zrn")])
+@pytest.mark.parametrize(("make", "letters"), [(RNNCell, "h"), (LSTMCell, ["i", "f", "c̃", "o"]), (GRUCell, "zrn")])
 def test_gates_are_those_of_the_run(make, letters):
     """Oracles: for the gates σ or tanh of the kernels' columns in NumPy; for the run, `Recurrent`."""
     cell, x = made(make(UNITS)), normal(BATCH, TIME, DEPTH)
@@ -66,7 +66,8 @@ def test_gates_are_those_of_the_run(make, letters):
     before = np.concatenate([np.zeros((BATCH, 1, UNITS)), hidden[:, :-1]], axis=1)
     for k, letter in enumerate(letters):
         columns = slice(k * UNITS, (k + 1) * UNITS)
-        W, U, b = (np.asarray(w)[..., columns] for w in (cell.kernel, cell.recurrent_kernel, cell.bias))
+        U = np.concatenate([w for w in cell.weights if w.name in ("recurrent_kernel", "candidate_kernel")], axis=-1)
+        W, U, b = (np.asarray(w)[..., columns] for w in (cell.kernel, U, cell.bias))
         if letter == "n":
             before = before * np.asarray(found["r"])
         function = reference.sigmoid if letter in "fiozr" else np.tanh

@@ -101,10 +101,12 @@ class ConcatAttention(AdditiveMechanism):
         self.scale = self.add_weight((self.units,), name="scale")
 
     def project(self, memory):
-        return linear(memory, self.kernel[self.query_size :])
+        return linear(memory, self.kernel, rows=slice(self.query_size, None))
 
     def score(self, query, keys, attention_state):
-        return additive_score(linear(query, self.kernel[: self.query_size])[:, None, :] + keys, self.scale)
+        return additive_score(
+            linear(query, self.kernel, rows=slice(None, self.query_size))[:, None, :] + keys, self.scale
+        )
 
 
 def additive_score(summed, scale):

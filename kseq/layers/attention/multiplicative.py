@@ -83,4 +83,4 @@ class DotAttention(AttentionMechanism):
 
 def dot_score(query, keys):
     """`[batch, units]`, `[batch, source, units]` → float32 `[batch, source]`."""
-    return product(ops.cast(query, "float32"), ops.cast(keys, "float32"), transposed=True)
+    return product(ops.cast(query, "float32"), keys, transposed=True)

@@ -68,6 +68,7 @@ class WordByWordAttention(keras.layers.Layer):
             [first],
             inputs_mask,
             project=lambda x: linear(x, self.inputs_kernel),
+            constants=memory,
             training=training,
         )
         return r, alignments

@@ -79,7 +79,9 @@ class Decoder(keras.layers.Layer, abc.ABC):
         def advance(projected, states):
             return self.advance(projected, states, read)
 
-        (hidden, context, alignments), _ = unroll(advance, inputs, states, project=self.cell.project, training=training)
+        (hidden, context, alignments), _ = unroll(
+            advance, inputs, states, project=self.cell.project, constants=read, training=training
+        )
         return self.readout(inputs, hidden, context), alignments
 
     def _scheduled(self, inputs, states, memory, sample_mask, next_inputs, training):
@@ -94,7 +96,9 @@ class Decoder(keras.layers.Layer, abc.ABC):
             return (output, alignment, inputs), [*states, sample]
 
         sample_mask = ops.logical_and(sample_mask, ops.arange(ops.shape(inputs)[1]) > 0)
-        results, _ = unroll(step, [inputs, sample_mask], [*states, ops.zeros_like(inputs[:, 0])], training=training)
+        results, _ = unroll(
+            step, [inputs, sample_mask], [*states, ops.zeros_like(inputs[:, 0])], constants=memory, training=training
+        )
         return results
 
     def step(self, inputs, states, memory):

@@ -46,16 +46,22 @@ class RecurrentCell(keras.layers.Layer, abc.ABC):
         return states[0]
 
     def get_initial_state(self, batch_size=None):
+        """The states before the first step, zeros: list of `[batch_size, units]`."""
         return [ops.zeros((batch_size, size), self.compute_dtype) for size in self.state_size]
+
+    def compute_output_shape(self, inputs_shape, states_shape=None):
+        return (inputs_shape[0], self.output_size), [(inputs_shape[0], size) for size in self.state_size]
 
 
 class GatedCell(RecurrentCell):
-    """A cell with a stacked kernel W, a stacked recurrent kernel U and a bias b, a column block a gate.
+    """A cell with a stacked kernel W, a stacked recurrent kernel U and a bias b, with one block of columns per gate.
 
     Args:
         units: size of the state.
-        kernel_initializer: for W.
-        recurrent_initializer: for U.
+        use_bias: whether there is a bias b.
+        kernel_initializer, recurrent_initializer, bias_initializer: for W, U and b.
+        kernel_regularizer, recurrent_regularizer, bias_regularizer: for W, U and b.
+        kernel_constraint, recurrent_constraint, bias_constraint: for W, U and b.
 
     Raises:
         ValueError: units is not a positive whole number.
@@ -64,36 +70,114 @@ class GatedCell(RecurrentCell):
     gates = 1
     states = 1
 
-    def __init__(self, units, *, kernel_initializer="glorot_uniform", recurrent_initializer="orthogonal", **kwargs):
+    def __init__(
+        self,
+        units,
+        *,
+        use_bias=True,
+        kernel_initializer="glorot_uniform",
+        recurrent_initializer="orthogonal",
+        bias_initializer="zeros",
+        kernel_regularizer=None,
+        recurrent_regularizer=None,
+        bias_regularizer=None,
+        kernel_constraint=None,
+        recurrent_constraint=None,
+        bias_constraint=None,
+        **kwargs,
+    ):
         super().__init__(**kwargs)
         self.units = check_positive("units", units)
+        self.use_bias = bool(use_bias)
         self.kernel_initializer = keras.initializers.get(kernel_initializer)
         self.recurrent_initializer = keras.initializers.get(recurrent_initializer)
+        self.bias_initializer = keras.initializers.get(bias_initializer)
+        self.kernel_regularizer = keras.regularizers.get(kernel_regularizer)
+        self.recurrent_regularizer = keras.regularizers.get(recurrent_regularizer)
+        self.bias_regularizer = keras.regularizers.get(bias_regularizer)
+        self.kernel_constraint = keras.constraints.get(kernel_constraint)
+        self.recurrent_constraint = keras.constraints.get(recurrent_constraint)
+        self.bias_constraint = keras.constraints.get(bias_constraint)
         self.state_size = [self.units] * self.states
         self.output_size = self.units
         self.projected_size = self.gates * self.units
 
-    def build(self, input_shape):
-        self.kernel = self.add_weight((input_shape[-1], self.projected_size), self.kernel_initializer, name="kernel")
-        self.recurrent_kernel = self.add_weight(
-            (self.units, self.projected_size), self.recurrent_initializer, name="recurrent_kernel"
-        )
-        self.bias = self.add_weight((self.projected_size,), self.initial_bias, name="bias")
+    def build(self, inputs_shape):
+        self.kernel = self._weight("kernel", (inputs_shape[-1], self.projected_size), of="kernel")
+        self.build_recurrent_kernel()
+        self.bias = None
+        if self.use_bias:
+            self.bias = self._weight("bias", (self.projected_size,), self.initial_bias, of="bias")
+
+    def build_recurrent_kernel(self):
+        """Makes U, `[units, gates · units]`."""
+        self.recurrent_kernel = self._weight("recurrent_kernel", (self.units, self.projected_size), of="recurrent")
 
     def initial_bias(self, shape, dtype=None):
-        """The bias before training: zeros, unless a gate of the cell starts open."""
-        return ops.zeros(shape, dtype)
+        """The bias before training: what `bias_initializer` says, unless a gate of the cell starts open."""
+        return self.bias_initializer(shape, dtype=dtype)
 
     def project(self, inputs):
         """W x + b of every gate: `[..., d]` → `[..., projected_size]`."""
         return linear(inputs, self.kernel, self.bias)
 
+    def _weight(self, name, shape, initializer=None, *, of):
+        """Adds a weight with the options that the constructor was given for `of`."""
+        return self.add_weight(
+            shape,
+            initializer or getattr(self, f"{of}_initializer"),
+            regularizer=getattr(self, f"{of}_regularizer"),
+            constraint=getattr(self, f"{of}_constraint"),
+            name=name,
+        )
+
     def get_config(self):
         return super().get_config() | {
             "units": self.units,
+            "use_bias": self.use_bias,
             "kernel_initializer": keras.initializers.serialize(self.kernel_initializer),
             "recurrent_initializer": keras.initializers.serialize(self.recurrent_initializer),
+            "bias_initializer": keras.initializers.serialize(self.bias_initializer),
+            "kernel_regularizer": keras.regularizers.serialize(self.kernel_regularizer),
+            "recurrent_regularizer": keras.regularizers.serialize(self.recurrent_regularizer),
+            "bias_regularizer": keras.regularizers.serialize(self.bias_regularizer),
+            "kernel_constraint": keras.constraints.serialize(self.kernel_constraint),
+            "recurrent_constraint": keras.constraints.serialize(self.recurrent_constraint),
+            "bias_constraint": keras.constraints.serialize(self.bias_constraint),
         }
+
+
+class ForgetGateCell(GatedCell):
+    """A `GatedCell` of four gates, i, f, c̃, o, with two states, whose forget gate starts open.
+
+    Args:
+        units: size of h and of c.
+        forget_bias: b_f before training; 1 keeps the memory open (Jozefowicz et al., 2015,
+            https://proceedings.mlr.press/v37/jozefowicz15.html). None leaves it to `bias_initializer`.
+        **kwargs: as of `GatedCell`.
+
+    Raises:
+        ValueError: units is not a positive whole number, or forget_bias is no number.
+    """
+
+    gates = 4
+    states = 2
+
+    def __init__(self, units, *, forget_bias=1.0, **kwargs):
+        super().__init__(units, **kwargs)
+        if forget_bias is not None and (isinstance(forget_bias, bool) or not isinstance(forget_bias, int | float)):
+            raise ValueError(f"forget_bias must be a number or None, got {forget_bias!r}")
+        self.forget_bias = forget_bias if forget_bias is None else float(forget_bias)
+
+    def initial_bias(self, shape, dtype=None):
+        bias = super().initial_bias(shape, dtype)
+        if self.forget_bias is None:
+            return bias
+        i, _, others = ops.split(bias, [self.units, 2 * self.units])
+        return ops.concatenate([i, ops.full((self.units,), self.forget_bias, bias.dtype), others])
+
+    def get_config(self):
+        return super().get_config() | {"forget_bias": self.forget_bias}
 
 
 @keras.saving.register_keras_serializable("kseq")
@@ -102,7 +186,14 @@ class RNNCell(GatedCell):
 
         h = tanh(W x + U h₋ + b)
 
-    State: [h].
+    State: [h]. The weights are those of `keras.layers.SimpleRNNCell`.
+
+    Args:
+        units: size of h.
+        **kwargs: `use_bias`, and initializers, regularizers and constraints, as of `keras.layers.SimpleRNNCell`.
+
+    Raises:
+        ValueError: units is not a positive whole number.
     """
 
     def activations(self, projected, states):
@@ -116,50 +207,40 @@ class RNNCell(GatedCell):
 
 
 @keras.saving.register_keras_serializable("kseq")
-class LSTMCell(GatedCell):
+class LSTMCell(ForgetGateCell):
     """One step of long short-term memory with a forget gate (Gers et al., 2000,
     https://doi.org/10.1162/089976600300015015).
 
-        f = σ(W_f x + U_f h₋ + b_f)
         i = σ(W_i x + U_i h₋ + b_i)
+        f = σ(W_f x + U_f h₋ + b_f)
         c̃ = tanh(W_c x + U_c h₋ + b_c)
         o = σ(W_o x + U_o h₋ + b_o)
         c = f ∘ c₋ + i ∘ c̃
         h = o ∘ tanh(c)
 
-    State: [h, c]. Columns of the kernels: f, i, c̃, o.
+    State: [h, c]. Columns of the kernels: i, f, c̃, o, as in `keras.layers.LSTMCell`, whose weights these are.
 
     Args:
         units: size of h and of c.
         forget_bias: b_f before training; 1 keeps the memory open (Jozefowicz et al., 2015,
-            https://proceedings.mlr.press/v37/jozefowicz15.html).
+            https://proceedings.mlr.press/v37/jozefowicz15.html). None leaves it to `bias_initializer`.
+        **kwargs: `use_bias`, and initializers, regularizers and constraints, as of `keras.layers.LSTMCell`.
+
+    Raises:
+        ValueError: units is not a positive whole number, or forget_bias is no number.
     """
-
-    gates = 4
-    states = 2
-
-    def __init__(self, units, *, forget_bias=1.0, **kwargs):
-        super().__init__(units, **kwargs)
-        self.forget_bias = float(forget_bias)
-
-    def initial_bias(self, shape, dtype=None):
-        forget = ops.full((self.units,), self.forget_bias, dtype)
-        return ops.concatenate([forget, ops.zeros((shape[0] - self.units,), dtype)])
 
     def activations(self, projected, states):
         """{letter: `[batch, units]`} of the equations."""
         h, _ = states
-        f, i, c̃, o = ops.split(projected + linear(h, self.recurrent_kernel), 4, axis=-1)
-        return {"f": ops.sigmoid(f), "i": ops.sigmoid(i), "c̃": ops.tanh(c̃), "o": ops.sigmoid(o)}
+        i, f, c̃, o = ops.split(projected + linear(h, self.recurrent_kernel), 4, axis=-1)
+        return {"i": ops.sigmoid(i), "f": ops.sigmoid(f), "c̃": ops.tanh(c̃), "o": ops.sigmoid(o)}
 
     def step(self, projected, states, dropped_states=None):
-        f, i, c̃, o = self.activations(projected, dropped_states or states).values()
+        i, f, c̃, o = self.activations(projected, dropped_states or states).values()
         c = f * states[1] + i * c̃
         h = o * ops.tanh(c)
         return h, [h, c]
-
-    def get_config(self):
-        return super().get_config() | {"forget_bias": self.forget_bias}
 
 
 @keras.saving.register_keras_serializable("kseq")
@@ -175,12 +256,19 @@ class GRUCell(GatedCell):
 
         n = tanh(W_n x + b_n + r ∘ (U_n h₋ + b_u))
 
-    State: [h]. Columns of the kernels: z, r, n. Cho et al. (2014) and Keras weigh the old state by z: the same
-    function with z's weights negated.
+    State: [h]. Columns of the kernel: z, r, n; of the recurrent kernel: z, r; `candidate_kernel` is U_n.
+
+    Cho et al. (2014) and Keras weigh the old state by z: the same function with z's weights negated. So that weights of
+    `keras.layers.GRU` are never taken for these, there are four here, or five, where Keras has three; `from_keras` and
+    `to_keras` convert them.
 
     Args:
         units: size of h.
         reset_after: whether r is applied after the product with U_n.
+        **kwargs: `use_bias`, and initializers, regularizers and constraints, as of `keras.layers.GRUCell`.
+
+    Raises:
+        ValueError: units is not a positive whole number.
     """
 
     gates = 3
@@ -189,21 +277,33 @@ class GRUCell(GatedCell):
         super().__init__(units, **kwargs)
         self.reset_after = bool(reset_after)
 
-    def build(self, input_shape):
-        super().build(input_shape)
-        if self.reset_after:
-            self.recurrent_bias = self.add_weight((self.units,), "zeros", name="recurrent_bias")
+    def build(self, inputs_shape):
+        super().build(inputs_shape)
+        self.recurrent_bias = None
+        if self.reset_after and self.use_bias:
+            self.recurrent_bias = self._weight("recurrent_bias", (self.units,), of="bias")
+
+    def build_recurrent_kernel(self):
+        whole = (self.units, self.projected_size)  # drawn as one matrix, as Keras does, whatever the initializer
+
+        def columns(first, last):
+            return lambda shape, dtype=None: self.recurrent_initializer(whole, dtype=dtype)[:, first:last]
+
+        gates = 2 * self.units
+        self.recurrent_kernel = self._weight("recurrent_kernel", (self.units, gates), columns(0, gates), of="recurrent")
+        self.candidate_kernel = self._weight(
+            "candidate_kernel", (self.units, self.units), columns(gates, None), of="recurrent"
+        )
 
     def activations(self, projected, states):
         """{letter: `[batch, units]`} of the equations."""
         [h] = states
         x_zr, x_n = ops.split(projected, [2 * self.units], axis=-1)
-        U_zr, U_n = ops.split(self.recurrent_kernel, [2 * self.units], axis=-1)
-        z, r = ops.split(ops.sigmoid(x_zr + linear(h, U_zr)), 2, axis=-1)
+        z, r = ops.split(ops.sigmoid(x_zr + linear(h, self.recurrent_kernel)), 2, axis=-1)
         if self.reset_after:
-            n = ops.tanh(x_n + r * linear(h, U_n, self.recurrent_bias))
+            n = ops.tanh(x_n + r * linear(h, self.candidate_kernel, self.recurrent_bias))
         else:
-            n = ops.tanh(x_n + linear(r * h, U_n))
+            n = ops.tanh(x_n + linear(r * h, self.candidate_kernel))
         return {"z": z, "r": r, "n": n}
 
     def step(self, projected, states, dropped_states=None):
@@ -217,19 +317,26 @@ class GRUCell(GatedCell):
 
 @keras.saving.register_keras_serializable("kseq")
 class KerasCell(RecurrentCell):
-    """A cell of Keras, or any layer that is called like one, as a cell of kseq. Nothing of it is projected ahead, so a
+    """A cell of Keras, or any layer that is called like one, as a cell of kseq. It does not split its step, so that a
     decoder has nothing to add a context to.
 
     Args:
-        cell: layer with `state_size`, `output_size` and `call(inputs, states)`, as `keras.layers.LSTMCell`.
+        cell: layer with `state_size` and `call(inputs, states)`, as `keras.layers.LSTMCell`. Where it has no
+            `output_size`, its output is taken to be as large as its first state; where it has `get_initial_state`, that
+            is what a sequence starts from, otherwise from zeros.
 
     Raises:
-        ValueError: the cell has dropout of its own, or its states are nested.
+        ValueError: the cell is not such a layer, has dropout of its own, or its states are nested.
     """
 
     supports_recurrent_dropout = False
 
     def __init__(self, cell, **kwargs):
+        if not is_cell(cell):
+            raise ValueError(
+                f"cell must be a cell, as kseq.layers.LSTMCell(4) or keras.layers.LSTMCell(4), got {cell!r}"
+                + ("; kseq.layers.from_keras converts a layer of Keras" if isinstance(cell, keras.layers.RNN) else "")
+            )
         super().__init__(**kwargs)
         if getattr(cell, "dropout", 0) or getattr(cell, "recurrent_dropout", 0):
             raise ValueError(f"cell {cell.name} has dropout, which is not applied here; give dropout to Recurrent")
@@ -237,19 +344,27 @@ class KerasCell(RecurrentCell):
         self.state_size = list(cell.state_size) if isinstance(cell.state_size, list | tuple) else [cell.state_size]
         if not all(isinstance(size, int) for size in self.state_size):
             raise ValueError(f"cell {cell.name} has nested states {cell.state_size!r}; stack Recurrent layers instead")
-        self.output_size = cell.output_size
+        size = getattr(cell, "output_size", None)
+        self.output_size = self.state_size[0] if size is None else size
 
-    def build(self, input_shape):
+    def build(self, inputs_shape):
         if not self.cell.built:
-            self.cell.build(input_shape)
-        self.projected_size = input_shape[-1]
+            self.cell.build(inputs_shape)
+            self.cell.built = True
+        self.projected_size = inputs_shape[-1]
 
     def project(self, inputs):
         return inputs
 
     def step(self, projected, states, dropped_states=None):
         output, states = self.cell(projected, list(states), training=False)
-        return output, list(states)
+        return output, _listed(states)
+
+    def get_initial_state(self, batch_size=None):
+        """The states that the cell itself starts from: list of `[batch_size, units]`."""
+        if not hasattr(self.cell, "get_initial_state"):
+            return super().get_initial_state(batch_size)
+        return _listed(self.cell.get_initial_state(batch_size=batch_size))
 
     def get_config(self):
         return super().get_config() | {"cell": keras.saving.serialize_keras_object(self.cell)}
@@ -257,3 +372,13 @@ class KerasCell(RecurrentCell):
     @classmethod
     def from_config(cls, config):
         return cls(keras.saving.deserialize_keras_object(config.pop("cell")), **config)
+
+
+def is_cell(x):
+    """Whether `x` is a layer that can be called as a cell: one step, `call(inputs, states)`."""
+    return isinstance(x, keras.layers.Layer) and hasattr(x, "state_size") and not hasattr(x, "return_state")
+
+
+def _listed(states):
+    """A cell of Keras may give its only state by itself."""
+    return list(states) if isinstance(states, list | tuple) else [states]

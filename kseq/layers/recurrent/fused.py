@@ -1,8 +1,8 @@
-"""Fast twins of the cells that most use: the same equations, unrolled in one loop whose gradient is written out.
+"""The most used cells over a whole sequence, with custom gradients: the same equations, faster in training.
 
-`unroll` differentiates any step, and pays for it: each operation of a step has its gradient inside the loop backwards.
-Here everything that needs no state of a later step is done for all steps at once, after the loop: the loop backwards is
-a few multiplications and one product with a kernel.
+`unroll` differentiates any step, and pays for it: each operation of a step has its gradient inside the backward loop.
+Here, what needs no state of a later step is computed for all steps at once, outside the backward loop, which is left
+with a few multiplications and one product with a kernel.
 """
 
 import abc
@@ -14,10 +14,10 @@ from kseq.layers.recurrent.unroll import arrays_like, choose, first_order, reade
 
 
 class FusedStep(abc.ABC):
-    """The steps of a cell over a sequence. States and letters are those of the cell.
+    """One step of a cell and its gradient. States and letters are those of the cell.
 
-    Each gate has its part of W x + b as a tensor of its own: XLA does not vectorise what is cut apart after an
-    operation on each number.
+    Each gate has its part of W x + b as a tensor of its own: XLA does not vectorise a tensor that is split after an
+    elementwise operation.
     """
 
     def __init__(self, cell):
@@ -69,21 +69,21 @@ class _RNN(FusedStep):
 class _LSTM(FusedStep):
     def step(self, xs, states, kernels):
         [h, c], [U] = states, kernels
-        f, i, c̃, o = (x + y for x, y in zip(xs, tf.split(tf.matmul(h, U), 4, axis=-1), strict=True))
-        f, i, c̃, o = tf.sigmoid(f), tf.sigmoid(i), tf.tanh(c̃), tf.sigmoid(o)
+        i, f, c̃, o = (x + y for x, y in zip(xs, tf.split(tf.matmul(h, U), 4, axis=-1), strict=True))
+        i, f, c̃, o = tf.sigmoid(i), tf.sigmoid(f), tf.tanh(c̃), tf.sigmoid(o)
         c = f * c + i * c̃
-        return [o * tf.tanh(c), c], [f, i, c̃, o]
+        return [o * tf.tanh(c), c], [i, f, c̃, o]
 
     def factors(self, saved, before, after):
-        [f, i, c̃, o], [_, c], [_, new] = saved, before, after
+        [i, f, c̃, o], [_, c], [_, new] = saved, before, after
         t = tf.tanh(new)
-        slopes = [c * f * (1 - f), c̃ * i * (1 - i), i * (1 - c̃ * c̃), t * o * (1 - o)]
+        slopes = [c̃ * i * (1 - i), c * f * (1 - f), i * (1 - c̃ * c̃), t * o * (1 - o)]
         return [*slopes, o * (1 - t * t), f]
 
     def back(self, gradients, factors, turned):
-        [dh, dc], [slope_f, slope_i, slope_c, slope_o, out, f], [Uᵀ] = gradients, factors, turned
+        [dh, dc], [slope_i, slope_f, slope_c, slope_o, out, f], [Uᵀ] = gradients, factors, turned
         dc += dh * out
-        d = tf.concat([dc * slope_f, dc * slope_i, dc * slope_c, dh * slope_o], axis=-1)
+        d = tf.concat([dc * slope_i, dc * slope_f, dc * slope_c, dh * slope_o], axis=-1)
         return [d], [tf.matmul(d, Uᵀ), dc * f]
 
     def totals(self, found, factors, saved, before):
@@ -96,7 +96,7 @@ class _GRU(FusedStep):
 
     def __init__(self, cell):
         super().__init__(cell)
-        self.kernels = tf.split(tf.convert_to_tensor(cell.recurrent_kernel), [2 * cell.units, cell.units], axis=-1)
+        self.kernels = [cell.recurrent_kernel, cell.candidate_kernel]
 
     def step(self, xs, states, kernels):
         [x_z, x_r, x_n], [h], [U_zr, U_n] = xs, states, kernels
@@ -122,9 +122,13 @@ class _GRU(FusedStep):
 
 
 class _GRUResetAfter(FusedStep):
+    """The reset gate after the product, which is then one product for all gates."""
+
     def __init__(self, cell):
         super().__init__(cell)
-        self.kernels = [cell.recurrent_kernel, cell.recurrent_bias]
+        parts = [tf.convert_to_tensor(kernel) for kernel in (cell.recurrent_kernel, cell.candidate_kernel)]
+        bias = cell.recurrent_bias
+        self.kernels = [tf.concat(parts, axis=-1), tf.zeros([cell.units]) if bias is None else bias]
 
     def step(self, xs, states, kernels):
         [x_z, x_r, x_n], [h], [U, b] = xs, states, kernels
@@ -158,19 +162,19 @@ _FUSED = {
 
 
 def has_fused(cell):
-    """Whether `run` can run the cell: a class of its own has equations of its own."""
+    """Whether `run` can run the cell. A subclass may have other equations, so it cannot."""
     return type(cell) in _FUSED
 
 
 def run(cell, inputs, states, mask=None, *, training=False):
     """`unroll` of the cell's step over `[batch, time, d]`: the outputs and the last states.
 
-    With `training` the gradient is the twin's own, and has no gradient itself. Without it, it is TensorFlow's.
+    With `training` the gradient is the custom one, and has no gradient itself. Without it, it is TensorFlow's.
     """
-    twin, x = _FUSED[type(cell)](cell), cell.project(swap(inputs))
+    fused, x = _FUSED[type(cell)](cell), cell.project(swap(inputs))
     mask = None if mask is None else swap(mask)
-    loop = _Loop(twin, mask, len(states))
-    kernels = [tf.cast(kernel, x.dtype) for kernel in twin.kernels]
+    loop = _Loop(fused, mask, len(states))
+    kernels = [tf.cast(kernel, x.dtype) for kernel in fused.kernels]
     h, *last = (loop.differentiable if training else loop.plain)(x, *states, *kernels)
     if mask is not None:
         h = tf.where(mask[..., None], h, tf.zeros_like(h))
@@ -178,10 +182,10 @@ def run(cell, inputs, states, mask=None, *, training=False):
 
 
 class _Loop:
-    """The loops of a twin, forwards and backwards. Tensors are `[time, batch, …]`; `mask` is bool or None."""
+    """The forward and the backward loop of a `FusedStep`. Tensors are `[time, batch, …]`; `mask` is bool or None."""
 
-    def __init__(self, twin, mask, states):
-        self.twin, self.mask, self.states = twin, mask, states
+    def __init__(self, fused, mask, states):
+        self.fused, self.mask, self.states = fused, mask, states
 
     def plain(self, x, *rest):
         """h of all steps, and the last states."""
@@ -189,7 +193,7 @@ class _Loop:
         return [h, *last]
 
     def differentiable(self, x, *rest):
-        """The same with the twin's own gradient."""
+        """The same with the custom gradient."""
 
         @tf.custom_gradient
         def results(x, *rest):
@@ -200,17 +204,17 @@ class _Loop:
         return results(x, *rest)
 
     def _forward(self, x, rest, kept):
-        """What is kept of all steps, of the states after each and what it saved; and the last states."""
-        xs = tf.split(x, self.twin.gates, axis=-1)
+        """What is kept of all steps, of the states after it and what the step saved; and the last states."""
+        xs = tf.split(x, self.fused.gates, axis=-1)
         states, kernels = list(rest[: self.states]), rest[self.states :]
         time = tf.shape(x)[0]
         read, real = reader(xs, time), self._real(time)
         # One step on zeros tells types and shapes; in a graph it is pruned.
-        after, saved = self.twin.step([zeros_of_a_step(x) for x in xs], states, kernels)
+        after, saved = self.fused.step([zeros_of_a_step(x) for x in xs], states, kernels)
         states = [tf.ensure_shape(old, new.shape) for old, new in zip(states, after, strict=True)]
 
         def body(t, states, arrays):
-            after, saved = self.twin.step(read(t), states, kernels)
+            after, saved = self.fused.step(read(t), states, kernels)
             after = real(t, after, states)
             return t + 1, after, write(arrays, t, kept(after, saved))
 
@@ -224,7 +228,7 @@ class _Loop:
         dh, *last = gradients
         time = tf.shape(dh)[0]
         before = [tf.concat([first[None], x], axis=0)[:-1] for first, x in zip(states, after, strict=True)]
-        factors = self.twin.factors(saved, before, after)
+        factors = self.fused.factors(saved, before, after)
         if self.mask is not None:
             factors = [tf.where(self.mask[..., None], x, tf.zeros_like(x)) for x in factors]
         turned = [tf.transpose(k) if k.shape.rank == 2 else k for k in kernels]
@@ -234,12 +238,12 @@ class _Loop:
             t = time - 1 - k
             dh, *of_step = read(t)
             gradients = [gradients[0] + dh, *gradients[1:]]
-            found, before = self.twin.back(gradients, of_step, turned)
+            found, before = self.fused.back(gradients, of_step, turned)
             return k + 1, real(t, before, gradients), write(arrays, t, found)
 
-        found, _ = self.twin.back(last, [zeros_of_a_step(x) for x in factors], turned)
+        found, _ = self.fused.back(last, [zeros_of_a_step(x) for x in factors], turned)
         _, first, arrays = _for(time, body, (last, arrays_like(found, time)))
-        dx, totals = self.twin.totals([a.stack() for a in arrays], factors, saved, before)
+        dx, totals = self.fused.totals([a.stack() for a in arrays], factors, saved, before)
         return [dx, *first, *totals]
 
     def _real(self, time):

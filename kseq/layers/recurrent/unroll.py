@@ -1,25 +1,34 @@
 """The loop over time for any step, and what loops are made of."""
 
+import collections
+
+import keras
 import tensorflow as tf
+from keras import ops
 
-from kseq.layers.functional import multiply, products_by
+from kseq.layers.functional import multiply, part, products_by
 
 
-def unroll(step, inputs, states, mask=None, *, project=None, training=False):
+def unroll(step, inputs, states, mask=None, *, project=None, constants=(), training=False):
     """Runs `output, states = step(inputs_t, states)` over axis 1 of `inputs`.
 
     A bounded `tf.while_loop`: trains eagerly, in a graph and under XLA, with unknown batch and time, and exports.
+
+    Where the layers of kseq multiply by a kernel that is the same at every step, it is cast and transposed once, and in
+    training its gradient is one product after the loop. That is done for weights and for `constants`, and for nothing
+    else: whatever depends on a step's inputs or states is computed at every step.
 
     Args:
         step: function of one step's inputs and the states. What it captures is shared by all steps.
         inputs: tensor or nest of tensors `[batch, time, ...]`.
         states: list of tensors `[batch, ...]`.
         mask: bool `[batch, time]` or None. Where it is false the states stay and the outputs are zero.
-        project: function from `inputs`, with the axes of batch and time changed over, to what the steps read of them:
-            what needs no state, for all steps at once.
-        training: whether a gradient will be asked for. It is right either way, and sooner there when this is true: the
-            gradients of the kernels that a step multiplies by are then one product each, after the loop. Second
-            derivatives are there only when it is false.
+        project: function from `inputs`, with the axes of batch and time swapped, to what the steps read of them: what
+            needs no state, for all steps at once.
+        constants: nest of tensors that the step captures and may multiply by, as the memory that a decoder attends to.
+            A tensor that is not named here is used as it is, only slower.
+        training: whether a gradient will be asked for. The results are the same either way. When it is true, the
+            gradients of weights and constants are faster, and there are no second derivatives.
 
     Returns:
         The outputs, `[batch, time, ...]` in the structure that `step` returns, and the last states.
@@ -31,15 +40,16 @@ def unroll(step, inputs, states, mask=None, *, project=None, training=False):
     keep = None if mask is None else reader(swap(mask), time)
 
     # One step on zeros tells the structure, types and shapes of the outputs; in a graph it is pruned.
-    products = _Products()
-    with products_by(products.meet):
+    products = _Products(constants)
+    with products_by(products.trial()):
         like, _ = step(tf.nest.map_structure(zeros_of_a_step, inputs), states)
     taps = products.taps(time) if training else []
     arrays = arrays_like(tf.nest.flatten(like), time)
     factors = products.arrays(time) if training else []
 
     def body(t, states, arrays, factors):
-        with products_by(products.step([tap.read(t) for tap in taps])):
+        xs = products.zeros() if training else []
+        with products_by(products.of_a_step([tap.read(t) for tap in taps], xs)):
             outputs, after = step(read(t), states)
         outputs = tf.nest.flatten(outputs)
         if keep is not None:
@@ -48,8 +58,7 @@ def unroll(step, inputs, states, mask=None, *, project=None, training=False):
             after = choose(on, after, states)
         for new, old in zip(after, states, strict=True):
             new.set_shape(old.shape)
-        factors = write(factors, t, products.xs) if training else []
-        return t + 1, list(after), write(arrays, t, outputs), factors
+        return t + 1, list(after), write(arrays, t, outputs), write(factors, t, xs)
 
     # The bound is what lets XLA size the stacks of the gradient.
     loop = (tf.constant(0), list(states), arrays, factors)
@@ -60,52 +69,86 @@ def unroll(step, inputs, states, mask=None, *, project=None, training=False):
 
 
 class _Products:
-    """The products y_t = x_t K of a loop's step. K is what it was before the loop: cast, cut and turned once.
+    """The products y_t = x_t K of a loop's steps whose K is a weight or one of the loop's constants.
 
-    With taps the gradients ∂K = Σ_t x_tᵀ ∂y_t are taken after the loop. Differentiated as it stands, a loop adds
+    With taps, the gradients ∂K = Σ_t x_tᵀ ∂y_t are taken after the loop. Differentiated as it stands, a loop adds
     x_tᵀ ∂y_t to a whole K at every step. Here K is held constant inside, and each product reads a tap, zeros that it
     does not use, to leave ∂y_t as the tap's gradient. All of them together meet all x_t where the taps are made, which
     backwards is after the loop.
     """
 
-    def __init__(self):
-        self.kernels, self.turned = [], []  # each K and its transpose, as `multiply` takes them
-        self.xs, self.ys = [], []  # of the step that was built last
+    def __init__(self, constants):
+        self.constants = {id(x): x for x in tf.nest.flatten(constants)}
+        self.numbers = {}  # what a product is known by in every step → its place in these lists
+        self.kernels, self.transposes = [], []  # each K and its transpose, as `multiply` takes them
+        self.xs, self.ys = [], []  # of the trial
         self.factors = None  # x of all steps, [time, batch, k] each, once the loop has run
 
-    def meet(self, x, kernel, transposed):
-        """A product of the step that is tried before the loop."""
-        self.kernels.append((tf.convert_to_tensor(kernel), transposed))
+    def _known_by(self):
+        """A function from a product to what it is known by in every step; None if its kernel may change."""
+        counts = collections.Counter()
+
+        def known_by(x, kernel, transposed, rows):
+            if not (isinstance(kernel, keras.Variable | tf.Variable) or id(kernel) in self.constants):
+                return None
+            name = (id(kernel), transposed, rows.start, rows.stop, x.dtype)
+            counts[name] += 1
+            return (*name, counts[name])
+
+        return known_by
+
+    def trial(self):
+        """What computes the products of the step that is tried before the loop."""
+        known_by = self._known_by()
+
+        def compute(x, kernel, transposed, rows):
+            y, name = multiply(x, kernel, transposed, rows), known_by(x, kernel, transposed, rows)
+            if name is not None:
+                self.numbers[name] = len(self.numbers)
+                self._prepare(ops.cast(part(kernel, rows), x.dtype), transposed)
+                self.xs.append(x)
+                self.ys.append(y)
+            return y
+
+        return compute
+
+    def _prepare(self, kernel, transposed):
         # A product with a transposed matrix takes up to twice as long, and a loop would take it at every step.
         flat = kernel.shape.rank == 2
-        self.turned.append((tf.transpose(kernel), transposed) if flat else (kernel, not transposed))
-        self.xs.append(x)
-        self.ys.append(multiply(x, kernel, transposed))
-        return self.ys[-1]
+        self.kernels.append((kernel, transposed))
+        self.transposes.append((tf.transpose(kernel), transposed) if flat else (kernel, not transposed))
+
+    def of_a_step(self, taps, xs):
+        """What computes the products of one step of the loop, and with taps puts each x into its place in `xs`."""
+        known_by = self._known_by()
+
+        def compute(x, kernel, transposed, rows):
+            j = self.numbers.get(known_by(x, kernel, transposed, rows))
+            if j is None:
+                return multiply(x, kernel, transposed, rows)
+            if not taps:
+                return multiply(x, *self.kernels[j])
+            xs[j] = tf.stop_gradient(x)
+            return self._tapped(j, x, taps[j])
+
+        return compute
 
     def taps(self, time):
         return [_array(self._tap(j, time), time) for j in range(len(self.kernels))]
 
+    def zeros(self):
+        """The x of a step that takes none of the products."""
+        return [tf.ensure_shape(tf.zeros(tf.shape(x), x.dtype), x.shape) for x in self.xs]
+
     def arrays(self, time):
         return arrays_like(self.xs, time)
 
-    def step(self, taps):
-        """What computes the products of one step, one after the other as they were met."""
-        self.xs = []
-
-        def compute(x, kernel, transposed):
-            j = len(self.xs)
-            self.xs.append(tf.stop_gradient(x))
-            return self._tapped(j, x, taps[j]) if taps else multiply(x, *self.kernels[j])
-
-        return compute
-
     def _tapped(self, j, x, tap):
-        kernel, turned = ([tf.stop_gradient(k), transposed] for k, transposed in (self.kernels[j], self.turned[j]))
+        kernel, transpose = ([tf.stop_gradient(k), how] for k, how in (self.kernels[j], self.transposes[j]))
 
         @tf.custom_gradient
         def y(x, tap):
-            return multiply(x, *kernel), lambda dy: (multiply(*first_order([dy]), *turned), dy)
+            return multiply(x, *kernel), lambda dy: (multiply(*first_order([dy]), *transpose), dy)
 
         return y(x, tap)
 
@@ -153,7 +196,7 @@ def write(arrays, t, values):
 
 
 def swap(x):
-    """Axes 0 and 1, batch and time, changed over."""
+    """Swaps axes 0 and 1, batch and time."""
     return tf.transpose(x, [1, 0, *range(2, x.shape.rank)])
 
 
@@ -167,7 +210,7 @@ def _where(condition, x, y):
 
 
 def first_order(gradients):
-    """The gradients as they are; asked for theirs, they raise `NotImplementedError`."""
+    """The gradients themselves, whose own gradients raise `NotImplementedError`."""
 
     @tf.custom_gradient
     def same(*xs):

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from contracts import UNITS, cell_oracle, normal, randomise
-from kseq.layers import CELLS, GRUCell, LSTMCell, Recurrent, RNNCell
+from kseq.layers import CELLS, GRUCell, LSTMCell, PeepholeLSTMCell, Recurrent, RNNCell
 
 BATCH, DEPTH = 3, 2
 
@@ -89,16 +89,69 @@ def test_rnn_is_keras_simple_rnn():
 
 
 def test_lstm_is_keras_lstm():
-    """Keras' blocks stand in the order i, f, c, o."""
+    """The weights move as they are."""
     cell, _, _ = made(LSTMCell)
     layer = keras.layers.LSTM(UNITS, return_sequences=True, return_state=True)
     layer.build((None, None, DEPTH))
-    layer.set_weights([columns(weight, 1, 0, 2, 3) for weight in cell.weights])
+    layer.set_weights(cell.get_weights())
     assert_same_sequences(cell, layer)
+
+
+@pytest.mark.parametrize(
+    ("make", "keras_make"), [(LSTMCell, keras.layers.LSTMCell), (RNNCell, keras.layers.SimpleRNNCell)]
+)
+def test_the_weights_before_training_are_those_of_keras(make, keras_make):
+    """Oracle: the cell of Keras with the same seeds."""
+    initializers = {
+        "kernel_initializer": keras.initializers.GlorotUniform(1),
+        "recurrent_initializer": keras.initializers.Orthogonal(seed=2),
+        "bias_initializer": keras.initializers.RandomNormal(seed=3),
+    }
+    ours, theirs = make(UNITS, **initializers), keras_make(UNITS, **initializers)
+    for cell in (ours, theirs):
+        cell.build((None, DEPTH))
+    *got, bias = ours.get_weights()
+    *want, keras_bias = theirs.get_weights()
+    np.testing.assert_array_equal(np.concatenate(got), np.concatenate(want))
+    parts = slice(None) if make is RNNCell else np.r_[UNITS : 2 * UNITS]  # the rest of Keras' LSTM repeats one draw
+    np.testing.assert_array_equal(bias[parts], keras_bias[parts])
+
+
+def test_the_recurrent_kernel_of_a_gru_is_drawn_as_one():
+    """Oracle: the cell of Keras with the same seed."""
+    ours, theirs = (
+        make(UNITS, recurrent_initializer=keras.initializers.Orthogonal(seed=2))
+        for make in (GRUCell, keras.layers.GRUCell)
+    )
+    for cell in (ours, theirs):
+        cell.build((None, DEPTH))
+    np.testing.assert_array_equal(np.hstack([ours.recurrent_kernel, ours.candidate_kernel]), theirs.recurrent_kernel)
+
+
+@pytest.mark.parametrize("use_bias", [True, False])
+@pytest.mark.parametrize("reset_after", [True, False])
+def test_weights_of_keras_gru_are_never_taken_for_ours(reset_after, use_bias):
+    """Its z weighs the old state, so they would compute something else."""
+    options = {"reset_after": reset_after, "use_bias": use_bias}
+    theirs = keras.layers.GRU(UNITS, **options)
+    theirs.build((None, None, UNITS))  # where all blocks are square
+    for ours_has_bias in (True, False):
+        for after in (True, False):
+            ours = Recurrent(GRUCell(UNITS, reset_after=after, use_bias=ours_has_bias))
+            ours.build((None, None, UNITS))
+            with pytest.raises(ValueError, match="weight"):
+                ours.set_weights(theirs.get_weights())
+            with pytest.raises(ValueError, match="weight"):
+                theirs.set_weights(ours.get_weights())
 
 
 def negated_z(weight):
     return np.concatenate([-columns(weight, 0), columns(weight, 1, 2)], axis=-1)
+
+
+def recurrent_kernel(cell):
+    """U of a GRU as Keras has it."""
+    return negated_z(np.concatenate([cell.recurrent_kernel, cell.candidate_kernel], axis=-1))
 
 
 def test_gru_is_keras_gru_with_z_negated():
@@ -106,7 +159,7 @@ def test_gru_is_keras_gru_with_z_negated():
     cell, _, _ = made(GRUCell)
     layer = keras.layers.GRU(UNITS, reset_after=False, return_sequences=True, return_state=True)
     layer.build((None, None, DEPTH))
-    layer.set_weights([negated_z(weight) for weight in cell.weights])
+    layer.set_weights([negated_z(cell.kernel), recurrent_kernel(cell), negated_z(cell.bias)])
     assert_same_sequences(cell, layer)
 
 
@@ -117,7 +170,7 @@ def test_reset_after_is_keras_reset_after_with_z_negated():
     layer.build((None, None, DEPTH))
     second = np.concatenate([np.zeros(2 * UNITS), cell.recurrent_bias])
     biases = np.stack([negated_z(cell.bias), second])
-    layer.set_weights([negated_z(cell.kernel), negated_z(cell.recurrent_kernel), biases])
+    layer.set_weights([negated_z(cell.kernel), recurrent_kernel(cell), biases])
     assert_same_sequences(cell, layer)
 
 
@@ -125,9 +178,10 @@ def test_keras_reset_after_loads_into_ours():
     cell, _, _ = made(lambda units: GRUCell(units, reset_after=True))
     layer = keras.layers.GRU(UNITS, reset_after=True, return_sequences=True, return_state=True)
     layer.build((None, None, DEPTH))
-    kernel, recurrent_kernel, (first, second) = (np.asarray(weight) for weight in randomise(layer, seed=5).weights)
+    kernel, both, (first, second) = (np.asarray(weight) for weight in randomise(layer, seed=5).weights)
     bias = first + np.concatenate([columns(second, 0, 1), np.zeros(UNITS)])
-    cell.set_weights([negated_z(kernel), negated_z(recurrent_kernel), negated_z(bias), columns(second, 2)])
+    U_zr, U_n = np.split(negated_z(both), [2 * UNITS], axis=-1)
+    cell.set_weights([negated_z(kernel), U_zr, U_n, negated_z(bias), columns(second, 2)])
     assert_same_sequences(cell, layer)
 
 
@@ -135,16 +189,75 @@ def test_keras_reset_after_loads_into_ours():
     ("make", "want"),
     [
         (RNNCell, [0] * UNITS),
-        (LSTMCell, [1] * UNITS + [0] * 3 * UNITS),
-        (lambda units: LSTMCell(units, forget_bias=0.5), [0.5] * UNITS + [0] * 3 * UNITS),
+        (LSTMCell, [0] * UNITS + [1] * UNITS + [0] * 2 * UNITS),
+        (lambda units: LSTMCell(units, forget_bias=0.5), [0] * UNITS + [0.5] * UNITS + [0] * 2 * UNITS),
+        (lambda units: LSTMCell(units, forget_bias=None, bias_initializer="ones"), [1] * 4 * UNITS),
+        (
+            lambda units: PeepholeLSTMCell(units, bias_initializer="ones", forget_bias=0),
+            [1] * UNITS + [0] * UNITS + [1] * 2 * UNITS,
+        ),
         (GRUCell, [0] * 3 * UNITS),
+        (lambda units: GRUCell(units, bias_initializer="ones"), [1] * 3 * UNITS),
     ],
-    ids=["rnn", "lstm", "forget_bias", "gru"],
+    ids=["rnn", "lstm", "forget_bias", "no forget_bias", "peephole", "gru", "bias_initializer"],
 )
 def test_bias_before_training(make, want):
     cell = make(UNITS)
     cell.build((None, DEPTH))
     np.testing.assert_array_equal(cell.bias, want)
+
+
+@pytest.mark.parametrize("value", ["1", True, [1.0]])
+def test_forget_bias_must_be_a_number(value):
+    with pytest.raises(ValueError, match=r"^forget_bias must be a number or None, got "):
+        LSTMCell(UNITS, forget_bias=value)
+
+
+OPTIONS = {
+    "PeepholeLSTMCell": ["kernel", "recurrent", "bias", "peephole"],
+    "LayerNormLSTMCell": ["kernel", "recurrent", "bias", "gain"],
+    "LayerNormGRUCell": ["kernel", "recurrent", "bias", "gain"],
+}
+
+
+@every_cell
+def test_every_weight_has_its_initializer_its_regularizer_and_its_constraint(make):
+    """Each weight is `scale` before training, penalized with its own factor, and constrained to be 0 or more."""
+    kind = type(make(UNITS))
+    options = {"forget_bias": None} if "LSTM" in kind.__name__ else {}
+    options |= {"reset_after": True} if make is MAKERS["reset_after"] else {}
+    names = OPTIONS.get(kind.__name__, ["kernel", "recurrent", "bias"])
+    for scale, name in enumerate(names, 2):
+        options |= {
+            f"{name}_initializer": keras.initializers.Constant(scale),
+            f"{name}_regularizer": keras.regularizers.L1(0.1**scale),
+            f"{name}_constraint": keras.constraints.NonNeg(),
+        }
+    cell = kind(UNITS, **options)
+    for one in (cell, kind.from_config(cell.get_config())):
+        layer = Recurrent(one)
+        layer.build((None, None, DEPTH))
+        scales = {float(np.unique(weight)[0]) for weight in one.weights}
+        assert scales == set(range(2, 2 + len(names)))
+        want = sum(np.sum(w) * 0.1 ** float(np.unique(w)[0]) for w in map(np.asarray, one.weights))
+        np.testing.assert_allclose(sum(layer.losses), want, rtol=1e-5)
+        assert all(isinstance(weight.constraint, keras.constraints.NonNeg) for weight in one.weights)
+
+
+@every_cell
+def test_without_bias_is_with_a_bias_of_zero(make):
+    cell, x, states = made(make)
+    config = cell.get_config() | {"use_bias": False}
+    bare = type(cell).from_config(config)
+    bare.build((None, DEPTH))
+    weights = {weight.name: weight for weight in cell.weights}
+    for weight in cell.weights:
+        if "bias" in weight.name:
+            weight.assign(np.zeros(weight.shape))
+    for weight in bare.weights:
+        assert "bias" not in weight.name
+        weight.assign(weights[weight.name])
+    np.testing.assert_allclose(bare(x, states)[0], cell(x, states)[0], atol=1e-6)
 
 
 def test_initializers_are_used():

@@ -4,8 +4,11 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from contracts import lengths_mask, normal
-from kseq.layers.functional import product
+from contracts import dtype_policy, lengths_mask, normal
+from kseq import layers
+from kseq.layers import BahdanauDecoder, DotAttention, GRUCell, LuongDecoder, Recurrent, RecurrentCell
+from kseq.layers.functional import linear, product
+from kseq.layers.recurrent import unroll as loops
 from kseq.layers.recurrent.unroll import unroll
 
 BATCH, TIME = 3, 4
@@ -156,7 +159,9 @@ def test_gradients_that_are_gathered_are_those_of_the_loop_as_it_stands(name, wa
     kernel, memory = (tf.Variable(normal(*shape), dtype=tf.float64) for shape in ((2, 2), (BATCH, 5, 2)))
 
     def loss(training):
-        outputs, lasts = unroll(_products_step(kernel, memory), inputs, [h], MASKS[name], training=training)
+        constants = memory + 0
+        step = _products_step(kernel, constants)
+        outputs, lasts = unroll(step, inputs, [h], MASKS[name], constants=constants, training=training)
         return tf.reduce_sum(outputs**3) + tf.reduce_sum(lasts[0] ** 2)
 
     def gradients(loss, training):
@@ -174,3 +179,146 @@ def test_gradients_that_are_gathered_are_those_of_the_loop_as_it_stands(name, wa
         "tape outside": gradients,
     }[way](loss, training=True)
     assert_close(got, want)
+
+
+def attend_each(query_and_memory, states):
+    """A step that attends to a memory of its own, and to one that it carries."""
+    query, memory = query_and_memory
+    [carried] = states
+    read, _ = DotAttention()(query, memory)
+    again, _ = DotAttention()(query, carried)
+    scores = product(query, memory, transposed=True)
+    total = read + again + linear(scores, tf.reduce_sum(memory, axis=0))
+    return total, [carried + 0.1 * memory]
+
+
+WAYS = {
+    "eager": lambda f: f,
+    "graph": tf.function,
+    "xla": lambda f: tf.function(f, jit_compile=True),
+}
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("training", [False, True])
+def test_a_step_that_multiplies_by_what_it_reads_is_computed_at_every_step(training, way):
+    """Oracle: the step in a loop of Python; its values, and the gradients of what the step reads."""
+    queries, memories = tf.constant(normal(BATCH, TIME, 2)), tf.constant(normal(BATCH, TIME, 5, 2, seed=1))
+    first = tf.constant(normal(BATCH, 5, 2, seed=2))
+
+    def plain(step, inputs, states):
+        """The whole batch at each step, for this one sums over the batch."""
+        outputs = []
+        for t in range(TIME):
+            y, states = step([x[:, t] for x in inputs], states)
+            outputs.append(y)
+        return tf.stack(outputs, axis=1), states
+
+    def results(loop, **options):
+        with tf.GradientTape() as tape:
+            tape.watch([queries, memories, first])
+            outputs, [last] = loop(attend_each, [queries, memories], [first], **options)
+            loss = 0.01 * (tf.reduce_sum(outputs**3) + tf.reduce_sum(last**2))
+        return [outputs, last, *tape.gradient(loss, [queries, memories, first])]
+
+    want = results(plain)
+    assert np.any(want[0])
+    assert_close(WAYS[way](lambda: results(unroll, training=training))(), want)
+
+
+@pytest.mark.parametrize("training", [False, True])
+def test_a_step_may_take_another_path_at_each_step(training):
+    """Eagerly, a step may decide in Python: products that the trial on zeros has not met, and met ones left out."""
+    kernel, other = tf.Variable(normal(2, 2)), tf.Variable(normal(2, 2, seed=1))
+
+    def step(x, states):
+        [h] = states
+        h = h + linear(x, other if tf.reduce_sum(tf.abs(x)) > 0 and x[0, 0] > 0 else kernel)
+        return h, [h]
+
+    inputs, states = tf.constant(normal(1, 6, 2, seed=3)), [tf.zeros((1, 2))]
+    assert 0 < np.sum(inputs[0, :, 0] > 0) < 6
+
+    def results(loop, **options):
+        with tf.GradientTape() as tape:
+            outputs, _ = loop(step, inputs, states, **options)
+            loss = tf.reduce_sum(outputs**2)
+        return [outputs, *tape.gradient(loss, [kernel, other])]
+
+    def plain(step, inputs, states):
+        outputs = []
+        for x in tf.unstack(inputs, axis=1):
+            y, states = step(x, states)
+            outputs.append(y)
+        return tf.stack(outputs, axis=1), states
+
+    assert_close(results(unroll, training=training), results(plain))
+
+
+class MemoryCell(RecurrentCell):
+    """A cell of one's own that attends to the slots of memory in its state."""
+
+    state_size = (6,)
+    output_size = projected_size = 2
+
+    def project(self, inputs):
+        return inputs
+
+    def step(self, projected, states, dropped_states=None):
+        slots = tf.reshape(states[0], [-1, 3, 2])
+        read, _ = DotAttention()(projected, slots)
+        return read, [tf.reshape(slots + projected[:, None] * read[:, None], [-1, 6])]
+
+
+@pytest.mark.parametrize("training", [False, True])
+def test_a_cell_of_ones_own_may_attend_to_its_state(training):
+    """Oracle: the cell called step after step."""
+    cell, x, states = MemoryCell(), normal(BATCH, TIME, 2), [normal(BATCH, 6, seed=1)]
+    got = Recurrent(cell)(x, initial_state=states, training=training)
+    for t in range(TIME):
+        want, states = cell(x[:, t], states)
+        np.testing.assert_allclose(got[:, t], want, rtol=1e-5)
+    assert np.any(got)
+
+
+STEPS = {
+    "cell": lambda: Recurrent(layers.LayerNormLSTMCell(4)),
+    "gru": lambda: Recurrent(GRUCell(4, reset_after=True), zoneout=0.1),
+    "words": lambda: layers.WordByWordAttention(3),
+} | {
+    f"{decoder.__name__}-{name}": lambda decoder=decoder, make=make: decoder(GRUCell(4), make())
+    for decoder in (BahdanauDecoder, LuongDecoder)
+    for name, make in {
+        "additive": lambda: layers.BahdanauAttention(3),
+        "concat": lambda: layers.ConcatAttention(3),
+        "dot": DotAttention,
+        "general": layers.LuongAttention,
+        "local": lambda: layers.LocalAttention(3, 2),
+        "coverage": lambda: layers.CoverageAttention(3),
+    }.items()
+}
+
+
+@pytest.mark.parametrize("policy", ["float32", "mixed_float16"])
+@pytest.mark.parametrize("name", STEPS)
+def test_our_own_layers_say_which_kernels_are_constant(name, policy, monkeypatch):
+    """No product of their steps is left to the loop, where its gradient would be taken at every step."""
+    left = []
+
+    class Watched(loops._Products):
+        def of_a_step(self, taps, xs):
+            compute, known_by = super().of_a_step(taps, xs), self._known_by()
+
+            def watched(*product):
+                if known_by(*product) not in self.numbers:
+                    left.append(product)
+                return compute(*product)
+
+            return watched
+
+    monkeypatch.setattr(loops, "_Products", Watched)
+    with dtype_policy(policy):
+        layer = STEPS[name]()
+        x, memory = tf.constant(normal(BATCH, TIME, 3)), tf.constant(normal(BATCH, 5, 4, seed=1))
+        layer(*([x] if isinstance(layer, Recurrent) else [x, memory]), training=True)
+    assert not left
