@@ -369,6 +369,11 @@ CONTRACTS = {
         lambda: BahdanauDecoder(LSTMCell(UNITS), BahdanauAttention(3), gate=True, deep_output=True),
         _decoder_inputs(2),
     ),
+    "BahdanauDecoder-readout_dropout": Contract(
+        lambda: BahdanauDecoder(GRUCell(UNITS), BahdanauAttention(3), deep_output=True, readout_dropout=0.5, seed=1),
+        _decoder_inputs(1),
+        draws=True,
+    ),
     "BahdanauDecoder-stack": Contract(
         lambda: BahdanauDecoder(
             StackedCell([LSTMCell(UNITS), GRUCell(UNITS)], residual=True), LuongAttention(), gate=True

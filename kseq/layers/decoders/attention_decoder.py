@@ -4,7 +4,8 @@ import keras
 from keras import ops
 
 from kseq.layers.decoders.decoder import Decoder, split_states
-from kseq.layers.functional import linear
+from kseq.layers.dropout import Dropout
+from kseq.layers.functional import check_fraction, linear
 
 
 class AttentionDecoder(Decoder):
@@ -62,7 +63,12 @@ class BahdanauDecoder(AttentionDecoder):
         z_t = β_t z_t,  β_t = σ(w_β h_{t−1} + b_β)              with `gate`
         h_t = cell([y_{t−1}; z_t], h_{t−1})
         output_t = h_t
-        output_t = tanh(L_y y_{t−1} + L_h h_t + L_z z_t + b_L)   with `deep_output`
+        output_t = tanh(L_y y_{t−1} + L_h m_t h_t + L_z z_t + b_L)   with `deep_output`
+        m_t ~ Bernoulli(1 − `readout_dropout`) in training, else 1
+
+    A decoder can say a word from what its state remembers, with its attention elsewhere. A step whose readout does not
+    see the state has to look at what it says. Like a whole modality in ModDrop (Neverova et al., 2016,
+    https://arxiv.org/abs/1501.00102), h_t is dropped whole and, where it is kept, not scaled.
 
     States: those of the cell, then the attention state where the mechanism has one.
 
@@ -71,12 +77,25 @@ class BahdanauDecoder(AttentionDecoder):
         attention: an attention mechanism of `kseq.layers`.
         gate: whether a scalar β weighs the context against the language.
         deep_output: whether the output reads the previous word and the context beside the state.
+        readout_dropout: fraction of the steps in training whose deep output does not see the state.
+        seed: of `readout_dropout`.
+
+    Raises:
+        ValueError: readout_dropout is not at least 0 and less than 1, or is given without deep_output.
     """
 
-    def __init__(self, cell, attention, *, gate=False, deep_output=False, **kwargs):
+    def __init__(self, cell, attention, *, gate=False, deep_output=False, readout_dropout=0.0, seed=None, **kwargs):
         super().__init__(cell, attention, **kwargs)
         self.gate = bool(gate)
         self.deep_output = bool(deep_output)
+        self.readout_dropout = check_fraction("readout_dropout", readout_dropout)
+        self.seed = seed
+        if readout_dropout and not deep_output:
+            raise ValueError(
+                f"readout_dropout={readout_dropout} needs deep_output=True: without it the state is the output"
+            )
+        # Without a rate there is no generator: one that is made draws from the seed of all weights that follow.
+        self.state_dropout = Dropout(readout_dropout, seed=seed) if readout_dropout else None
 
     def build(self, inputs_shape, memory_shape):
         super().build(inputs_shape, memory_shape)
@@ -104,6 +123,9 @@ class BahdanauDecoder(AttentionDecoder):
     def readout(self, inputs, hidden, context):
         if not self.deep_output:
             return hidden
+        if self.state_dropout:
+            kept = self.state_dropout(ops.ones_like(hidden[..., :1])) > 0
+            hidden *= ops.cast(kept, hidden.dtype)
         return ops.tanh(
             linear(inputs, self.word_readout)
             + linear(hidden, self.hidden_readout)
@@ -111,7 +133,8 @@ class BahdanauDecoder(AttentionDecoder):
         )
 
     def get_config(self):
-        return super().get_config() | {"gate": self.gate, "deep_output": self.deep_output}
+        names = ("gate", "deep_output", "readout_dropout", "seed")
+        return super().get_config() | {name: getattr(self, name) for name in names}
 
 
 @keras.saving.register_keras_serializable("kseq")

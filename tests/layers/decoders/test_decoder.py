@@ -33,6 +33,9 @@ MAKERS = {
     "bahdanau-gate": lambda: BahdanauDecoder(RNNCell(UNITS), LuongAttention(), gate=True),
     "bahdanau-deep": lambda: BahdanauDecoder(GRUCell(UNITS, reset_after=True), BahdanauAttention(3), deep_output=True),
     "bahdanau-both": lambda: BahdanauDecoder(LSTMCell(UNITS), BahdanauAttention(3), gate=True, deep_output=True),
+    "bahdanau-readout_dropout": lambda: BahdanauDecoder(
+        LSTMCell(UNITS), BahdanauAttention(3), gate=True, deep_output=True, readout_dropout=0.3, seed=1
+    ),
     "fixed": lambda: FixedContextDecoder(LSTMCell(UNITS)),
     "fixed-initial": lambda: FixedContextDecoder(GRUCell(UNITS), repeated=False),
     "fixed-repeated": lambda: FixedContextDecoder(LSTMCell(UNITS), initial=False),
@@ -323,3 +326,46 @@ def test_sample_mask_and_next_inputs_belong_together(given, message):
     decoder, arguments = made("luong")
     with pytest.raises(ValueError, match=message):
         decoder(*arguments, **given)
+
+
+@pytest.mark.parametrize("whole_steps", [False, True])
+def test_a_readout_without_its_state_sees_the_word_and_the_context_alone(whole_steps):
+    """Oracle: each output in training is the paper's, or the paper's with L_h = 0, at three steps in ten; no unit of a
+    state is dropped by itself, and states and alignments are those of inference.
+    """
+    decoder, arguments = made("bahdanau-readout_dropout")
+    kept, alignments = oracle(decoder, *arguments)
+    options = {}
+    if whole_steps:
+        options = {"sample_mask": np.zeros((BATCH, TIME), bool), "next_inputs": sampled_input}
+    draws = [decoder(*arguments, training=True, **options) for _ in range(60)]
+    outputs = np.stack([draw[0] for draw in draws])  # [60, batch, time, units]
+    for draw in draws:
+        np.testing.assert_allclose(draw[1], alignments, atol=1e-6)
+    decoder.hidden_readout.assign(np.zeros((UNITS, UNITS)))
+    dropped, _ = oracle(decoder, *arguments)
+    is_kept, is_dropped = (np.all(np.abs(outputs - want) < 1e-5, axis=-1) for want in (kept, dropped))
+    assert np.all(is_kept ^ is_dropped)
+    assert 0.25 < np.mean(is_dropped) < 0.35  # of 540
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"deep_output": True, "readout_dropout": 1}, "readout_dropout must be at least 0 and less than 1, got 1$"),
+        ({"readout_dropout": 0.5}, "readout_dropout=0.5 needs deep_output=True: without it the state is the output$"),
+    ],
+)
+def test_a_readout_dropout_that_cannot_be_is_named(options, message):
+    with pytest.raises(ValueError, match=f"^{message}"):
+        BahdanauDecoder(GRUCell(UNITS), BahdanauAttention(3), **options)
+
+
+def test_without_readout_dropout_no_seed_is_drawn():
+    """A generator that is made draws from the global seed, and would change the first weights of every model."""
+    parts = GRUCell(UNITS), BahdanauAttention(3)
+    keras.utils.set_random_seed(1)
+    wanted = keras.random.SeedGenerator().state
+    keras.utils.set_random_seed(1)
+    BahdanauDecoder(*parts, deep_output=True)
+    np.testing.assert_array_equal(keras.random.SeedGenerator().state, wanted)
