@@ -331,7 +331,9 @@ CONTRACTS = {
     "HardAttention": Contract(lambda: HardAttention(3, weight=0.5, decay=0.8, seed=1), _attention_inputs, draws=True),
     "PoolingAttention": Contract(
         lambda: PoolingAttention(3),
-        lambda batch, time: {name: x for name, x in _attention_inputs(batch, time).items() if name != "query"},
+        lambda batch, time: {
+            name.removeprefix("memory_"): x for name, x in _attention_inputs(batch, time).items() if name != "query"
+        },
     ),
     "WordByWordAttention": Contract(lambda: WordByWordAttention(3), _matching_inputs),
     "MutualAttention": Contract(lambda: MutualAttention(3), _mutual_inputs),

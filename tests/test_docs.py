@@ -66,5 +66,5 @@ def test_the_table_of_a_card_has_the_last_run_of_each_config():
 def test_the_page_of_layers_names_every_layer():
     text = (ROOT / "docs" / "layers.md").read_text(encoding="utf-8")
     abstract = {"AttentionDecoder", "AttentionMechanism", "Decoder", "RecurrentCell", "Memory"}
-    tables = {"ATTENTIONS", "CELLS", "DECODERS"}
+    tables = {"ATTENTIONS", "BRIDGES", "CELLS", "DECODERS"}
     assert not [name for name in set(kseq.layers.__all__) - abstract - tables if f"`{name}`" not in text]

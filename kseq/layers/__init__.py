@@ -1,6 +1,6 @@
 """Layers: tensors in, tensors out. They know nothing of text, files or tasks."""
 
-from kseq.layers.attention import ATTENTIONS
+from kseq.layers.attention import ATTENTIONS, attention_options, make_attention
 from kseq.layers.attention.additive import BahdanauAttention, ConcatAttention, NormalizedBahdanauAttention
 from kseq.layers.attention.base import AttentionMechanism, Memory
 from kseq.layers.attention.hard import HardAttention
@@ -10,7 +10,7 @@ from kseq.layers.attention.multiplicative import DotAttention, LuongAttention, S
 from kseq.layers.attention.pairs import MutualAttention, WordByWordAttention
 from kseq.layers.attention.pooling import PoolingAttention
 from kseq.layers.convert import from_keras, to_keras
-from kseq.layers.decoders import DECODERS
+from kseq.layers.decoders import BRIDGES, DECODERS
 from kseq.layers.decoders.attention_decoder import AttentionDecoder, BahdanauDecoder, LuongDecoder
 from kseq.layers.decoders.bridges import CopyBridge, DenseBridge, ZeroBridge
 from kseq.layers.decoders.decoder import Decoder, FixedContextDecoder
@@ -26,6 +26,7 @@ from kseq.layers.recurrent.variants import LayerNormGRUCell, LayerNormLSTMCell, 
 
 __all__ = [
     "ATTENTIONS",
+    "BRIDGES",
     "CELLS",
     "DECODERS",
     "AttentionDecoder",
@@ -67,9 +68,11 @@ __all__ = [
     "StackedCell",
     "WordByWordAttention",
     "ZeroBridge",
+    "attention_options",
     "coverage_loss",
     "from_keras",
     "gate_activations",
+    "make_attention",
     "state_gradients",
     "to_keras",
     "unroll",

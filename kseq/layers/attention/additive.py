@@ -5,24 +5,33 @@ from keras import ops
 
 from kseq.layers.attention.base import AttentionMechanism
 from kseq.layers.functional import check_positive, linear
+from kseq.layers.weights import Biases, Kernels, resolved
 
 
-class AdditiveMechanism(AttentionMechanism):
-    """What the additive mechanisms share: the size of the layer between query, memory and score.
+class AdditiveMechanism(Kernels, AttentionMechanism):
+    """The size of v, and the options of the weights, for all mechanisms that score by vᵀ tanh(…).
 
     Args:
         units: size of v.
+        scale_initializer: of v, a vector. Its regularizer and constraint are those of the kernels.
+        **kwargs: of `Kernels`, and of every Keras layer.
 
     Raises:
         ValueError: units is not a positive whole number.
     """
 
-    def __init__(self, units, **kwargs):
+    def __init__(self, units, *, scale_initializer="glorot_uniform", **kwargs):
         super().__init__(**kwargs)
         self.units = check_positive("units", units)
+        self.scale_initializer = resolved(scale_initializer, "glorot_uniform")
+
+    def add_scale(self):
+        """A new v."""
+        return self.add_kernel((self.units,), "scale", self.scale_initializer)
 
     def get_config(self):
-        return super().get_config() | {"units": self.units}
+        scale_initializer = keras.initializers.serialize(self.scale_initializer)
+        return super().get_config() | {"units": self.units, "scale_initializer": scale_initializer}
 
 
 @keras.saving.register_keras_serializable("kseq")
@@ -39,9 +48,9 @@ class BahdanauAttention(AdditiveMechanism):
     """
 
     def build(self, query_shape, memory_shape):
-        self.query_kernel = self.add_weight((query_shape[-1], self.units), name="query_kernel")
-        self.memory_kernel = self.add_weight((memory_shape[-1], self.units), name="memory_kernel")
-        self.scale = self.add_weight((self.units,), name="scale")
+        self.query_kernel = self.add_kernel((query_shape[-1], self.units), "query_kernel")
+        self.memory_kernel = self.add_kernel((memory_shape[-1], self.units), "memory_kernel")
+        self.scale = self.add_scale()
 
     def project(self, memory):
         return linear(memory, self.memory_kernel)
@@ -51,7 +60,7 @@ class BahdanauAttention(AdditiveMechanism):
 
 
 @keras.saving.register_keras_serializable("kseq")
-class NormalizedBahdanauAttention(AdditiveMechanism):
+class NormalizedBahdanauAttention(Biases, AdditiveMechanism):
     """Additive attention with a normalized v and a bias (Salimans and Kingma, 2016, https://arxiv.org/abs/1602.07868,
     equation 2).
 
@@ -65,10 +74,10 @@ class NormalizedBahdanauAttention(AdditiveMechanism):
     """
 
     def build(self, query_shape, memory_shape):
-        self.query_kernel = self.add_weight((query_shape[-1], self.units), name="query_kernel")
-        self.memory_kernel = self.add_weight((memory_shape[-1], self.units), name="memory_kernel")
-        self.bias = self.add_weight((self.units,), "zeros", name="bias")
-        self.scale = self.add_weight((self.units,), name="scale")
+        self.query_kernel = self.add_kernel((query_shape[-1], self.units), "query_kernel")
+        self.memory_kernel = self.add_kernel((memory_shape[-1], self.units), "memory_kernel")
+        self.bias = self.add_bias((self.units,), "bias")
+        self.scale = self.add_scale()
         self.gain = self.add_weight((), keras.initializers.Constant(self.units**-0.5), name="gain")
 
     def project(self, memory):
@@ -97,8 +106,8 @@ class ConcatAttention(AdditiveMechanism):
 
     def build(self, query_shape, memory_shape):
         self.query_size = query_shape[-1]
-        self.kernel = self.add_weight((query_shape[-1] + memory_shape[-1], self.units), name="kernel")
-        self.scale = self.add_weight((self.units,), name="scale")
+        self.kernel = self.add_kernel((query_shape[-1] + memory_shape[-1], self.units), "kernel")
+        self.scale = self.add_scale()
 
     def project(self, memory):
         return linear(memory, self.kernel, rows=slice(self.query_size, None))

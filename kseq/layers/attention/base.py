@@ -49,14 +49,18 @@ class AttentionMechanism(keras.layers.Layer, abc.ABC):
 
     stateful_attention = False
 
-    def __init__(self, **kwargs):
+    def __init__(self, *sizes, **kwargs):
+        if sizes:
+            raise ValueError(
+                f"{type(self).__name__} has no size of its own, got {', '.join(map(str, sizes))}; leave it out"
+            )
         super().__init__(autocast=False, **kwargs)  # the attention state keeps its precision
+        self.supports_masking = True
 
     def call(self, query, memory, keys=None, memory_mask=None, attention_state=None, training=None):
         query, memory = ops.cast(query, self.compute_dtype), ops.cast(memory, self.compute_dtype)
         keys = self.project(memory) if keys is None else keys
-        if memory_mask is None:
-            memory_mask = ops.ones(ops.shape(memory)[:2], "bool")
+        memory_mask = as_mask("memory_mask", memory_mask, memory)
         if attention_state is None and self.stateful_attention:
             attention_state = self.initial_attention_state(memory_mask)
         alignment = self.weigh(query, keys, memory_mask, attention_state, training)
@@ -97,8 +101,36 @@ class AttentionMechanism(keras.layers.Layer, abc.ABC):
         """
         return 0.0
 
+    def compute_mask(self, inputs, previous_mask=None):
+        return None  # neither a context nor an alignment has steps
+
     def compute_output_shape(self, query_shape, memory_shape):
         return (query_shape[0], memory_shape[-1]), (query_shape[0], memory_shape[1])
+
+    def compute_output_spec(self, *args, **kwargs):
+        return float32_alignment(super().compute_output_spec(*args, **kwargs))
+
+
+def as_mask(name, mask, x):
+    """The mask of `[batch, source, d]` as a bool tensor `[batch, source]`; true everywhere where it is None.
+
+    Raises:
+        ValueError: it has another rank.
+    """
+    if mask is None:
+        return ops.ones(ops.shape(x)[:2], "bool")
+    mask = ops.cast(mask, "bool")
+    if len(mask.shape) != 2:
+        raise ValueError(
+            f"{name} must have the two axes batch and time of what it masks, got shape {tuple(mask.shape)}"
+        )
+    return mask
+
+
+def float32_alignment(specs):
+    """What Keras foretells of a layer's outputs, the second of which is float32 under every policy."""
+    output, alignment, *others = specs
+    return output, keras.KerasTensor(alignment.shape, "float32"), *others
 
 
 def masked_softmax(scores, memory_mask):

@@ -51,9 +51,9 @@ class HardAttention(AdditiveMechanism):
         self.seed_generator = keras.random.SeedGenerator(seed)
 
     def build(self, query_shape, memory_shape):
-        self.query_kernel = self.add_weight((query_shape[-1], self.units), name="query_kernel")
-        self.memory_kernel = self.add_weight((memory_shape[-1], self.units), name="memory_kernel")
-        self.scale = self.add_weight((self.units,), name="scale")
+        self.query_kernel = self.add_kernel((query_shape[-1], self.units), "query_kernel")
+        self.memory_kernel = self.add_kernel((memory_shape[-1], self.units), "memory_kernel")
+        self.scale = self.add_scale()
         # Under every policy in float32, or its small steps would be lost; over many replicas it is the mean.
         own = {"dtype": "float32", "autocast": False, "aggregation": "mean"}
         self.baseline = self.add_weight((), "zeros", trainable=False, name="baseline", **own)

@@ -7,10 +7,11 @@ from kseq.layers.attention.additive import AdditiveMechanism, additive_score
 from kseq.layers.attention.base import AttentionMechanism, masked_softmax
 from kseq.layers.attention.multiplicative import dot_score
 from kseq.layers.functional import check_non_negative, check_positive, linear
+from kseq.layers.weights import Biases, Kernels
 
 
 @keras.saving.register_keras_serializable("kseq")
-class LocalAttention(AttentionMechanism):
+class LocalAttention(Kernels, AttentionMechanism):
     """Local attention with a predicted centre, "local-p", over "general" scores (Luong et al., 2015,
     https://arxiv.org/abs/1508.04025, equations 8 to 10).
 
@@ -28,15 +29,15 @@ class LocalAttention(AttentionMechanism):
         ValueError: units or window is not a positive whole number.
     """
 
-    def __init__(self, units, window, **kwargs):
+    def __init__(self, units, window=10, **kwargs):
         super().__init__(**kwargs)
         self.units = check_positive("units", units)
         self.window = check_positive("window", window)
 
     def build(self, query_shape, memory_shape):
-        self.memory_kernel = self.add_weight((memory_shape[-1], query_shape[-1]), name="memory_kernel")
-        self.position_kernel = self.add_weight((query_shape[-1], self.units), name="position_kernel")
-        self.position_scale = self.add_weight((self.units, 1), name="position_scale")
+        self.memory_kernel = self.add_kernel((memory_shape[-1], query_shape[-1]), "memory_kernel")
+        self.position_kernel = self.add_kernel((query_shape[-1], self.units), "position_kernel")
+        self.position_scale = self.add_kernel((self.units, 1), "position_scale")
 
     def project(self, memory):
         return linear(memory, self.memory_kernel)
@@ -58,7 +59,7 @@ class LocalAttention(AttentionMechanism):
 
 
 @keras.saving.register_keras_serializable("kseq")
-class LocationAttention(AdditiveMechanism):
+class LocationAttention(Biases, AdditiveMechanism):
     """Location-aware attention (Chorowski et al., 2015, https://arxiv.org/abs/1506.07503, sections 2.1 to 2.3).
 
         f = F * α₋                                               (a convolution over the source)
@@ -84,7 +85,7 @@ class LocationAttention(AdditiveMechanism):
 
     stateful_attention = True
 
-    def __init__(self, units, filters, kernel_size, *, sharpening=1.0, smoothing=False, window=0, **kwargs):
+    def __init__(self, units, filters=10, kernel_size=201, *, sharpening=1.0, smoothing=False, window=0, **kwargs):
         super().__init__(units, **kwargs)
         self.filters = check_positive("filters", filters)
         self.kernel_size = check_positive("kernel_size", kernel_size)
@@ -97,12 +98,12 @@ class LocationAttention(AdditiveMechanism):
         self.window = check_positive("window", window) if window else 0
 
     def build(self, query_shape, memory_shape):
-        self.query_kernel = self.add_weight((query_shape[-1], self.units), name="query_kernel")
-        self.memory_kernel = self.add_weight((memory_shape[-1], self.units), name="memory_kernel")
-        self.location_filters = self.add_weight((self.kernel_size, 1, self.filters), name="location_filters")
-        self.location_kernel = self.add_weight((self.filters, self.units), name="location_kernel")
-        self.bias = self.add_weight((self.units,), "zeros", name="bias")
-        self.scale = self.add_weight((self.units,), name="scale")
+        self.query_kernel = self.add_kernel((query_shape[-1], self.units), "query_kernel")
+        self.memory_kernel = self.add_kernel((memory_shape[-1], self.units), "memory_kernel")
+        self.location_filters = self.add_kernel((self.kernel_size, 1, self.filters), "location_filters")
+        self.location_kernel = self.add_kernel((self.filters, self.units), "location_kernel")
+        self.bias = self.add_bias((self.units,), "bias")
+        self.scale = self.add_scale()
 
     def project(self, memory):
         return linear(memory, self.memory_kernel, self.bias)
@@ -139,7 +140,7 @@ class LocationAttention(AdditiveMechanism):
 
 
 @keras.saving.register_keras_serializable("kseq")
-class CoverageAttention(AdditiveMechanism):
+class CoverageAttention(Biases, AdditiveMechanism):
     """Additive attention that knows what it has read (See et al., 2017, https://arxiv.org/abs/1704.04368, equations 10
     to 13).
 
@@ -162,11 +163,11 @@ class CoverageAttention(AdditiveMechanism):
         self.weight = check_non_negative("weight", weight)
 
     def build(self, query_shape, memory_shape):
-        self.memory_kernel = self.add_weight((memory_shape[-1], self.units), name="memory_kernel")
-        self.query_kernel = self.add_weight((query_shape[-1], self.units), name="query_kernel")
-        self.coverage_kernel = self.add_weight((1, self.units), name="coverage_kernel")
-        self.bias = self.add_weight((self.units,), "zeros", name="bias")
-        self.scale = self.add_weight((self.units,), name="scale")
+        self.memory_kernel = self.add_kernel((memory_shape[-1], self.units), "memory_kernel")
+        self.query_kernel = self.add_kernel((query_shape[-1], self.units), "query_kernel")
+        self.coverage_kernel = self.add_kernel((1, self.units), "coverage_kernel")
+        self.bias = self.add_bias((self.units,), "bias")
+        self.scale = self.add_scale()
 
     def project(self, memory):
         return linear(memory, self.memory_kernel, self.bias)

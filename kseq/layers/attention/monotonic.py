@@ -5,11 +5,12 @@ import abc
 import keras
 from keras import ops
 
-from kseq.layers.attention.additive import additive_score, normalized
+from kseq.layers.attention.additive import AdditiveMechanism, additive_score, normalized
 from kseq.layers.attention.base import AttentionMechanism
 from kseq.layers.attention.multiplicative import dot_score
 from kseq.layers.dropout import normal
-from kseq.layers.functional import check_non_negative, check_positive, linear
+from kseq.layers.functional import check_non_negative, linear
+from kseq.layers.weights import Biases, Kernels
 
 
 class MonotonicMechanism(AttentionMechanism):
@@ -36,8 +37,8 @@ class MonotonicMechanism(AttentionMechanism):
 
     stateful_attention = True
 
-    def __init__(self, *, score_bias=-1.0, noise=1.0, hard=True, seed=None, **kwargs):
-        super().__init__(**kwargs)
+    def __init__(self, *args, score_bias=-1.0, noise=1.0, hard=True, seed=None, **kwargs):
+        super().__init__(*args, **kwargs)
         self.score_bias = float(score_bias)
         self.noise = check_non_negative("noise", noise)
         self.hard = bool(hard)
@@ -81,7 +82,7 @@ class MonotonicMechanism(AttentionMechanism):
 
 
 @keras.saving.register_keras_serializable("kseq")
-class MonotonicAttention(MonotonicMechanism):
+class MonotonicAttention(Biases, MonotonicMechanism, AdditiveMechanism):
     """Monotonic attention over an additive energy (Raffel et al., 2017, https://arxiv.org/abs/1704.00784, section 2.4).
 
         e_s = g vᵀ/‖v‖ tanh(W query + V memory_s + b) + r
@@ -94,15 +95,11 @@ class MonotonicAttention(MonotonicMechanism):
         ValueError: units is not a positive whole number, noise is negative.
     """
 
-    def __init__(self, units, **kwargs):
-        super().__init__(**kwargs)
-        self.units = check_positive("units", units)
-
     def build(self, query_shape, memory_shape):
-        self.query_kernel = self.add_weight((query_shape[-1], self.units), name="query_kernel")
-        self.memory_kernel = self.add_weight((memory_shape[-1], self.units), name="memory_kernel")
-        self.bias = self.add_weight((self.units,), "zeros", name="bias")
-        self.scale = self.add_weight((self.units,), name="scale")
+        self.query_kernel = self.add_kernel((query_shape[-1], self.units), "query_kernel")
+        self.memory_kernel = self.add_kernel((memory_shape[-1], self.units), "memory_kernel")
+        self.bias = self.add_bias((self.units,), "bias")
+        self.scale = self.add_scale()
         self.gain = self.add_weight((), keras.initializers.Constant(self.units**-0.5), name="gain")
         super().build(query_shape, memory_shape)
 
@@ -113,12 +110,9 @@ class MonotonicAttention(MonotonicMechanism):
         summed = linear(query, self.query_kernel)[:, None, :] + keys
         return additive_score(summed, normalized(self.scale, self.gain))
 
-    def get_config(self):
-        return super().get_config() | {"units": self.units}
-
 
 @keras.saving.register_keras_serializable("kseq")
-class LuongMonotonicAttention(MonotonicMechanism):
+class LuongMonotonicAttention(Kernels, MonotonicMechanism):
     """Monotonic attention over a multiplicative energy: Luong's "general" score (2015, https://arxiv.org/abs/1508.04025,
     equation 8) with the g and r of Raffel et al. (2017, https://arxiv.org/abs/1704.00784, section 2.4).
 
@@ -132,7 +126,7 @@ class LuongMonotonicAttention(MonotonicMechanism):
     """
 
     def build(self, query_shape, memory_shape):
-        self.memory_kernel = self.add_weight((memory_shape[-1], query_shape[-1]), name="memory_kernel")
+        self.memory_kernel = self.add_kernel((memory_shape[-1], query_shape[-1]), "memory_kernel")
         self.gain = self.add_weight((), "ones", name="gain")
         super().build(query_shape, memory_shape)
 

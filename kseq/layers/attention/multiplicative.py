@@ -5,17 +5,18 @@ from keras import ops
 
 from kseq.layers.attention.base import AttentionMechanism
 from kseq.layers.functional import linear, product
+from kseq.layers.weights import Kernels
 
 
 @keras.saving.register_keras_serializable("kseq")
-class LuongAttention(AttentionMechanism):
+class LuongAttention(Kernels, AttentionMechanism):
     """Multiplicative attention, "general" (Luong et al., 2015, https://arxiv.org/abs/1508.04025, equation 8).
 
     e_s = queryᵀ W memory_s
     """
 
     def build(self, query_shape, memory_shape):
-        self.memory_kernel = self.add_weight((memory_shape[-1], query_shape[-1]), name="memory_kernel")
+        self.memory_kernel = self.add_kernel((memory_shape[-1], query_shape[-1]), "memory_kernel")
 
     def project(self, memory):
         return linear(memory, self.memory_kernel)
@@ -25,7 +26,7 @@ class LuongAttention(AttentionMechanism):
 
 
 @keras.saving.register_keras_serializable("kseq")
-class ScaledLuongAttention(AttentionMechanism):
+class ScaledLuongAttention(Kernels, AttentionMechanism):
     """Multiplicative attention, "general", with a learned scale: Luong's score (2015, https://arxiv.org/abs/1508.04025,
     equation 8) times the g of `NormalizedBahdanauAttention`.
 
@@ -35,7 +36,7 @@ class ScaledLuongAttention(AttentionMechanism):
     """
 
     def build(self, query_shape, memory_shape):
-        self.memory_kernel = self.add_weight((memory_shape[-1], query_shape[-1]), name="memory_kernel")
+        self.memory_kernel = self.add_kernel((memory_shape[-1], query_shape[-1]), "memory_kernel")
         self.gain = self.add_weight((), "ones", name="gain")
 
     def project(self, memory):

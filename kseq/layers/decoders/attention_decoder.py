@@ -3,23 +3,33 @@
 import keras
 from keras import ops
 
-from kseq.layers.decoders.decoder import Decoder, split_states
+from kseq.layers.attention import AttentionMechanism, make_attention
+from kseq.layers.decoders.decoder import Decoder, check_cell, split_states
 from kseq.layers.dropout import Dropout
+from kseq.layers.dtypes import share_dtype
 from kseq.layers.functional import check_fraction, linear
+from kseq.layers.weights import Biases, Kernels
 
 
 class AttentionDecoder(Decoder):
-    """A cell that reads a memory through an attention mechanism.
+    """A decoder that reads the memory through an attention mechanism.
 
     Args:
         cell: a cell of `kseq.layers`.
-        attention: an attention mechanism of `kseq.layers`.
+        attention: an attention mechanism, or its name in `ATTENTIONS`, which makes one of the cell's size.
+        **kwargs: those of `Decoder`.
 
-    Call arguments and result: as of `Decoder`.
+    Raises:
+        ValueError: attention is neither; those of `Decoder`.
     """
 
-    def __init__(self, cell, attention, **kwargs):
-        super().__init__(cell, **kwargs)
+    def __init__(self, cell, attention, *, dtype=None, **kwargs):
+        check_cell(cell)
+        if isinstance(attention, str):
+            attention = make_attention(attention, cell.output_size, dtype=dtype or cell.dtype_policy)
+        if not isinstance(attention, AttentionMechanism):
+            raise ValueError(f"attention must be a mechanism of kseq.layers or its name, got {attention!r}")
+        super().__init__(cell, dtype=share_dtype(dtype, cell, attention), **kwargs)
         self.attention = attention
 
     def build(self, inputs_shape, memory_shape):
@@ -54,7 +64,7 @@ class AttentionDecoder(Decoder):
 
 
 @keras.saving.register_keras_serializable("kseq")
-class BahdanauDecoder(AttentionDecoder):
+class BahdanauDecoder(Biases, Kernels, AttentionDecoder):
     """Attends with the previous state, then feeds the context to the cell (Bahdanau et al., 2015,
     https://arxiv.org/abs/1409.0473, appendix A.2.2), with what image captioning adds to it (Xu et al., 2015,
     https://arxiv.org/abs/1502.03044, section 4.2.1 and equation 7; the tanh and the bias are ours).
@@ -74,14 +84,18 @@ class BahdanauDecoder(AttentionDecoder):
 
     Args:
         cell: a cell of `kseq.layers`.
-        attention: an attention mechanism of `kseq.layers`.
-        gate: whether a scalar β weighs the context against the language.
-        deep_output: whether the output reads the previous word and the context beside the state.
+        attention: an attention mechanism, or its name in `ATTENTIONS`, which makes one of the cell's size.
+        gate: whether a scalar β weighs the context against the previous words.
+        deep_output: whether the output is computed from the previous word and the context beside the state.
         readout_dropout: fraction of the steps in training whose deep output does not see the state.
         seed: of `readout_dropout`.
+        **kwargs: kernel_initializer, kernel_regularizer, kernel_constraint, use_bias, bias_initializer,
+            bias_regularizer and bias_constraint, of the weights beside those of the cell and of the attention; those
+            of `Decoder`.
 
     Raises:
-        ValueError: readout_dropout is not at least 0 and less than 1, or is given without deep_output.
+        ValueError: readout_dropout is not at least 0 and less than 1, or is given without deep_output; those of
+            `Decoder`.
     """
 
     def __init__(self, cell, attention, *, gate=False, deep_output=False, readout_dropout=0.0, seed=None, **kwargs):
@@ -101,15 +115,15 @@ class BahdanauDecoder(AttentionDecoder):
         super().build(inputs_shape, memory_shape)
         units, depth = self.cell.output_size, memory_shape[-1]
         # The cell's kernel has the rows for y, this one those for z: the product with y needs no loop.
-        self.context_kernel = self.add_weight((depth, self.cell.projected_size), name="context_kernel")
+        self.context_kernel = self.add_kernel((depth, self.cell.projected_size), "context_kernel")
         if self.gate:
-            self.gate_kernel = self.add_weight((units, 1), name="gate_kernel")
-            self.gate_bias = self.add_weight((1,), "zeros", name="gate_bias")
+            self.gate_kernel = self.add_kernel((units, 1), "gate_kernel")
+            self.gate_bias = self.add_bias((1,), "gate_bias")
         if self.deep_output:
-            self.word_readout = self.add_weight((inputs_shape[-1], units), name="word_readout")
-            self.hidden_readout = self.add_weight((units, units), name="hidden_readout")
-            self.context_readout = self.add_weight((depth, units), name="context_readout")
-            self.readout_bias = self.add_weight((units,), "zeros", name="readout_bias")
+            self.word_readout = self.add_kernel((inputs_shape[-1], units), "word_readout")
+            self.hidden_readout = self.add_kernel((units, units), "hidden_readout")
+            self.context_readout = self.add_kernel((depth, units), "context_readout")
+            self.readout_bias = self.add_bias((units,), "readout_bias")
 
     def advance(self, projected, states, memory):
         states, attention_state = split_states(states, self.cell)
@@ -138,7 +152,7 @@ class BahdanauDecoder(AttentionDecoder):
 
 
 @keras.saving.register_keras_serializable("kseq")
-class LuongDecoder(AttentionDecoder):
+class LuongDecoder(Kernels, AttentionDecoder):
     """Attends with the new state, after the cell (Luong et al., 2015, https://arxiv.org/abs/1508.04025, equation 5 and
     section 3.3).
 
@@ -151,8 +165,10 @@ class LuongDecoder(AttentionDecoder):
 
     Args:
         cell: a cell of `kseq.layers`.
-        attention: an attention mechanism of `kseq.layers`.
+        attention: an attention mechanism, or its name in `ATTENTIONS`, which makes one of the cell's size.
         input_feeding: whether the cell reads the attentional state h̃ of the step before.
+        **kwargs: kernel_initializer, kernel_regularizer and kernel_constraint, of the weights beside those of the cell
+            and of the attention; those of `Decoder`.
     """
 
     def __init__(self, cell, attention, *, input_feeding=True, **kwargs):
@@ -162,9 +178,9 @@ class LuongDecoder(AttentionDecoder):
     def build(self, inputs_shape, memory_shape):
         super().build(inputs_shape, memory_shape)
         units = self.cell.output_size
-        self.attentional_kernel = self.add_weight((memory_shape[-1] + units, units), name="attentional_kernel")
+        self.attentional_kernel = self.add_kernel((memory_shape[-1] + units, units), "attentional_kernel")
         if self.input_feeding:
-            self.feed_kernel = self.add_weight((units, self.cell.projected_size), name="feed_kernel")
+            self.feed_kernel = self.add_kernel((units, self.cell.projected_size), "feed_kernel")
 
     def extend_states(self, states, memory):
         return super().extend_states([*states, ops.zeros_like(self.cell.hidden(states))], memory)

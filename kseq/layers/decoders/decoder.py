@@ -5,10 +5,12 @@ import abc
 import keras
 from keras import ops
 
-from kseq.layers.attention.base import Memory
+from kseq.layers.attention.base import Memory, as_mask, float32_alignment
+from kseq.layers.dtypes import share_dtype
 from kseq.layers.functional import linear
 from kseq.layers.recurrent.cells import KerasCell, RecurrentCell
 from kseq.layers.recurrent.unroll import unroll
+from kseq.layers.weights import Kernels
 
 
 class Decoder(keras.layers.Layer, abc.ABC):
@@ -25,6 +27,7 @@ class Decoder(keras.layers.Layer, abc.ABC):
 
     Args:
         cell: a cell of `kseq.layers`.
+        dtype: dtype policy of the decoder and of its parts; by default that of the parts.
 
     Call arguments:
         inputs: `[batch, time, d]`, the embedded previous words.
@@ -32,6 +35,9 @@ class Decoder(keras.layers.Layer, abc.ABC):
         memory_mask: bool `[batch, source]`, true where a row is real. By default the mask that Keras carries with
             `memory`; without one all rows are real.
         initial_state: list of the cell's states; by default the cell's own, zeros.
+        inputs_mask: bool `[batch, time]`, true where a step is real. By default the mask that Keras carries with
+            `inputs`. Where it is false the states stay as they are, and output and alignment are zero. It goes on to
+            the next layer.
         sample_mask: bool `[batch, time]`, true where a step reads what `next_inputs` returned at the step before in
             place of its input: scheduled sampling (Bengio et al., 2015, https://arxiv.org/abs/1506.03099). The first
             step always reads its input.
@@ -43,16 +49,16 @@ class Decoder(keras.layers.Layer, abc.ABC):
         that were read, `[batch, time, d]`.
 
     Raises:
-        ValueError: the cell is not one of `kseq.layers` or wraps a Keras cell, which has no `project`; only one of
-            `sample_mask` and `next_inputs` is given; `initial_state` does not fit the cell.
+        ValueError: the cell is not one of `kseq.layers` or wraps a Keras cell, which has no `project`; the parts have
+            different dtypes and `dtype` is not given; only one of `sample_mask` and `next_inputs` is given;
+            `initial_state` does not fit the cell.
     """
 
-    def __init__(self, cell, **kwargs):
-        super().__init__(**kwargs)
-        if isinstance(cell, KerasCell) or not isinstance(cell, RecurrentCell):
-            raise ValueError(f"cell must be one of kseq.layers, to which a context can be added, got {cell!r}")
+    def __init__(self, cell, *, dtype=None, **kwargs):
+        super().__init__(dtype=share_dtype(dtype, check_cell(cell)), **kwargs)
         self.cell = cell
         self.output_size = cell.output_size
+        self.supports_masking = True
 
     def build(self, inputs_shape, memory_shape):
         if not self.cell.built:
@@ -64,6 +70,7 @@ class Decoder(keras.layers.Layer, abc.ABC):
         memory,
         memory_mask=None,
         initial_state=None,
+        inputs_mask=None,
         sample_mask=None,
         next_inputs=None,
         training=None,
@@ -73,18 +80,19 @@ class Decoder(keras.layers.Layer, abc.ABC):
             raise ValueError(f"{given} was given without {missing}; give both or neither")
         read = self.memorize(memory, memory_mask)
         states = self.get_initial_state(read, initial_state)
+        inputs_mask = None if inputs_mask is None else as_mask("inputs_mask", inputs_mask, inputs)
         if next_inputs is not None:
-            return self._scheduled(inputs, states, read, sample_mask, next_inputs, training)
+            results = self._scheduled(inputs, states, read, inputs_mask, sample_mask, next_inputs, training)
+            return masked(results, inputs_mask)
 
         def advance(projected, states):
             return self.advance(projected, states, read)
 
-        (hidden, context, alignments), _ = unroll(
-            advance, inputs, states, project=self.cell.project, constants=read, training=training
-        )
-        return self.readout(inputs, hidden, context), alignments
+        options = {"project": self.cell.project, "constants": read, "training": training}
+        (hidden, context, alignments), _ = unroll(advance, inputs, states, inputs_mask, **options)
+        return masked((self.readout(inputs, hidden, context), alignments), inputs_mask)
 
-    def _scheduled(self, inputs, states, memory, sample_mask, next_inputs, training):
+    def _scheduled(self, inputs, states, memory, inputs_mask, sample_mask, next_inputs, training):
         """What `call` returns with `next_inputs`. Nothing can be projected ahead: each input is known at its step."""
 
         def step(given, carried):
@@ -96,9 +104,9 @@ class Decoder(keras.layers.Layer, abc.ABC):
             return (output, alignment, inputs), [*states, sample]
 
         sample_mask = ops.logical_and(sample_mask, ops.arange(ops.shape(inputs)[1]) > 0)
-        results, _ = unroll(
-            step, [inputs, sample_mask], [*states, ops.zeros_like(inputs[:, 0])], constants=memory, training=training
-        )
+        states = [*states, ops.zeros_like(inputs[:, 0])]
+        options = {"constants": memory, "training": training}
+        results, _ = unroll(step, [inputs, sample_mask], states, inputs_mask, **options)
         return results
 
     def step(self, inputs, states, memory):
@@ -117,9 +125,7 @@ class Decoder(keras.layers.Layer, abc.ABC):
 
     def memorize(self, memory, memory_mask=None):
         """The memory as the steps read it: `[batch, source, d]`, bool `[batch, source]` → `Memory`."""
-        if memory_mask is None:
-            memory_mask = ops.ones(ops.shape(memory)[:2], "bool")
-        return Memory(memory, self.keys(memory), memory_mask)
+        return Memory(memory, self.keys(memory), as_mask("memory_mask", memory_mask, memory))
 
     def keys(self, memory):
         """The memory in the form that is compared with the state, computed once a sequence."""
@@ -174,8 +180,15 @@ class Decoder(keras.layers.Layer, abc.ABC):
         """What it asks of training beside the right words: as of `AttentionMechanism`."""
         return 0.0
 
+    def compute_mask(self, inputs, previous_mask=None):
+        return (previous_mask,) * 3  # of outputs, alignments and, with `next_inputs`, what was read
+
     def compute_output_shape(self, inputs_shape, memory_shape):
         return (*inputs_shape[:-1], self.output_size), (*inputs_shape[:-1], memory_shape[1])
+
+    def compute_output_spec(self, inputs, *args, next_inputs=None, **kwargs):
+        specs = float32_alignment(super().compute_output_spec(inputs, *args, **kwargs))
+        return specs if next_inputs is None else (*specs, keras.KerasTensor(inputs.shape, self.compute_dtype))
 
     def get_config(self):
         return super().get_config() | {"cell": keras.saving.serialize_keras_object(self.cell)}
@@ -186,39 +199,40 @@ class Decoder(keras.layers.Layer, abc.ABC):
 
 
 @keras.saving.register_keras_serializable("kseq")
-class FixedContextDecoder(Decoder):
-    """Reads no memory: all that it knows of the source is one vector (Sutskever et al., 2014,
+class FixedContextDecoder(Kernels, Decoder):
+    """A decoder without attention: all it knows of the source is one vector (Sutskever et al., 2014,
     https://arxiv.org/abs/1409.3215, which starts from it; Cho et al., 2014, https://arxiv.org/abs/1406.1078, section
-    2.2, which also reads it at every step). It is what attention replaced.
+    2.2, which also reads it at every step).
 
-        v = the h of the initial states
+        v = the h of the initial state
         h_0 = v                              with `initial`, else 0
         h_t = cell([y_{t−1}; v], h_{t−1})    with `repeated`, else cell(y_{t−1}, h_{t−1})
         output_t = h_t
 
-    The alignments are zero. States: those of the cell, then with `repeated` the product of v with the cell's kernel.
+    The alignments are zero. States: those of the cell, then with `repeated` the product of v with its kernel.
 
     Args:
         cell: a cell of `kseq.layers`.
-        initial: whether the cell starts from the initial states.
+        initial: whether the cell starts from the initial state.
         repeated: whether every step reads v.
+        **kwargs: kernel_initializer, kernel_regularizer and kernel_constraint, of the kernel for v; those of `Decoder`.
 
     Raises:
-        ValueError: neither initial nor repeated: nothing of the source would be known.
+        ValueError: neither initial nor repeated is true, so that nothing of the source would be known; those of
+            `Decoder`.
     """
 
     def __init__(self, cell, *, initial=True, repeated=True, **kwargs):
         super().__init__(cell, **kwargs)
         if not (initial or repeated):
-            raise ValueError("initial and repeated are both false: the decoder would know nothing of the source")
+            raise ValueError("initial and repeated are both false, and the decoder would know nothing of the source")
         self.initial = bool(initial)
         self.repeated = bool(repeated)
 
     def build(self, inputs_shape, memory_shape):
         super().build(inputs_shape, memory_shape)
         if self.repeated:
-            shape = (self.cell.output_size, self.cell.projected_size)
-            self.context_kernel = self.add_weight(shape, name="context_kernel")
+            self.context_kernel = self.add_kernel((self.cell.output_size, self.cell.projected_size), "context_kernel")
 
     def extend_states(self, states, memory):
         starts = states if self.initial else [ops.zeros_like(state) for state in states]
@@ -237,6 +251,23 @@ class FixedContextDecoder(Decoder):
 
     def get_config(self):
         return super().get_config() | {"initial": self.initial, "repeated": self.repeated}
+
+
+def check_cell(cell):
+    """Returns `cell` if a decoder can have it, else raises `ValueError`."""
+    if isinstance(cell, KerasCell) or not isinstance(cell, RecurrentCell):
+        raise ValueError(f"cell must be one of kseq.layers, to which a context can be added, got {cell!r}")
+    return cell
+
+
+def masked(results, mask):
+    """The tensors `[batch, time, ...]` with zeros where the mask `[batch, time]` is false, and the mask for Keras."""
+    if mask is None:
+        return results
+    results = tuple(ops.where(mask[:, :, None], x, ops.zeros_like(x)) for x in results)
+    for x in results:
+        x._keras_mask = mask  # as Keras does by itself only for a mask that it carries
+    return results
 
 
 def split_states(states, cell):

@@ -1,57 +1,61 @@
-"""An output layer that can say the words of the source, those too that the vocabulary does not have."""
+"""The output layer of a pointer-generator: words of the vocabulary, and words copied from the source."""
 
 import keras
 import tensorflow as tf
 from keras import ops
 
 from kseq.layers.functional import check_positive, linear
+from kseq.layers.weights import Biases, Kernels
 
 FLOOR = 1e-20  # the least probability whose logarithm is taken
 
 
 @keras.saving.register_keras_serializable("kseq")
-class PointerGenerator(keras.layers.Layer):
-    """Says a word of the vocabulary or one of the source, whether the vocabulary has it or not (See et al., 2017,
-    https://arxiv.org/abs/1704.04368, equations 8 and 9).
+class PointerGenerator(Biases, Kernels):
+    """Mixes the words of the vocabulary with those of the source, so that out-of-vocabulary words can be copied (See et
+    al., 2017, https://arxiv.org/abs/1704.04368, equations 8 and 9).
 
         p_t = σ(w_h z_t + w_s s_t + w_x y_{t−1} + b)
         P(w) = (p_t + (1 − p_t) r_t) P_vocab(w) + (1 − p_t) Σ_{s: x_s = w} α_ts,  r_t = 1 − Σ_s α_ts
 
-    z_t is the context, s_t the decoder's output, y_{t−1} the embedded word before, α the alignment. In the paper r_t is
-    0; here the vocabulary has what α gives to padding, or to nothing where it sums to less than 1.
+    z_t is the context, s_t the decoder's output, y_{t−1} the embedded previous word, α the alignment. In the paper r_t
+    is 0. Here the vocabulary gets what α gives to padding, and what is missing where α sums to less than 1.
 
-    The words that a source has of its own are numbered on from the vocabulary, in each row anew: vocabulary,
-    vocabulary + 1, … A number that no word has, or none that α weighs, keeps a probability of 10⁻²⁰. The result can be
-    taken for logits. Label smoothing then counts the numbers that no word has, which adds to the loss, 46 ε/V for each,
-    and moves no weight.
+    The out-of-vocabulary words of each source have ids of their own: vocabulary, vocabulary + 1, … An id that stands
+    for no word, or for one that α does not weigh, has a probability of 10⁻²⁰. The result can be used as logits. Label
+    smoothing ε then counts the unused ids: each adds a constant 46 ε/V to the loss, and none changes a gradient.
 
     Args:
-        copies: most words of its own that a source has.
+        max_oov_words: the largest number of out-of-vocabulary words in a source.
+        **kwargs: kernel_initializer, kernel_regularizer, kernel_constraint, use_bias, bias_initializer,
+            bias_regularizer and bias_constraint for w and b, and those of every Keras layer. The dtype is float32
+            unless it is given.
 
     Call arguments:
-        logits: `[batch, time, vocabulary]`, as all that follow but the last without time for one step.
+        logits: `[batch, time, vocabulary]`. For one step, this and the next four have no time axis.
         output: `[batch, time, units]`.
         context: `[batch, time, d_memory]`.
         inputs: `[batch, time, d]`.
         alignments: `[batch, time, source]`.
-        source_ids: int `[batch, source]`, less than vocabulary + copies; 0 is padding.
+        source_ids: int `[batch, source]`, less than vocabulary + max_oov_words; 0 is padding.
 
     Returns:
-        log-probabilities, float32 `[batch, time, vocabulary + copies]`.
+        log-probabilities, float32 `[batch, time, vocabulary + max_oov_words]`.
 
     Raises:
-        ValueError: copies is not a positive whole number.
+        ValueError: max_oov_words is not a positive whole number.
     """
 
-    def __init__(self, copies, **kwargs):
+    def __init__(self, max_oov_words, **kwargs):
         super().__init__(**({"dtype": "float32"} | kwargs))  # log-probabilities, whatever the policy
-        self.copies = check_positive("copies", copies)
+        self.max_oov_words = check_positive("max_oov_words", max_oov_words)
+        self.supports_masking = True
 
     def build(self, logits_shape, output_shape, context_shape, inputs_shape):
-        self.context_kernel = self.add_weight((context_shape[-1], 1), name="context_kernel")
-        self.output_kernel = self.add_weight((output_shape[-1], 1), name="output_kernel")
-        self.input_kernel = self.add_weight((inputs_shape[-1], 1), name="input_kernel")
-        self.bias = self.add_weight((1,), "zeros", name="bias")
+        self.context_kernel = self.add_kernel((context_shape[-1], 1), "context_kernel")
+        self.output_kernel = self.add_kernel((output_shape[-1], 1), "output_kernel")
+        self.input_kernel = self.add_kernel((inputs_shape[-1], 1), "input_kernel")
+        self.bias = self.add_bias((1,), "bias")
 
     def call(self, logits, output, context, inputs, alignments, source_ids):
         arguments, source_ids = (logits, output, context, inputs, alignments), ops.cast(source_ids, "int32")
@@ -68,11 +72,14 @@ class PointerGenerator(keras.layers.Layer):
         # What rounding leaves is none: beside a small p its gradient would be large.
         r = ops.where(r > 1e-5, r, 0.0)
         generated = ops.logaddexp(ops.log_sigmoid(score), copied + _log(r)) + ops.log_softmax(logits, axis=-1)
-        own = ops.broadcast_to(_log(0.0), (*ops.shape(logits)[:2], self.copies))
+        own = ops.broadcast_to(_log(0.0), (*ops.shape(logits)[:2], self.max_oov_words))
         return _added(ops.concatenate([generated, own], axis=-1), copied, alignments, source_ids)
 
+    def compute_output_shape(self, logits_shape):
+        return (*logits_shape[:-1], logits_shape[-1] + self.max_oov_words)
+
     def get_config(self):
-        return super().get_config() | {"copies": self.copies}
+        return super().get_config() | {"max_oov_words": self.max_oov_words}
 
 
 def _added(log_probs, copied, alignments, source_ids):

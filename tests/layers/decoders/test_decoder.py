@@ -120,7 +120,7 @@ def assert_close(got, want, atol=1e-6):
 
 
 def test_every_decoder_is_tested():
-    assert {type(make()) for make in MAKERS.values()} == {*DECODERS.values(), FixedContextDecoder}
+    assert {type(make()) for make in MAKERS.values()} == set(DECODERS.values())
 
 
 @every_decoder
@@ -255,7 +255,7 @@ def test_a_cell_of_keras_has_nothing_to_add_a_context_to(cell):
         FixedContextDecoder(cell)
 
 
-@pytest.mark.parametrize("make", DECODERS.values(), ids=DECODERS)
+@pytest.mark.parametrize("make", [BahdanauDecoder, LuongDecoder])
 def test_dot_attention_needs_a_memory_of_the_cells_size(make):
     decoder = make(GRUCell(UNITS), DotAttention())
     with pytest.raises(ValueError, match=r"^dot attention needs a query and a memory of one size, got 4 and 5; "):
