@@ -51,9 +51,8 @@ class AttentionMechanism(keras.layers.Layer, abc.ABC):
 
     def __init__(self, *sizes, **kwargs):
         if sizes:
-            raise ValueError(
-                f"{type(self).__name__} has no size of its own, got {', '.join(map(str, sizes))}; leave it out"
-            )
+            given = ", ".join(map(str, sizes))
+            raise ValueError(f"{type(self).__name__} takes no units, its size is that of query and memory; got {given}")
         super().__init__(autocast=False, **kwargs)  # the attention state keeps its precision
         self.supports_masking = True
 

@@ -61,8 +61,8 @@ class DotAttention(AttentionMechanism):
         ValueError: at build, query and memory are not of one size.
     """
 
-    def __init__(self, *, scaled=False, **kwargs):
-        super().__init__(**kwargs)
+    def __init__(self, *sizes, scaled=False, **kwargs):
+        super().__init__(*sizes, **kwargs)
         self.scaled = bool(scaled)
 
     def build(self, query_shape, memory_shape):

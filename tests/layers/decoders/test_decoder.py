@@ -1,6 +1,7 @@
 """Decoders against NumPy, and their steps against the whole; the padding of a memory cannot leak."""
 
 import functools
+import re
 
 import keras
 import numpy as np
@@ -14,10 +15,12 @@ from kseq.layers import (
     DECODERS,
     BahdanauAttention,
     BahdanauDecoder,
+    CoverageAttention,
     DotAttention,
     FixedContextDecoder,
     GRUCell,
     KerasCell,
+    LocationAttention,
     LSTMCell,
     LuongAttention,
     LuongDecoder,
@@ -369,3 +372,100 @@ def test_without_readout_dropout_no_seed_is_drawn():
     keras.utils.set_random_seed(1)
     BahdanauDecoder(*parts, deep_output=True)
     np.testing.assert_array_equal(keras.random.SeedGenerator().state, wanted)
+
+
+def parts(decoder):
+    return [decoder, *decoder.cell._flatten_layers(), decoder.attention]
+
+
+@pytest.mark.parametrize("make", [BahdanauDecoder, LuongDecoder])
+@pytest.mark.parametrize("cell", [LSTMCell, lambda units: StackedCell([LSTMCell(units), GRUCell(units)])])
+@pytest.mark.parametrize("attention", [lambda: "bahdanau", lambda: LocationAttention(3, 2, 3)])
+@pytest.mark.parametrize("dtype", ["mixed_float16", "mixed_bfloat16", keras.DTypePolicy("mixed_float16")])
+def test_a_dtype_reaches_the_cell_and_the_attention(make, cell, attention, dtype):
+    """And stays in the config."""
+    decoder = make(cell(UNITS), attention(), dtype=dtype)
+    policy = keras.dtype_policies.get(dtype)
+    for one in (decoder, make.from_config(decoder.get_config())):
+        assert {part.dtype_policy.name for part in parts(one)} == {policy.name}
+    inputs, memory = normal(BATCH, TIME, DEPTH), normal(BATCH, SOURCE, MEMORY_DEPTH)
+    outputs, alignments = decoder(inputs, memory, MASK)
+    assert (outputs.dtype, alignments.dtype) == (policy.compute_dtype, "float32")
+    assert {weight.dtype for weight in decoder.weights} == {"float32"}
+    symbols = decoder(keras.Input((None, DEPTH)), keras.Input((None, MEMORY_DEPTH)))
+    assert [x.dtype for x in symbols] == [outputs.dtype, "float32"]
+
+
+def test_without_a_dtype_a_decoder_has_that_of_its_parts():
+    policy = "mixed_bfloat16"
+    decoder = BahdanauDecoder(LSTMCell(UNITS, dtype=policy), BahdanauAttention(3, dtype=policy))
+    assert decoder.dtype_policy.name == policy
+    named = LuongDecoder(LSTMCell(UNITS, dtype=policy), "luong")
+    assert {part.dtype_policy.name for part in parts(named)} == {policy}
+    assert FixedContextDecoder(GRUCell(UNITS, dtype=policy)).dtype_policy.name == policy
+
+
+def test_a_mechanism_can_be_named():
+    """Oracle: the mechanism of the cell's size, made by hand."""
+    named, made = (LuongDecoder(GRUCell(UNITS), x) for x in ("coverage", CoverageAttention(UNITS)))
+    configs = [one.attention.get_config() for one in (named, made)]
+    assert type(named.attention) is CoverageAttention
+    assert [config | {"name": ""} for config in configs] == [configs[0] | {"name": ""}] * 2
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (
+            lambda: BahdanauDecoder(LSTMCell(UNITS, dtype="mixed_float16"), BahdanauAttention(3, name="read")),
+            r"^the parts of a layer must have one dtype, but lstm_cell\w* has mixed_float16, read has float32; ",
+        ),
+        (
+            lambda: LuongDecoder(made("luong")[0].cell, "luong", dtype="float16"),
+            r"^lstm_cell\w* has weights of float32 already and cannot be used with dtype='float16'; make a new one$",
+        ),
+        (lambda: BahdanauDecoder(LSTMCell(3), "bahdanua"), r"^attention must be one of .*; did you mean 'bahdanau'\?$"),
+        (
+            lambda: LuongDecoder(LSTMCell(3), keras.layers.Attention()),
+            "^attention must be a mechanism of kseq.layers or its name, got <Attention",
+        ),
+        (
+            lambda: LuongDecoder(LSTMCell(3), LSTMCell(3)),
+            "^attention must be a mechanism of kseq.layers or its name, got <L",
+        ),
+        (
+            lambda: LuongDecoder(LuongAttention(), LSTMCell(3)),
+            "^cell must be one of kseq.layers, to which .*, got <Luong",
+        ),
+        (lambda: LuongDecoder("lstm", "luong"), "^cell must be one of kseq.layers, to which .*, got 'lstm'$"),
+        (
+            lambda: FixedContextDecoder(LSTMCell(3), initial=False, repeated=False),
+            "^initial and repeated are both false",
+        ),
+    ],
+)
+def test_what_no_decoder_can_be_made_of_is_named(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()
+
+
+@every_decoder
+def test_states_that_are_none_of_the_cells_are_named(name):
+    decoder, (inputs, memory, mask, states) = made(name)
+    read = decoder.memorize(tf.constant(memory), tf.constant(mask))
+    with pytest.raises(
+        ValueError, match=r"^get_initial_state\(memory, initial_state\) takes what memorize returned as "
+    ):
+        decoder.get_initial_state(states, read)
+    sizes = list(decoder.cell.state_size)
+    wrong = [*states, normal(BATCH, 3)]
+    message = re.escape(f"initial_state must be the states of the cell, of sizes {sizes}, got sizes {[*sizes, 3]}; ")
+    with pytest.raises(ValueError, match=message):
+        decoder.get_initial_state(read, wrong)
+    with pytest.raises(ValueError, match=message):
+        decoder(inputs, memory, mask, wrong)
+
+
+def test_one_state_needs_no_list():
+    decoder, (inputs, memory, mask, [state]) = made("bahdanau")
+    assert_close(decoder(inputs, memory, mask, state), decoder(inputs, memory, mask, [state]))
