@@ -180,6 +180,6 @@ def test_logits_and_alignments_keep_their_precision(policy):
 
 
 @pytest.mark.parametrize("copies", [0, -1, 1.5, True, None])
-def test_copies_out_of_range_raises(copies):
-    with pytest.raises(ValueError, match=rf"^copies must be a positive whole number, got {copies!r}$"):
+def test_a_number_of_words_out_of_range_is_named(copies):
+    with pytest.raises(ValueError, match=rf"^max_oov_words must be a positive whole number, got {copies!r}$"):
         PointerGenerator(copies)
