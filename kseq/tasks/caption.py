@@ -64,6 +64,9 @@ class ModelConfig(Config):
     embedding_spread: float = Field(0.05, gt=0, description="the numbers of a word begin between minus this and this")
     gate: bool = True
     deep_output: bool = True
+    readout_dropout: float = Field(
+        0.0, ge=0, lt=1, description="fraction of the steps in training whose deep output does not see the state"
+    )
     dropout: float = Field(0.0, ge=0, lt=1)
     alignment_penalty: float = Field(0.0, ge=0)
     encoder: EncoderConfig = EncoderConfig()
@@ -72,6 +75,12 @@ class ModelConfig(Config):
     def _penalty_needs_attention(self):
         if self.decoder == "fixed" and self.alignment_penalty:
             raise ValueError("alignment_penalty asks attention to look everywhere; the fixed decoder has none")
+        return self
+
+    @model_validator(mode="after")
+    def _readout_dropout_needs_a_deep_output(self):
+        if self.readout_dropout and not (self.decoder == "bahdanau" and self.deep_output):
+            raise ValueError("readout_dropout is of the bahdanau decoder with deep_output = true; set it to 0")
         return self
 
 
@@ -163,7 +172,8 @@ class Caption(Task):
             return kseq.layers.FixedContextDecoder(cell)
         sized = [] if config.attention in ("luong", "dot") else [config.attention_units]
         attention = kseq.layers.ATTENTIONS[config.attention](*sized)
-        extras = {"gate": config.gate, "deep_output": config.deep_output} if config.decoder == "bahdanau" else {}
+        names = ("gate", "deep_output", "readout_dropout") if config.decoder == "bahdanau" else ()
+        extras = {name: getattr(config, name) for name in names}
         return kseq.layers.DECODERS[config.decoder](cell, attention, **extras)
 
     def pictures(self, split):

@@ -191,6 +191,19 @@ def test_without_attention_there_is_no_penalty_of_it():
         load(Caption.Config, overrides=["model.decoder=fixed", "model.alignment_penalty=1.0"])
 
 
+@pytest.mark.parametrize("changes", [["model.decoder=luong"], ["model.deep_output=false"]])
+def test_only_a_deep_output_has_a_readout_dropout(changes):
+    message = "readout_dropout is of the bahdanau decoder with deep_output = true; set it to 0"
+    with pytest.raises(ConfigError, match=message):
+        load(Caption.Config, overrides=["model.readout_dropout=0.5", *changes])
+
+
+def test_the_readout_dropout_of_the_config_reaches_the_decoder(tmp_path, cache):
+    run = Caption(load(Caption.Config, overrides=[*TINY, cache, "model.readout_dropout=0.25"]), tmp_path)
+    run.prepare()
+    assert run.model.decoder.readout_dropout == 0.25
+
+
 @pytest.mark.parametrize(
     ("cell", "decoder", "attention"),
     [
