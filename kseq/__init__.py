@@ -17,6 +17,7 @@ __all__ = [
     "models",
     "plots",
     "preprocessors",
+    "runs",
     "samplers",
     "training",
 ]

@@ -1,5 +1,6 @@
 """Configuration: schemas, TOML files of differences, `--set` overrides, and errors in plain sentences."""
 
+import inspect
 import json
 import re
 import tomllib
@@ -7,7 +8,8 @@ from contextlib import suppress
 from difflib import SequenceMatcher, get_close_matches
 from functools import partial, reduce
 from pathlib import Path
-from typing import get_args
+from types import UnionType
+from typing import Literal, Union, get_args, get_origin
 
 import pydantic
 
@@ -22,6 +24,7 @@ _PLAIN = {
     "an object": "a table",
     " after validation": "",
 }
+_DEEPEST = 20  # tables and lists in each other
 _show = partial(json.dumps, ensure_ascii=False, default=str)
 
 
@@ -55,12 +58,18 @@ def load(schema, path=None, overrides=(), base=None, under=None):
     layers = [("default", defaults) if base is None else ("base", base)]
     layers += [] if under is None else [(under[0], _table(key, value)) for key, value in under[1].items()]
     layers += _given(path, overrides, known, problems)
+    problems += [
+        f"{'.'.join(leaf)} = {_show(x)} ({whence}): must be a table"
+        for whence, layer in layers
+        for leaf, x in _leaves(layer)
+        if not isinstance(x, dict) and x is not None and _is_section(known.get(".".join(leaf), ()))
+    ]
     values = reduce(_merge, [layer for _, layer in layers])
     try:
         # As JSON, because strict validation of Python objects takes no list as a tuple and no text as a path.
         config = schema.model_validate_json(json.dumps(values, default=str))
     except pydantic.ValidationError as error:
-        problems += _problems(error, values, layers, known)
+        problems += [problem for problem in _problems(error, values, layers, known) if problem not in problems]
     if problems:
         raise ConfigError("\n".join(problems))
     return config
@@ -78,22 +87,86 @@ def differences(a, b):
     return [f"{key}: {x} != {y}" for key, x, y in pairs if x != y]
 
 
+def to_toml(config):
+    """A config as a TOML file that `load` reads back, each key below what its schema says of it.
+
+    >>> class Model(Config):
+    ...     "What is trained."
+    ...
+    ...     units: int = pydantic.Field(256, ge=1, description="of each direction")
+    >>> class Experiment(Config):
+    ...     model: Model = Model()
+    >>> print(to_toml(Experiment()), end="")
+    [model]
+    # What is trained.
+    <BLANKLINE>
+    # of each direction; at least 1
+    units = 256
+    """
+    return "\n".join(_toml_lines(config, "")).lstrip("\n") + "\n"
+
+
+def _toml_lines(config, section):
+    about = inspect.getdoc(type(config)) if section else ""
+    lines = ["", f"[{section}]"] if section else []
+    lines += [f"# {line}".rstrip() for line in (about or "").splitlines()]
+    sections, saved = [], config.model_dump(mode="json")
+    for name, field in type(config).model_fields.items():
+        key, value = field.alias or name, getattr(config, name)
+        if isinstance(value, Config):
+            sections += _toml_lines(value, f"{section}.{key}".lstrip("."))
+            continue
+        notes = [field.description] if field.description else []
+        choices = [str(x) for part in _parts(field.annotation) if get_origin(part) is Literal for x in get_args(part)]
+        notes += ["one of " + ", ".join(_show(choice) for choice in choices)] if choices else []
+        bounds = [(words, getattr(m, bound, None)) for bound, words in _BOUNDS.items() for m in field.metadata]
+        notes += [" and ".join(f"{words} {limit}" for words, limit in bounds if limit is not None)]
+        note = "; ".join(note for note in notes if note)
+        lines += ["", f"# {note}"] if note else []
+        lines.append(f"# {key} is not set" if value is None else f"{key} = {_toml_value(saved[key])}")
+    return lines + sections
+
+
+def _toml_value(value):
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{_show(key)} = {_toml_value(x)}" for key, x in value.items()) + "}"
+    if isinstance(value, list):
+        return "[" + ", ".join(map(_toml_value, value)) + "]"
+    return _show(value).replace("\x7f", "\\u007f")  # of JSON's strings, TOML refuses this one alone
+
+
 def _given(path, overrides, known, problems):
     """A file and overrides as [(whence, tables)]; what is wrong with them is added to `problems`."""
     layers = []
     try:
         if path is not None:
             layers.append((str(path), tomllib.loads(Path(path).read_text("utf-8"))))
+    except RecursionError:
+        problems.append(f"{path}: cannot be read as a TOML file: it is nested too deeply")
     except (OSError, ValueError) as error:
         problems.append(f"{path}: cannot be read as a TOML file: {getattr(error, 'strerror', error)}")
     for override in overrides:
         key, equals, text = (part.strip() for part in override.partition("="))
-        if key and equals:
+        if key.count(".") > _DEEPEST:
+            problems.append(f"--set {override[:40]}…: the key has too many parts")
+        elif key and equals:
             value = _parse(text, known.get(key) or known.get(key.rpartition(".")[0], []))
             layers.append(("--set", _table(key, value)))
         else:
             problems.append(f"--set {override}: must be written KEY=VALUE")
-    return layers
+    strange = {whence: reason for whence, layer in layers if (reason := _beyond_json(layer))}
+    problems += [f"{whence}: {reason}" for whence, reason in strange.items()]
+    return [(whence, layer) for whence, layer in layers if whence not in strange]
+
+
+def _beyond_json(value):
+    """Why a value read from TOML cannot be checked; empty where it can."""
+    level = [value]
+    for _ in range(_DEEPEST):
+        if any(isinstance(x, int) and abs(x) >= 2**63 for x in level):
+            return "holds a whole number of more than 64 bits"
+        level = [x for y in level if isinstance(y, dict | list) for x in (y.values() if isinstance(y, dict) else y)]
+    return f"is nested more than {_DEEPEST} deep" if level else ""
 
 
 def _known(schema, prefix=""):
@@ -113,10 +186,17 @@ def _parts(annotation):
     return [annotation, *getattr(annotation, "metadata", ()), *inner]
 
 
+def _is_section(parts):
+    """Whether of these parts of an annotation all are configs, or None."""
+    kinds = [part for part in parts if isinstance(part, type)]
+    plain = all(get_origin(part) in (None, Union, UnionType) for part in parts)
+    return plain and bool(kinds) and all(issubclass(kind, Config | None) for kind in kinds)
+
+
 def _parse(text, parts):
     try:
         value, *others = tomllib.loads(f"value = {text}").values()
-    except tomllib.TOMLDecodeError:
+    except (tomllib.TOMLDecodeError, RecursionError):
         return text
     fits = type(value) in (str, list, dict, *parts) or (type(value) is int and float in parts)
     return text if others or (not fits and any(x in parts for x in (str, Path, text))) else value

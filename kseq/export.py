@@ -1,34 +1,71 @@
 """SavedModels: raw strings or bytes in, strings out, everything between inside."""
 
+import errno
 import json
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
 
-import keras
-import tensorflow as tf
-
 from kseq.errors import UserError
-from kseq.files import replacing
+from kseq.files import read_json, replacing, write_json
+
+ABOUT = "assets.extra/kseq.json"  # TensorFlow leaves this folder of a SavedModel to others
 
 
-def export(answer, parts, inputs, path):
+def export(answer, parts, inputs, path, about=None):
     """Writes a SavedModel with one signature, `serving_default`, whose batch dimension is open.
 
     Args:
         answer: function of string tensors `[batch]` → {name: tensor `[batch]`}, in TensorFlow alone.
         parts: the objects with weights or tables that `answer` uses.
         inputs: names of the arguments of `answer`.
-        path: folder to write. One that is there is replaced when the new one is whole.
+        path: folder to write. An export that is there is replaced when the new one is whole.
+        about: {name: value} to keep beside the model.
+
+    Raises:
+        UserError: as of `check_replaceable`.
+        OSError: the folder cannot be written, for want of room, say.
     """
+    import keras
+    import tensorflow as tf
+
+    check_replaceable(path)
     archive = keras.export.ExportArchive()
     for part in parts:
         archive.track(part)
     signature = [tf.TensorSpec([None], tf.string, name=name) for name in inputs]
     archive.add_endpoint("serving_default", tf.function(answer, input_signature=signature))
     with replacing(path) as draft:
-        archive.write_out(str(draft), verbose=False)
+        try:
+            archive.write_out(str(draft), verbose=False)
+        except tf.errors.OpError as error:
+            full = isinstance(error, tf.errors.ResourceExhaustedError)
+            reason = "no space left on the device" if full else error.message.splitlines()[0]
+            raise OSError(errno.ENOSPC if full else errno.EIO, reason, str(path)) from None
+        write_json(draft / ABOUT, {"inputs": list(inputs), **(about or {}), "files": [*_files(draft), ABOUT]})
+
+
+def check_replaceable(path):
+    """Whether an export may take the place of what is at `path`.
+
+    Raises:
+        UserError: there is a file, or a folder with something that no export has written.
+    """
+    path = Path(path)
+    if path.exists() and not path.is_dir():
+        raise UserError(f"{path} is a file; an export is a folder")
+    if not path.exists() or not any(path.iterdir()):
+        return
+    known = read_json(path / ABOUT).get("files", []) if (path / ABOUT).exists() else []
+    strange = [name for name in _files(path) if name not in known]
+    if strange:
+        raise UserError(f"{path / strange[0]} was written by no export, which replaces the whole folder; move it away")
+
+
+def _files(folder):
+    """The names of all files in and below a folder."""
+    return sorted(path.relative_to(folder).as_posix() for path in Path(folder).rglob("*") if not path.is_dir())
 
 
 def check(path, example, expected):

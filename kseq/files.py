@@ -10,7 +10,7 @@ from pathlib import Path
 
 from kseq.errors import UserError
 
-_DRAFT = ".draft-"  # in the names of what a process writes; a process that is killed leaves it
+DRAFT = ".draft-"  # in the names of what a process writes; a process that is killed leaves it
 
 
 @contextlib.contextmanager
@@ -24,7 +24,7 @@ def replacing(path):
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
-        with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}{_DRAFT}") as folder:
+        with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}{DRAFT}") as folder:
             draft = Path(folder, path.name)
             yield draft
             if draft.is_file():
@@ -52,7 +52,7 @@ def _exchange(a, b):
 
 def remove_drafts(folder):
     """Removes what killed processes left of `replacing` in a folder and below it; nobody else may write there."""
-    for path in Path(folder).rglob(f".*{_DRAFT}????????"):
+    for path in Path(folder).rglob(f".*{DRAFT}????????"):
         shutil.rmtree(path, ignore_errors=True)
 
 

@@ -9,7 +9,7 @@ import pydantic
 import pytest
 
 from kseq import config
-from kseq.config import Config, ConfigError, differences, load
+from kseq.config import Config, ConfigError, differences, load, to_toml
 
 Fraction = Annotated[float, pydantic.Field(ge=0, lt=1)]
 
@@ -247,6 +247,57 @@ def test_a_file_that_is_not_toml(write, text, reason):
     assert problems(path=path) == [f"{path}: cannot be read as a TOML file: {reason}"]
 
 
+@pytest.mark.parametrize(
+    "text, reason",
+    [
+        ("a = " + "[" * 5000 + "]" * 5000, "cannot be read as a TOML file: it is nested too deeply"),
+        ("a = " + "[" * 300 + "]" * 300, "is nested more than 20 deep"),
+        (".".join(["a"] * 5000) + " = 1", "is nested more than 20 deep"),
+        ("[training]\nepochs = 0x" + "f" * 5000, "holds a whole number of more than 64 bits"),
+    ],
+)
+def test_a_file_that_is_too_deep_or_too_large_is_named(write, text, reason):
+    path = write(text)
+    assert problems(path=path) == [f"{path}: {reason}"]
+
+
+def test_an_override_that_is_too_deep_is_named():
+    key = ".".join(["model"] * 900)
+    assert problems(overrides=[f"{key}=1"]) == [f"--set {key[:40]}…: the key has too many parts"]
+    assert problems(overrides=["model.units=" + "[" * 400 + "]" * 400]) == ["--set: is nested more than 20 deep"]
+
+
+@pytest.mark.parametrize("override", ["data.dev=x", "data.fields.image=x"])
+def test_a_section_that_is_no_table_is_not_hidden_by_an_override(write, override):
+    path = write("data = 3\n")
+    assert problems(path=path, overrides=[override]) == [f"data = 3 ({path}): must be a table"]
+    assert problems(overrides=["data=3", override]) == ["data = 3 (--set): must be a table"]
+
+
+def test_a_config_is_written_as_toml_with_what_each_key_means(write):
+    class Part(Config):
+        """What is read."""
+
+        from_: str = pydantic.Field("", alias="from", description="folder of a run")
+        cell: Literal["lstm", "gru"] = "lstm"
+        size: int = pydantic.Field(3, ge=1, lt=9, description="of it")
+        names: dict[str, str] = pydantic.Field({"a b": 'quote " and \\ and \x7f\n'})
+        rates: tuple[float, ...] = (1e-9, 2.0)
+        plain: bool = True
+        missing: str | None = None
+
+    class Whole(Config):
+        seed: int = 0
+        part: Part = Part()
+
+    text = to_toml(Whole())
+    assert load(Whole, write(text)) == Whole()
+    assert text.startswith('seed = 0\n\n[part]\n# What is read.\n\n# folder of a run\nfrom = ""\n')
+    assert '# one of "lstm", "gru"\ncell = "lstm"\n' in text
+    assert "# of it; at least 1 and less than 9\nsize = 3\n" in text and "# missing is not set" in text
+    assert load(Experiment, write(to_toml(Experiment()))) == Experiment()
+
+
 def test_no_file_and_a_folder(tmp_path):
     path = tmp_path / "none.toml"
     missing = f"{path}: cannot be read as a TOML file: No such file or directory"
@@ -408,4 +459,4 @@ def test_import_is_light():
 
 
 def test_docstrings():
-    assert doctest.testmod(config) == (0, 2)
+    assert doctest.testmod(config) == (0, 5)

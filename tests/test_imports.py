@@ -25,6 +25,7 @@ ALLOWED = {
     "errors": set(),
     "files": {"errors"},
 }
+ALLOWED["runs"] = {*ALLOWED, "tasks"}
 ALLOWED["kseq"] = set(ALLOWED)  # kseq/__init__.py, the public names
 ALLOWED["tasks"] = set(ALLOWED)
 

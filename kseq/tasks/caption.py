@@ -15,7 +15,6 @@ from tqdm import tqdm
 import kseq
 from kseq.config import Config
 from kseq.errors import UserError
-from kseq.tasks import program
 from kseq.tasks.common.schema import OwnRate, SamplerConfig, SplitsConfig, TrainingConfig
 from kseq.tasks.task import Task, hashed
 
@@ -87,7 +86,7 @@ class ModelConfig(Config):
 class CaptionConfig(Config):
     """One captioning experiment."""
 
-    seed: int = Field(0, ge=0)
+    seed: int = Field(0, ge=0, lt=2**32)
     data: DataConfig = DataConfig()
     model: ModelConfig = ModelConfig()
     training: TrainingConfig = TrainingConfig()
@@ -355,4 +354,6 @@ def own_name(name, taken):
 
 
 if __name__ == "__main__":
+    from kseq.tasks import program
+
     program.main(Caption)

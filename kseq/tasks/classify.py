@@ -7,7 +7,6 @@ from pydantic import Field
 
 import kseq
 from kseq.config import Config
-from kseq.tasks import program
 from kseq.tasks.common import label_model, labelled
 from kseq.tasks.common.one_label import LabelTrainingConfig, OneLabel
 from kseq.tasks.common.schema import PretrainedConfig
@@ -37,7 +36,7 @@ class ModelConfig(label_model.ModelConfig):
 class ClassifyConfig(label_model.OneLabelConfig):
     """One classification experiment."""
 
-    seed: int = Field(0, ge=0)
+    seed: int = Field(0, ge=0, lt=2**32)
     data: DataConfig = DataConfig()
     model: ModelConfig = ModelConfig()
     training: LabelTrainingConfig = LabelTrainingConfig()
@@ -68,4 +67,6 @@ class Classify(OneLabel):
 
 
 if __name__ == "__main__":
+    from kseq.tasks import program
+
     program.main(Classify)

@@ -10,7 +10,6 @@ from pydantic import Field
 
 import kseq
 from kseq.config import Config
-from kseq.tasks import program
 from kseq.tasks.common import label_model, labelled
 from kseq.tasks.common.one_label import LabelTrainingConfig, OneLabel
 from kseq.tasks.common.schema import PretrainedConfig
@@ -50,7 +49,7 @@ class EntailConfig(label_model.OneLabelConfig):
     """One entailment experiment."""
 
     own: ClassVar = (*label_model.OneLabelConfig.own, "model.attention")
-    seed: int = Field(0, ge=0)
+    seed: int = Field(0, ge=0, lt=2**32)
     data: DataConfig = DataConfig()
     model: ModelConfig = ModelConfig()
     training: LabelTrainingConfig = LabelTrainingConfig(epochs=15, learning_rate=3e-3)
@@ -95,4 +94,6 @@ class Entail(OneLabel):
 
 
 if __name__ == "__main__":
+    from kseq.tasks import program
+
     program.main(Entail)

@@ -7,6 +7,7 @@ import importlib
 import json
 import os
 import sys
+import sysconfig
 import time
 from functools import partial
 from importlib import metadata
@@ -15,16 +16,15 @@ from pathlib import Path
 from absl import flags
 
 import kseq
-from kseq.config import ConfigError, differences, load
+from kseq import runs
+from kseq.config import ConfigError, differences, to_toml
 from kseq.errors import UserError
 from kseq.tasks import record
 from kseq.tasks.common import transfer
 from kseq.tasks.task import hashed
 
 MODES = ("train", "evaluate", "predict", "export")
-
-# What may differ from the training when a finished run is used: where the data are, and how text is generated.
-CHANGEABLE = ("data", "sampler")
+CONFIG = "config"  # prints what would be trained
 
 
 def train(task, workdir, config, *, resume, show):
@@ -34,20 +34,26 @@ def train(task, workdir, config, *, resume, show):
         UserError: the folder holds a run and `resume` is not set, or a run of another config.
     """
     started = time.monotonic()
-    if (workdir / kseq.checkpoints.PROGRESS).exists():
-        changed = differences(_saved_config(task, workdir), config)
+    if runs.is_run(workdir) and kseq.checkpoints.read_progress(workdir):
+        known = runs.finished(workdir, task)
+        changed = differences(known.config, config)
         if changed:
             shown = "; ".join(changed[:3]) + (f"; and {len(changed) - 3} more" if len(changed) > 3 else "")
             raise UserError(f"{workdir} holds a run of another config ({shown}); take another --workdir or that config")
         if not resume:
             raise UserError(f"{workdir} holds a run; --resume goes on with it, another --workdir starts a new one")
+        runs.check_files(workdir, known.info["files"])
+        new = False
     else:
-        kseq.files.write_json(workdir / "run.json", _circumstances(task, config))
-        kseq.files.write_json(workdir / "config.json", config.model_dump(mode="json"))
+        runs.check_writable(workdir)
+        runs.begin(workdir, task, config, _circumstances(config))
+        new = True
     print(f"training in {workdir}", flush=True)
     _set_up(config)
     run = task(config, workdir)
     run.prepare()
+    if new:
+        runs.keep_files(workdir, getattr(run, "files", tuple)())
     clock = kseq.data.SetEpoch()
     progress = kseq.training.fit(
         run.model,
@@ -119,22 +125,8 @@ def export(task, workdir, changes):
 
 def _finished(task, workdir, changes):
     """The task with the best weights of the run in a folder, and the run's progress."""
-    progress = workdir / kseq.checkpoints.PROGRESS
-    if not progress.exists():
-        raise UserError(f"{workdir} holds no trained run; train one with --mode=train --workdir={workdir}")
-    for change in changes:
-        if change.partition(".")[0] not in CHANGEABLE:
-            raise UserError(f"--set {change}: of a finished run only {' and '.join(CHANGEABLE)} can be changed")
-    config = load(task.Config, overrides=changes, base=json.loads((workdir / "config.json").read_text()))
-    progress = json.loads(progress.read_text())
-    _set_up(config)
-    run = task(config, workdir)
-    run.load(workdir / progress["best"]["file"])
-    return run, progress
-
-
-def _saved_config(task, workdir):
-    return load(task.Config, base=json.loads((workdir / "config.json").read_text()))
+    run = runs.opened(workdir, task=task, changes=changes, prepare=_set_up)
+    return run, kseq.checkpoints.read_progress(workdir)
 
 
 def _set_up(config):
@@ -156,12 +148,11 @@ def _installed(name):
     return any(metadata.distributions(name=name))
 
 
-def _circumstances(task, config):
-    """What a run was made with: task, commit, versions, command, machine."""
+def _circumstances(config):
+    """What a run is made with: commit, versions, command, machine."""
     packages = ["tensorflow", "keras", "numpy", "tensorflow-datasets"]
     packages += [name for name in ("tensorflow-text", "keras-hub", "sentencepiece") if _installed(name)]
     return {
-        "task": task.name,
         "kseq": kseq.__version__,
         "commit": record.commit(),
         "versions": {"python": sys.version.split()[0], **{name: metadata.version(name) for name in packages}},
@@ -174,7 +165,8 @@ def _circumstances(task, config):
 USAGE = """python -m kseq.tasks.{name} [--mode=MODE] [--config=FILE] [--workdir=DIR] [--set KEY=VALUE ...] [INPUT ...]
 
 With no mode: train, evaluate, predict and export in turn. With no config: on generated data, in minutes.
-A config is a TOML file of differences from the defaults: see configs/{name}/, and config.json in the folder of a run.
+A config is a TOML file of differences from the defaults; examples are in {configs}.
+--mode=config prints every key, what it means, and its value.
 """
 
 
@@ -190,25 +182,39 @@ def main(task):
     except flags.Error as error:
         sys.exit(_complain(f"{error}; --help lists the flags", 2))
     if values.help:
-        sys.exit(print(USAGE.format(name=task.name) + values.get_help(include_special_flags=False)))
+        usage = USAGE.format(name=task.name, configs=files_of_project("configs") / task.name)
+        sys.exit(print(usage + values.get_help(include_special_flags=False)))
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # before TensorFlow is imported, or it is not heard
     try:
-        plan = plan_of(task, values, inputs)
-        _import_tensorflow()
-        for mode in plan:
-            mode()
+        if values.mode == CONFIG:
+            sys.exit(print(to_toml(transfer.load_config(task, values.config, values.set)), end=""))
+        workdir, plan = plan_of(task, values, inputs)
+        with runs.locked(workdir):
+            _import_tensorflow()
+            with kseq.training.Interrupts():
+                for mode in plan:
+                    mode()
     except (UserError, ConfigError) as error:
         sys.exit(_complain(error, 1))
+    except BrokenPipeError:  # as `head` ends one that reads no more
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
     except OSError as error:
         sys.exit(_complain(f"{error.filename or 'a file'}: {error.strerror or error}", 1))
     except KeyboardInterrupt:
         sys.exit(_complain("stopped; the same command with --resume goes on from the last checkpoint", 130))
 
 
+def files_of_project(name):
+    """The folder "configs" or "docs": beside the package in a checkout, else where the wheel has put it."""
+    here = Path(kseq.__file__).parents[1] / name
+    return here if here.is_dir() else Path(sysconfig.get_path("data"), "share", "kseq", name)
+
+
 def define_flags():
     """The flags of every task, in a `FlagValues` of their own."""
     values = flags.FlagValues()
-    flags.DEFINE_enum("mode", None, MODES, "What to do; all in turn when not given.", flag_values=values)
+    flags.DEFINE_enum("mode", None, (*MODES, CONFIG), "What to do; see above.", flag_values=values)
     flags.DEFINE_string("config", None, "TOML file of differences from the defaults.", flag_values=values)
     flags.DEFINE_string("workdir", None, "Folder of the run; runs/TASK/CONFIG by default.", flag_values=values)
     flags.DEFINE_multi_string("set", [], "KEY=VALUE, laid over the config; can be repeated.", flag_values=values)
@@ -219,7 +225,7 @@ def define_flags():
 
 
 def plan_of(task, values, inputs):
-    """What the flags ask for: functions without arguments, to be called in turn."""
+    """What the flags ask for: the folder of the run, and functions without arguments, to be called in turn."""
     if inputs and values.mode != "predict":
         raise UserError(f"inputs ({inputs[0]}, …) go with --mode=predict")
     if values.record and values.mode not in (None, "evaluate"):
@@ -237,7 +243,12 @@ def plan_of(task, values, inputs):
         "predict": partial(predict, task, workdir, changes, inputs),
         "export": partial(export, task, workdir, changes),
     }
-    return [plan[mode] for mode in ([values.mode] if values.mode else MODES)]
+    modes = [values.mode] if values.mode else MODES
+    if values.mode in ("evaluate", "predict", "export"):
+        runs.finished(workdir, task)
+    if "export" in modes:
+        kseq.export.check_replaceable(workdir / "export")
+    return workdir, [plan[mode] for mode in modes]
 
 
 def _import_tensorflow():

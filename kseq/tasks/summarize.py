@@ -10,7 +10,6 @@ from typing import Literal
 from pydantic import Field
 
 import kseq
-from kseq.tasks import program
 from kseq.tasks.common import text_schema
 from kseq.tasks.common.generation import Generation
 from kseq.tasks.common.schema import TrainingConfig
@@ -88,4 +87,6 @@ class Summarize(Generation):
 
 
 if __name__ == "__main__":
+    from kseq.tasks import program
+
     program.main(Summarize)

@@ -13,7 +13,6 @@ from pydantic import Field
 import kseq
 from kseq.config import Config
 from kseq.errors import UserError
-from kseq.tasks import program
 from kseq.tasks.common import labelled
 from kseq.tasks.common.label_model import LabelConfig, ModelConfig
 from kseq.tasks.common.labelled import Labelled
@@ -42,7 +41,7 @@ class DataConfig(labelled.DataConfig):
 class TagConfig(LabelConfig):
     """One tagging experiment."""
 
-    seed: int = Field(0, ge=0)
+    seed: int = Field(0, ge=0, lt=2**32)
     data: DataConfig = DataConfig()
     model: ModelConfig = ModelConfig()
     training: TrainingConfig = TrainingConfig()
@@ -266,4 +265,6 @@ class Tag(Labelled):
 
 
 if __name__ == "__main__":
+    from kseq.tasks import program
+
     program.main(Tag)

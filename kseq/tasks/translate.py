@@ -8,7 +8,6 @@ from typing import Literal
 from pydantic import Field
 
 import kseq
-from kseq.tasks import program
 from kseq.tasks.common import text_schema
 from kseq.tasks.common.generation import Generation
 from kseq.tasks.common.schema import TrainingConfig
@@ -62,4 +61,6 @@ class Translate(Generation):
 
 
 if __name__ == "__main__":
+    from kseq.tasks import program
+
     program.main(Translate)

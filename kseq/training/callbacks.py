@@ -117,16 +117,17 @@ class Checkpoints(keras.callbacks.Callback):
 class Interrupts(keras.callbacks.Callback):
     """Hears Ctrl-C also where Python can only print it: inside a call from TensorFlow, or in a finalizer.
 
-    As a context manager around `model.fit`, of which it is a callback too.
+    A context manager, which raises `KeyboardInterrupt` at its end where one was lost, and a callback of `model.fit`,
+    which does so after the step.
     """
 
     def __enter__(self):
-        self.heard = False
-        self.usual = None
-        if threading.current_thread() is threading.main_thread():
-            self.usual = signal.getsignal(signal.SIGINT)
-            if callable(self.usual):
-                signal.signal(signal.SIGINT, self.hear)
+        self.usual = signal.getsignal(signal.SIGINT)
+        around = getattr(self.usual, "__self__", None)
+        self.heard = isinstance(around, Interrupts) and around.heard
+        self.hears = callable(self.usual) and threading.current_thread() is threading.main_thread()
+        if self.hears:
+            signal.signal(signal.SIGINT, self.hear)
         return self
 
     def hear(self, number, frame):
@@ -141,7 +142,7 @@ class Interrupts(keras.callbacks.Callback):
         self.on_train_batch_end(epoch)
 
     def __exit__(self, kind, error, traceback):
-        if callable(self.usual):
+        if self.hears:
             signal.signal(signal.SIGINT, self.usual)
         if self.heard and kind is not KeyboardInterrupt:
             raise KeyboardInterrupt from error

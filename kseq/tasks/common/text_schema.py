@@ -112,7 +112,7 @@ class GenerationConfig(ReaderConfig):
         "residual": "model.encoder.residual",
         "embedding_size": "model.embedding_size",
     }
-    seed: int = Field(0, ge=0)
+    seed: int = Field(0, ge=0, lt=2**32)
     data: DataConfig
     model: ModelConfig = ModelConfig()
     training: TrainingConfig = TrainingConfig()
