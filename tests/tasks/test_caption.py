@@ -275,7 +275,7 @@ def command(*arguments):
     ("arguments", "code", "message"),
     [
         (["--mod=train"], 2, "Unknown command line flag 'mod'"),
-        (["--mode=fit"], 2, "value should be one of <train|evaluate|predict|export>"),
+        (["--mode=fit"], 2, "value should be one of <train|evaluate|predict|export|config>"),
         (["photo.jpg"], 1, "inputs (photo.jpg, …) go with --mode=predict"),
         (["--mode=train", "--record"], 1, "--record goes with --mode=evaluate"),
         (["--set", "model.unit=1"], 1, "did you mean model.units?"),

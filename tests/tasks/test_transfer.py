@@ -8,6 +8,7 @@ import keras
 import numpy as np
 import pytest
 
+from kseq import runs
 from kseq.config import ConfigError
 from kseq.errors import UserError
 from kseq.tasks import program
@@ -95,8 +96,8 @@ def test_an_encoder_that_goes_on_begins_there_and_moves(classifier, tmp_path):
     ratios = transfer.scales(first.model, first.config)
     count = len(encoder)
     assert ratios == (0.5,) * count + (1.0,) * (len(first.model.trainable_variables) - count)
-    train(Entail, tmp_path, changes)
-    run = best(Entail, tmp_path)
+    train(Entail, tmp_path / "run", changes)
+    run = best(Entail, tmp_path / "run")
     moved = [np.abs(a - b).max() for a, b in zip(run.model.encoder.get_weights(), encoder, strict=True)]
     # Two steps of Adam, whose first is as large as the rate.
     assert min(moved) > 0 and max(moved) < 2 * 0.0005 * 1.1
@@ -195,47 +196,36 @@ def test_the_saved_model_answers_without_the_other_run(classifier, tmp_path, cap
 # --- what does not fit
 
 
-def start(folder, **made):
-    """A folder that looks like a run's."""
-    folder.mkdir()
-    for name, content in {"progress.json": {}, "run.json": made, "config.json": {}}.items():
-        (folder / name).write_text(json.dumps(content))
-    return folder
-
-
 def test_a_run_that_is_none_is_said(tmp_path):
     def load(folder):
         transfer.load_config(Entail, overrides=[f"model.encoder.from={folder}"])
 
-    with pytest.raises(UserError, match=r"model.encoder.from=\S*nowhere: there is no such folder"):
+    with pytest.raises(UserError, match=r"model.encoder.from: \S*nowhere: there is no such folder"):
         load(tmp_path / "nowhere")
-    with pytest.raises(UserError, match=r"model.encoder.from=\S* holds no trained run; train it first"):
+    with pytest.raises(UserError, match=r"model.encoder.from: \S* holds no run of kseq"):
         load(tmp_path)
-    for name in ("capture", "record", "..files", 7):
-        with pytest.raises(UserError, match=f"its run.json names the task {name!r}, there is none"):
-            load(start(tmp_path / str(name).strip("."), task=name))
-    with pytest.raises(UserError, match=f"is a run of {Caption.name}, whose encoder reads no texts"):
-        load(start(tmp_path / "b", task="caption"))
+    runs.begin(tmp_path, Entail, Entail.Config(), {})
+    with pytest.raises(UserError, match=r"model.encoder.from: \S* holds no trained run"):
+        load(tmp_path)
 
 
-def test_a_run_whose_files_are_broken_is_named(classifier, tmp_path):
-    for number, (name, content, message) in enumerate(
-        (
-            ("run.json", "{", "its run.json cannot be read: Expecting"),
-            ("run.json", "[1]", r"its run.json must be a table, it is \[1\]"),
-            ("config.json", '{"data": {"sauce": 1}}', r"its config.json: .*sauce.*unknown key"),
-            ("progress.json", "{}", "its progress.json names no weights"),
-        )
-    ):
-        folder = tmp_path / str(number)
-        shutil.copytree(classifier[0], folder)
-        (folder / name).write_text(content)
-        with pytest.raises(UserError, match=f"{folder}: {message}"):
-            transfer.load_config(Entail, overrides=[f"model.encoder.from={folder}"])
+def test_a_run_of_pictures_is_said(classifier, tmp_path):
+    shutil.copytree(classifier[0], tmp_path / "run")
+    runs.begin(tmp_path / "run", Caption, Caption.Config(), {})
+    with pytest.raises(UserError, match=r"run is a run of caption, whose encoder reads no texts"):
+        transfer.load_config(Entail, overrides=[f"model.encoder.from={tmp_path / 'run'}"])
+
+
+@pytest.mark.parametrize("name", ["run.json", "config.json", "progress.json"])
+def test_a_run_whose_files_are_broken_is_named(classifier, tmp_path, name):
+    shutil.copytree(classifier[0], tmp_path / "run")
+    (tmp_path / "run" / name).write_text("{")
+    with pytest.raises(UserError, match=f"model.encoder.from: {tmp_path}/run/{name} is damaged, it is not JSON: "):
+        transfer.load_config(Entail, overrides=[f"model.encoder.from={tmp_path / 'run'}"])
 
 
 def test_an_attempt_that_died_early_decides_nothing(classifier, tmp_path):
-    (tmp_path / "config.json").write_text(json.dumps(Entail.Config().model_dump(mode="json")))
+    runs.begin(tmp_path, Entail, Entail.Config(), {})
     config = transfer.load_config(Entail, overrides=[f"model.encoder.from={classifier[0]}"], own=tmp_path)
     assert (config.model.units, Entail.Config().model.units) == (8, 64)
 
@@ -272,6 +262,7 @@ def test_a_unit_that_the_task_does_not_have_is_blamed_on_the_other_run(classifie
     config = json.loads((tmp_path / "a/config.json").read_text())
     config["data"]["unit"] = "space"
     (tmp_path / "a/config.json").write_text(json.dumps(config))
+    runs.keep_files(tmp_path / "a", ["config.json"])
     with pytest.raises(ConfigError, match=r'data.unit = "space" \(\S*a/config.json\): must be'):
         transfer.load_config(Translate, overrides=[f"model.encoder.from={tmp_path / 'a'}"])
 

@@ -1,18 +1,15 @@
 """Encoders that begin where another run ended: what is taken over of it, and what does not fit."""
 
-import importlib
-import json
-import pkgutil
 from functools import reduce
-from pathlib import Path
 from typing import NamedTuple
 
-import kseq.tasks
-from kseq.checkpoints import PROGRESS
-from kseq.config import ConfigError, given, load
+import kseq
+from kseq import runs
+from kseq.checkpoints import read_progress
+from kseq.config import given, load
 from kseq.errors import UserError
+from kseq.files import read_json
 from kseq.tasks.common.schema import ReaderConfig
-from kseq.tasks.task import Task
 
 # The parts are named through `kseq`, which imports them, and TensorFlow, when they are needed: a wrong
 # `model.encoder.from` is answered at once.
@@ -47,9 +44,9 @@ def load_config(task, path=None, overrides=(), *, own=None):
         return config
     start = _start(config)
     if start:
-        going_on = own and Path(own, PROGRESS).exists()
-        _, other = _run(own) if going_on else finished(start)[:2]
-        reader = other.reader()
+        going_on = own and runs.is_run(own) and read_progress(own)
+        other = runs.finished(own) if going_on else finished(start)
+        reader = other.config.reader()
         config = load(task.Config, path, overrides, under=(f"{start}/config.json", config.taking(reader)))
         agree(config, reader)
     named = given(task.Config, path, overrides)
@@ -85,43 +82,25 @@ def agree(config, reader):
 
 
 def finished(folder):
-    """The task of the run in a folder, its config and its progress.
+    """The `kseq.runs.Description` of the trained run in a folder.
 
     Raises:
-        UserError: there is no such folder, no trained run in it, or a run whose encoder reads no texts.
+        UserError: there is none, or it is one whose encoder reads no texts.
     """
-    folder = Path(folder)
-    if not folder.is_dir():
-        raise UserError(f"model.encoder.from={folder}: there is no such folder")
-    if not (folder / PROGRESS).exists():
-        raise UserError(f"model.encoder.from={folder} holds no trained run; train it first")
-    task, config = _run(folder)
-    progress = _table(folder, PROGRESS)
-    if "file" not in progress.get("best", {}):
-        raise UserError(f"model.encoder.from={folder}: its {PROGRESS} names no weights")
-    return task, config, progress
-
-
-def _run(folder):
-    """The task and the config that the files of a run tell of."""
-    name = _table(folder, "run.json").get("task")
-    task = _task(name)
-    if task is None:
-        raise UserError(f"model.encoder.from={folder}: its run.json names the task {name!r}, there is none")
-    if not issubclass(task.Config, ReaderConfig):
-        raise UserError(f"model.encoder.from={folder} is a run of {name}, whose encoder reads no texts")
     try:
-        config = load(task.Config, base=_table(folder, "config.json"))
-    except ConfigError as error:
-        raise UserError(f"model.encoder.from={folder}: its config.json: {'; '.join(str(error).splitlines())}") from None
-    return task, config
+        run = runs.finished(folder)
+    except UserError as error:
+        raise UserError(f"model.encoder.from: {error}") from None
+    if not issubclass(run.task.Config, ReaderConfig):
+        raise UserError(f"model.encoder.from={folder} is a run of {run.task.name}, whose encoder reads no texts")
+    return run
 
 
 def opened(config):
     """The `Start` of a config; None where the encoder is new."""
     encoder = config.model.encoder
     if encoder.from_:
-        task, other, progress = finished(encoder.from_)
+        other = finished(encoder.from_).config
         agree(config, other.reader())
         made, asked = other.training.precision, config.training.precision
         if getattr(encoder, "preset", "") and made != asked:
@@ -129,8 +108,7 @@ def opened(config):
                 f"training.precision is {asked}, and the pretrained encoder of model.encoder.from={encoder.from_} "
                 f"computes in {made}; both must be the same"
             )
-        run = task(other, Path(encoder.from_))
-        run.load(run.workdir / progress["best"]["file"])
+        run = runs.opened(encoder.from_)
         return Start(run.text, run.model.encoder, encoder.from_)
     return preset(encoder.preset, config.data.length()) if encoder.preset else None
 
@@ -175,7 +153,7 @@ def load_encoder(config, workdir, texts):
     Raises:
         UserError: there are too few places for their pieces.
     """
-    encoder = kseq.models.PretrainedEncoder.from_config(_table(workdir, PRETRAINED))
+    encoder = kseq.models.PretrainedEncoder.from_config(read_json(workdir / PRETRAINED))
     most = (encoder.longest - 1) // texts - 1
     if config.data.length() > most:
         raise UserError(
@@ -196,26 +174,6 @@ def scales(model, config):
     return tuple(ratio if id(variable) in encoder else 1.0 for variable in model.trainable_variables)
 
 
-def _task(name):
-    """The task of that name, None where there is none. No more is imported than what lies in kseq/tasks."""
-    if name not in [module.name for module in pkgutil.iter_modules(kseq.tasks.__path__)]:
-        return None
-    found = vars(importlib.import_module(f"kseq.tasks.{name}")).values()
-    kinds = (x for x in found if isinstance(x, type) and issubclass(x, Task))
-    return next((kind for kind in kinds if getattr(kind, "name", None) == name), None)
-
-
 def _start(config):
     # Pictures have no other run to begin with.
     return getattr(config.model.encoder, "from_", "")
-
-
-def _table(folder, name):
-    """What a file of a run holds."""
-    try:
-        content = json.loads(Path(folder, name).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise UserError(f"{folder}: its {name} cannot be read: {error}") from None
-    if not isinstance(content, dict):
-        raise UserError(f"{folder}: its {name} must be a table, it is {content!r}")
-    return content
