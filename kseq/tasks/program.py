@@ -53,7 +53,7 @@ def train(task, workdir, config, *, resume, show):
     run = task(config, workdir)
     run.prepare()
     if new:
-        runs.keep_files(workdir, getattr(run, "files", tuple)())
+        runs.keep_files(workdir, run.files())
     clock = kseq.data.SetEpoch()
     progress = kseq.training.fit(
         run.model,
