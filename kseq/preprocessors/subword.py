@@ -3,13 +3,13 @@
 https://arxiv.org/abs/1808.06226
 """
 
+import base64
 import io
-from pathlib import Path
 
+import keras
 import tensorflow as tf
 
 from kseq.errors import UserError
-from kseq.files import replacing
 from kseq.preprocessors.tokenizers import (
     END,
     PADDING,
@@ -26,6 +26,7 @@ SAMPLE = 1_000_000  # texts that the pieces are learned from, drawn at random wh
 LONGEST = 1 << 20  # bytes of a text that is learned from; longer ones are passed over
 
 
+@keras.saving.register_keras_serializable("kseq")
 class SubwordTokenizer(Tokenizer):
     """Pieces of words; `▁` is the space before one. A character that is rare becomes its bytes, so none is unknown.
 
@@ -34,20 +35,23 @@ class SubwordTokenizer(Tokenizer):
     Args:
         algorithm: "unigram" (Kudo, 2018, https://arxiv.org/abs/1804.10959) or "bpe" (Sennrich et al., 2016,
             https://arxiv.org/abs/1508.07909).
+        model: the model of SentencePiece in base64, where pieces have been learned.
         lower_case: as of `Tokenizer`.
         normalize: as of `Tokenizer`.
 
     Raises:
-        UserError: the algorithm is another word, or something is not installed.
+        UserError: the algorithm is another word, the model is none, or something is not installed.
     """
 
-    def __init__(self, algorithm="unigram", *, lower_case=False, normalize="none"):
+    def __init__(self, algorithm="unigram", *, model=None, lower_case=False, normalize="none"):
         super().__init__(lower_case=lower_case, normalize=normalize)
         if algorithm not in ("unigram", "bpe"):
             raise UserError(f"pieces of words are learned by unigram or bpe, not {algorithm!r}")
         self.algorithm = algorithm
         tensorflow_text("unit = subword")
-        self._model = self._pieces = None
+        self.model = self._pieces = None
+        if model is not None:
+            self._use(model)
         values = tf.constant([bytes([i]) for i in range(256)])
         names = tf.constant([f"<0x{i:02X}>" for i in range(256)])
         self._byte = tf.lookup.StaticHashTable(tf.lookup.KeyValueTensorInitializer(names, values), "")
@@ -63,6 +67,8 @@ class SubwordTokenizer(Tokenizer):
 
     def learn(self, texts, size, min_count):
         """At most `size` pieces that a model takes from the texts; `min_count` does not apply."""
+        if size is None:
+            raise UserError("pieces of words need max_tokens, the size of their vocabulary")
         try:
             import sentencepiece
         except ImportError:
@@ -94,25 +100,28 @@ class SubwordTokenizer(Tokenizer):
         except RuntimeError as error:
             reason = str(error).rpartition("] ")[2] or "there are no texts"
             raise UserError(f"pieces of words cannot be learned: {reason}") from None
-        return self._use(model.getvalue())[len(SPECIAL) :]
+        self._use(base64.b64encode(model.getvalue()).decode())
+        return self._pieces_of_model()[len(SPECIAL) :]
 
     def _use(self, model):
-        """Takes the model for its own, and lists its pieces."""
         text = tensorflow_text("unit = subword")
-        self._model, self._pieces = model, text.SentencepieceTokenizer(model=model, out_type=tf.string)
+        try:
+            data = base64.b64decode(model, validate=True)
+            self._pieces = text.SentencepieceTokenizer(model=data, out_type=tf.string)
+            self._pieces_of_model()
+        except (ValueError, tf.errors.OpError):
+            raise UserError("the model is not one of SentencePiece") from None
+        self.model = model
+
+    def _pieces_of_model(self):
         count = self._pieces.vocab_size()
         return [piece.decode() for piece in self._pieces.id_to_string(tf.range(count)).numpy()]
 
-    def save(self, path):
-        """Writes the model of SentencePiece beside the vocabulary, as `.model`."""
-        with replacing(Path(path).with_suffix(".model")) as draft:
-            draft.write_bytes(self._model)
+    def check(self, vocabulary):
+        if self.model is None:
+            raise UserError("a vocabulary of pieces needs the model that they belong to")
+        if self._pieces_of_model() != vocabulary:
+            raise UserError("the model has other pieces than the vocabulary; the two are of different runs")
 
-    def load(self, path, vocabulary):
-        path = Path(path).with_suffix(".model")
-        try:
-            pieces = self._use(path.read_bytes())
-        except tf.errors.OpError:
-            raise UserError(f"{path} is no model of SentencePiece") from None
-        if pieces != vocabulary:
-            raise UserError(f"{path} holds other pieces; the two files are of two runs")
+    def get_config(self):
+        return {"algorithm": self.algorithm, "model": self.model, **super().get_config()}

@@ -4,6 +4,7 @@ import abc
 from collections import Counter
 from itertools import islice
 
+import keras
 import tensorflow as tf
 
 from kseq.errors import UserError
@@ -33,7 +34,7 @@ class Tokenizer(tf.Module, abc.ABC):
     is `x`, but for words that a model does not know.
 
     Args:
-        lower_case: whether letters are made small.
+        lower_case: whether texts are converted to lower case.
         normalize: "none", or the form of Unicode that texts are brought into: "nfc" (é is one character, however it
             was typed) or "nfkc" (and ﬁ is fi, ① is 1). These two need the extra `kseq[subword]`.
 
@@ -73,20 +74,35 @@ class Tokenizer(tf.Module, abc.ABC):
         return tf.strings.strip(_replace(texts, r"[\p{Z}\p{Cc}]+", " "))
 
     def learn(self, texts, size, min_count):
-        """The tokens that stand at least `min_count` times in an iterable of texts, at most `size`, commonest first."""
+        """The most frequent tokens of an iterable of texts, at most `size` of those that occur `min_count` times.
+
+        Those that are spelled like one of `SPECIAL` are not among them. `size` None sets no limit.
+        """
         counts = Counter()
         for batch in batches(texts):
             counts.update(self.split(batch).flat_values.numpy().tolist())
+        for token in SPECIAL:
+            counts.pop(token.encode(), None)
         ranked = sorted((token for token, n in counts.items() if n >= min_count), key=lambda t: (-counts[t], t))
-        return [token.decode() for token in ranked[: max(size, 0)]]
+        return [token.decode() for token in ranked[:size]]
 
-    def save(self, path):
-        """Writes beside the vocabulary at `path` what more the tokenizer has learned."""
+    def check(self, vocabulary):
+        """Raises `UserError` where the tokenizer has learned other tokens than these."""
 
-    def load(self, path, vocabulary):
-        """Reads what `save` wrote."""
+    def same_as(self, other):
+        """Whether it splits as another tokenizer does, whatever either has learned."""
+        options = [{key: x for key, x in one.get_config().items() if key != "model"} for one in (self, other)]
+        return type(self) is type(other) and options[0] == options[1]
+
+    def get_config(self):
+        return {"lower_case": self.lower_case, "normalize": self.normalize}
+
+    @classmethod
+    def from_config(cls, config):
+        return cls(**config)
 
 
+@keras.saving.register_keras_serializable("kseq")
 class CaptionTokenizer(Tokenizer):
     """Lower-case words without punctuation, the usual tokenisation of captions; Chinese and Japanese by character.
 
@@ -108,6 +124,7 @@ class CaptionTokenizer(Tokenizer):
         return spaced(_replace(tf.strings.reduce_join(tokens, -1, separator=" "), rf" *([{_UNSPACED}]) *", r"\1"))
 
 
+@keras.saving.register_keras_serializable("kseq")
 class SpaceTokenizer(Tokenizer):
     """Words as they are given: what stands between spaces."""
 
@@ -118,6 +135,7 @@ class SpaceTokenizer(Tokenizer):
         return spaced(tf.strings.reduce_join(tokens, -1, separator=" "))
 
 
+@keras.saving.register_keras_serializable("kseq")
 class WordTokenizer(Tokenizer):
     """Words, with punctuation split off; Chinese and Japanese by character.
 
@@ -147,6 +165,7 @@ class WordTokenizer(Tokenizer):
         return spaced(texts)
 
 
+@keras.saving.register_keras_serializable("kseq")
 class CharacterTokenizer(Tokenizer):
     """Characters (code points) of any script; a space is a token of its own, `▁`."""
 
@@ -157,6 +176,7 @@ class CharacterTokenizer(Tokenizer):
         return spaced(tf.strings.reduce_join(tokens, -1))
 
 
+@keras.saving.register_keras_serializable("kseq")
 class ByteTokenizer(Tokenizer):
     """The bytes of UTF-8, 256 tokens: those that print by their character, the others as `<0xE9>`."""
 
@@ -178,7 +198,7 @@ class ByteTokenizer(Tokenizer):
         return tf.strings.strip(tf.strings.unicode_transcode(texts, "UTF-8", "UTF-8", errors="replace"))
 
     def learn(self, texts, size, min_count):
-        """All 256 names; nothing is counted."""
+        """All 256 names, whatever the texts are."""
         return self.names
 
 

@@ -16,7 +16,7 @@ import kseq
 from kseq.config import Config
 from kseq.errors import UserError
 from kseq.tasks.common.schema import OwnRate, SamplerConfig, SplitsConfig, TrainingConfig
-from kseq.tasks.task import Task, hashed
+from kseq.tasks.task import Task
 
 VOCABULARY = "vocabulary.txt"
 SHOWN = 4  # pictures of the dev split that `predict` shows when it is given none
@@ -116,23 +116,21 @@ class Caption(Task):
     def learn(self):
         """Makes the vocabulary of the training captions."""
         data = self.config.data
-        self.text = kseq.preprocessors.TextPreprocessor.adapt(
-            [caption for picture in self.train_pictures for caption in picture.captions],
-            max_length=data.max_length,
-            size=data.vocabulary_size,
-            min_count=data.min_count,
+        self.text = kseq.preprocessors.TextPreprocessor(
+            data.max_length, max_tokens=data.vocabulary_size, min_count=data.min_count
         )
+        self.text.adapt(caption for picture in self.train_pictures for caption in picture.captions)
         self.text.save(self.workdir / VOCABULARY)
         self.keep_fingerprints()
 
     def recall(self):
         """Reads the vocabulary that `learn` wrote."""
-        load = kseq.preprocessors.TextPreprocessor.load
-        self.text = load(self.workdir / VOCABULARY, self.config.data.max_length)
+        text = kseq.preprocessors.TextPreprocessor.load(self.workdir / VOCABULARY)
+        self.text = text.with_max_length(self.config.data.max_length)
         self.check_fingerprints()
 
     def fingerprints(self):
-        return {VOCABULARY: hashed(self.text.vocabulary)}
+        return {VOCABULARY: self.text.fingerprint()}
 
     def load(self, weights):
         self.recall()

@@ -112,8 +112,7 @@ class Task(abc.ABC):
         for name, fingerprint in self.fingerprints().items():
             if known.get(name) != fingerprint:
                 raise UserError(
-                    f"{self.workdir / name} is not what the run was trained with, or data.unit, data.lower_case or "
-                    "data.normalize is not"
+                    f"{self.workdir / name} is not what the run was trained with, or the .json beside it is not"
                 )
 
     @abc.abstractmethod

@@ -222,10 +222,10 @@ def answering(text, model, copies):
     """The function from sources to answers, both strings `[batch]`, in a graph."""
 
     def answer(texts):
-        own = text.own(texts, copies)
+        own = text.oov_words(texts, copies)
         states, memory = model.encode(text.ids(texts, own).to_tensor())
         found = Greedy()(model.step, states, memory, start=START, end=END, max_length=4)
-        return {"text": text.text(found.ids[:, 0], own=own)}
+        return {"text": text.text(found.ids[:, 0], oov_words=own)}
 
     return tf.function(answer, input_signature=[tf.TensorSpec([None], tf.string, name="text")])
 
@@ -235,12 +235,12 @@ def test_a_word_that_no_training_had_is_copied_and_the_saved_model_copies_it_too
     """A plain model cannot: without own words the best that it could say is the unknown word."""
     keras.utils.set_random_seed(0)
     rng = np.random.default_rng(0)
-    text = TextPreprocessor([*preprocessors.SPECIAL, *GREETING, "mister", "now"], 20)
+    text = TextPreprocessor(20, vocabulary=[*preprocessors.SPECIAL, *GREETING, "mister", "now"])
     sources, targets = sentences(rng, 400, NAMES[:-3])
     asked, wanted = sentences(rng, 50, NAMES[-3:])
     assert set(text.text(text.ids(wanted).to_tensor()).numpy()) == {b"now"}
 
-    own = text.own(sources, 3)
+    own = text.oov_words(sources, 3)
     ids = text.targets(targets, own).to_tensor().numpy()
     inputs = {"source": text.ids(sources, own).to_tensor().numpy(), "tokens": np.where(ids == END, 0, ids)[:, :-1]}
     model = greeter(text, 3)

@@ -1,5 +1,6 @@
 """Tests of parts of words, against the text that went in and against SentencePiece's own Python."""
 
+import base64
 import re
 import sys
 from importlib.util import find_spec
@@ -22,8 +23,14 @@ TEXTS = [f"the {size} {animal}'s house, number {i}." for i, size in enumerate(SI
 
 
 def adapted(texts=TEXTS, *, max_length=50, size=330, algorithm="unigram", **options):
-    tokenizer = SubwordTokenizer(algorithm, **options)
-    return TextPreprocessor.adapt(texts, max_length=max_length, size=size, min_count=1, tokenizer=tokenizer)
+    text = TextPreprocessor(max_length, tokenizer=SubwordTokenizer(algorithm, **options), max_tokens=size)
+    text.adapt(texts)
+    return text
+
+
+def model(text):
+    """The bytes of SentencePiece's model."""
+    return base64.b64decode(text.tokenizer.model)
 
 
 def written(text, sentences):
@@ -37,7 +44,7 @@ def test_ids_are_those_of_sentencepiece(algorithm):
     import sentencepiece
 
     text = adapted(algorithm=algorithm, size=400)
-    oracle = sentencepiece.SentencePieceProcessor(model_proto=text.tokenizer._model)
+    oracle = sentencepiece.SentencePieceProcessor(model_proto=model(text))
     sentences = ["the big dog", "tiny birdhouse!", "Zoë 犬", "", "<s> <pad>"]
     assert text.ids(tf.constant(sentences)).to_list() == oracle.encode(sentences)
     assert text.vocabulary == [oracle.id_to_piece(i) for i in range(len(oracle))]
@@ -96,17 +103,20 @@ def test_options_are_used_before_pieces_are_learned():
 
 @installed
 def test_the_same_texts_give_the_same_pieces():
-    assert adapted().tokenizer._model == adapted(iter(TEXTS)).tokenizer._model
+    assert adapted().tokenizer.model == adapted(iter(TEXTS)).tokenizer.model
 
 
 @installed
 def test_a_saved_vocabulary_is_loaded_as_it_was(tmp_path):
     text = adapted()
     text.save(tmp_path / "vocabulary.txt")
-    assert {path.name for path in tmp_path.iterdir()} == {"vocabulary.txt", "vocabulary.model"}
+    assert {path.name for path in tmp_path.iterdir()} == {"vocabulary.txt", "vocabulary.json", "vocabulary.model"}
     assert (tmp_path / "vocabulary.txt").read_text("utf-8").split("\n") == [*text.vocabulary, ""]
-    loaded = TextPreprocessor.load(tmp_path / "vocabulary.txt", 50, SubwordTokenizer())
-    assert loaded.ids(tf.constant(TEXTS)).to_list() == text.ids(tf.constant(TEXTS)).to_list()
+    assert (tmp_path / "vocabulary.model").read_bytes() == model(text)
+    for loaded in (TextPreprocessor.load(tmp_path / "vocabulary.txt"), text.with_max_length(50)):
+        assert loaded.ids(tf.constant(TEXTS)).to_list() == text.ids(tf.constant(TEXTS)).to_list()
+        assert loaded.fingerprint() == text.fingerprint()
+    assert adapted(algorithm="bpe").fingerprint() != text.fingerprint()
 
 
 @installed
@@ -114,11 +124,11 @@ def test_a_saved_vocabulary_is_loaded_as_it_was(tmp_path):
     "change, message",
     [
         (lambda path: path.unlink(), "No such file or directory"),
-        (lambda path: path.write_bytes(b"a\xffb" * 100), "vocabulary.model is no model of SentencePiece"),
-        (lambda path: path.write_bytes(b""), "vocabulary.model is no model of SentencePiece"),
+        (lambda path: path.write_bytes(b"a\xffb" * 100), "the model is not one of SentencePiece"),
+        (lambda path: path.write_bytes(b""), "the model is not one of SentencePiece"),
         (
-            lambda path: path.write_bytes(adapted(["other words"] * 9, size=280).tokenizer._model),
-            "vocabulary.model holds other pieces; the two files are of two runs",
+            lambda path: path.write_bytes(model(adapted(["other words"] * 9, size=280))),
+            "the model has other pieces than the vocabulary; the two are of different runs",
         ),
     ],
     ids=["absent", "broken", "empty", "other"],
@@ -127,7 +137,7 @@ def test_a_model_that_does_not_belong_to_the_vocabulary_is_named(tmp_path, chang
     adapted().save(tmp_path / "vocabulary.txt")
     change(tmp_path / "vocabulary.model")
     with pytest.raises(UserError, match=f"vocabulary {re.escape(str(tmp_path))}/vocabulary.txt: .*{message}"):
-        TextPreprocessor.load(tmp_path / "vocabulary.txt", 50, SubwordTokenizer())
+        TextPreprocessor.load(tmp_path / "vocabulary.txt")
 
 
 @installed

@@ -1,5 +1,6 @@
 """Tests of text to words and back, against tables written by hand."""
 
+import json
 import re
 
 import numpy as np
@@ -7,13 +8,27 @@ import pytest
 import tensorflow as tf
 
 from kseq.errors import UserError
-from kseq.preprocessors import END, PADDING, SPECIAL, START, UNKNOWN, TextPreprocessor, WordTokenizer, tokenize
+from kseq.preprocessors import (
+    END,
+    PADDING,
+    SPECIAL,
+    START,
+    UNITS,
+    UNKNOWN,
+    CaptionTokenizer,
+    SpaceTokenizer,
+    TextPreprocessor,
+    WordTokenizer,
+    tokenize,
+)
 
 DOGS = ["a dog and a cat", "A dog!", "the bird"]
 
 
 def adapted(texts=DOGS, *, max_length=20, size=100, min_count=1):
-    return TextPreprocessor.adapt(texts, max_length=max_length, size=size, min_count=min_count)
+    text = TextPreprocessor(max_length, max_tokens=size, min_count=min_count)
+    text.adapt(texts)
+    return text
 
 
 @pytest.mark.parametrize(
@@ -105,52 +120,62 @@ def test_ids_are_places_in_the_vocabulary_and_unknown_words_have_one_of_their_ow
 def test_a_long_text_is_cut(max_length, ids):
     text = adapted(max_length=max_length)
     assert text.ids(tf.constant(["a dog and"])).to_list() == [ids]
-    assert text.targets(["a dog and", "a"]).to_list() == [[START, *ids, END], [START, 4, END]]
 
 
-OWN_TEXTS = ["A zebra, a gnu: the ZEBRA!", "a dog", "", "gnu yak cat yak emu ox"]
+@pytest.mark.parametrize(("max_length", "cut"), [(1, [1, 1, 0, 0]), (2, [1, 0, 0, 0]), (3, [0] * 4), (9, [0] * 4)])
+def test_a_target_that_is_cut_has_no_end(max_length, cut):
+    """By hand: the texts have 3, 2, 1 and 0 tokens."""
+    text, texts = adapted(max_length=max_length), ["a dog and", "a dog", "a", ""]
+    want = [[START, *[4, 5, 6][: min(n, max_length)], *([] if n > max_length else [END])] for n in (3, 2, 1, 0)]
+    assert text.targets(texts).to_list() == want
+    assert text.truncated(texts).numpy().tolist() == list(map(bool, cut))
+    words = text.oov_words(texts, 2)
+    assert text.targets(texts, words).to_list() == want
 
 
-def test_own_words_are_those_without_an_id_each_once_in_their_order():
-    """By hand; what is more than `copies` is left out."""
+OOV_TEXTS = ["A zebra, a gnu: the ZEBRA!", "a dog", "", "gnu yak cat yak emu ox"]
+
+
+def test_oov_words_are_those_without_an_id_each_once_in_their_order():
+    """By hand; what is more than `max_oov_words` is left out."""
     text = adapted()
-    own = text.own(OWN_TEXTS, 3)
+    own = text.oov_words(OOV_TEXTS, 3)
     assert own.shape == (4, 3)
     want = [[b"zebra", b"gnu", b""], [b"", b"", b""], [b"", b"", b""], [b"gnu", b"yak", b"emu"]]
     assert own.numpy().tolist() == want
-    assert text.own(OWN_TEXTS, 1).numpy().tolist() == [row[:1] for row in want]
-    assert text.own(OWN_TEXTS[1:3], 2).numpy().tolist() == [[b"", b""], [b"", b""]]
-    assert adapted(max_length=3).own(OWN_TEXTS, 3).numpy().tolist()[0] == [b"zebra", b"", b""]
+    assert text.oov_words(OOV_TEXTS, 1).numpy().tolist() == [row[:1] for row in want]
+    assert text.oov_words(OOV_TEXTS[1:3], 2).numpy().tolist() == [[b"", b""], [b"", b""]]
+    assert adapted(max_length=3).oov_words(OOV_TEXTS, 3).numpy().tolist()[0] == [b"zebra", b"", b""]
 
 
-def test_own_words_are_numbered_on_from_the_vocabulary_in_source_and_target():
+def test_oov_words_are_numbered_on_from_the_vocabulary_in_source_and_target():
     """By hand: the vocabulary has 10 words, a 4, dog 5, cat 8, the 9; "ox" had no place, "fox" is not in the source."""
     text = adapted()
-    own = text.own(OWN_TEXTS, 3)
-    assert text.ids(OWN_TEXTS, own).to_list() == [[4, 10, 4, 11, 9, 10], [4, 5], [], [10, 11, 8, 11, 12, 3]]
+    own = text.oov_words(OOV_TEXTS, 3)
+    assert text.ids(OOV_TEXTS, own).to_list() == [[4, 10, 4, 11, 9, 10], [4, 5], [], [10, 11, 8, 11, 12, 3]]
     targets = ["the gnu and a fox", "zebra", "a", "emu, ox, yak, dog"]
     assert text.ids(targets, own).to_list() == [[9, 11, 6, 4, 3], [3], [4], [12, 3, 11, 5]]
     assert text.targets(targets[:2], own[:2]).to_list() == [[START, 9, 11, 6, 4, 3, END], [START, 3, END]]
-    assert text.ids([""], text.own([""], 2)).to_list() == [[]]
+    assert text.ids([""], text.oov_words([""], 2)).to_list() == [[]]
 
 
 @pytest.mark.parametrize("dtype", [tf.int32, tf.int64])
-def test_text_of_own_words_is_what_was_read(dtype):
+def test_text_of_oov_words_is_what_was_read(dtype):
     text = adapted()
-    own = text.own(OWN_TEXTS, 4)
-    ids = tf.cast(text.ids(OWN_TEXTS, own).to_tensor(), dtype)
+    own = text.oov_words(OOV_TEXTS, 4)
+    ids = tf.cast(text.ids(OOV_TEXTS, own).to_tensor(), dtype)
     want = ["a zebra a gnu the zebra", "a dog", "", "gnu yak cat yak emu ox"]
-    assert [t.decode() for t in text.text(ids, own=own).numpy()] == want
+    assert [t.decode() for t in text.text(ids, oov_words=own).numpy()] == want
     hypotheses = tf.stack([ids, tf.reverse(ids, [1])], axis=1)
-    assert [t.decode() for t in text.text(hypotheses, own=own).numpy()[:, 0]] == want
-    assert text.text(hypotheses, own=own).numpy()[3, 1].decode() == "ox emu yak cat yak gnu"
+    assert [t.decode() for t in text.text(hypotheses, oov_words=own).numpy()[:, 0]] == want
+    assert text.text(hypotheses, oov_words=own).numpy()[3, 1].decode() == "ox emu yak cat yak gnu"
     row = [word.decode() for word in own[3].numpy()]
     assert text.words([10, 11, 8, END, 0], row) == ["gnu", "yak", "cat"]
 
 
-def test_a_number_that_no_own_word_has_is_no_text():
+def test_a_number_that_no_oov_word_has_is_no_text():
     text = adapted()
-    assert text.text(tf.constant([[4, 11, 5]]), own=tf.constant([["gnu", ""]])).numpy().tolist() == [b"a dog"]
+    assert text.text(tf.constant([[4, 11, 5]]), oov_words=tf.constant([["gnu", ""]])).numpy().tolist() == [b"a dog"]
 
 
 def padded(text, texts):
@@ -203,9 +228,9 @@ def test_the_saved_model_reads_and_writes_like_python(tmp_path):
     module.text = tf.function(text.text, input_signature=[tf.TensorSpec([None, None], tf.int32)])
 
     def copied(sources, targets):
-        own = text.own(sources, 2)
+        own = text.oov_words(sources, 2)
         ids = text.ids(targets, own).to_tensor()
-        return ids, text.text(ids, own=own)
+        return ids, text.text(ids, oov_words=own)
 
     module.copied = tf.function(copied, input_signature=[tf.TensorSpec([None], tf.string)] * 2)
     tf.saved_model.save(module, str(tmp_path / "model"))
@@ -216,7 +241,7 @@ def test_the_saved_model_reads_and_writes_like_python(tmp_path):
     assert restored.text(ids).numpy().tolist() == text.text(ids).numpy().tolist()
     for sources in ([""], ["zebra x", "a yak", "a dog gnu"]):
         ids, written = restored.copied(tf.constant(sources), tf.constant(sources))
-        assert ids.numpy().tolist() == text.ids(sources, text.own(sources, 2)).to_tensor().numpy().tolist()
+        assert ids.numpy().tolist() == text.ids(sources, text.oov_words(sources, 2)).to_tensor().numpy().tolist()
         assert [t.decode() for t in written.numpy()] == sources
 
 
@@ -226,13 +251,14 @@ def test_a_saved_vocabulary_is_loaded_as_it_was(tmp_path, texts):
     text.save(tmp_path / "vocabulary.txt")
     lines = (tmp_path / "vocabulary.txt").read_bytes().decode().split("\n")
     assert lines == [*text.vocabulary, ""]
-    assert TextPreprocessor.load(tmp_path / "vocabulary.txt", 5).vocabulary == text.vocabulary
+    assert TextPreprocessor.load(tmp_path / "vocabulary.txt").get_config() == text.get_config()
 
 
 @pytest.mark.parametrize("lines", ["\r\n".join([*SPECIAL, "dog", ""]), "\n".join([*SPECIAL, "dog"])])
 def test_a_vocabulary_file_that_an_editor_wrote_is_read(tmp_path, lines):
+    adapted().save(tmp_path / "vocabulary.txt")
     (tmp_path / "vocabulary.txt").write_bytes(lines.encode())
-    assert TextPreprocessor.load(tmp_path / "vocabulary.txt", 5).vocabulary == [*SPECIAL, "dog"]
+    assert TextPreprocessor.load(tmp_path / "vocabulary.txt").vocabulary == [*SPECIAL, "dog"]
 
 
 @pytest.mark.parametrize(
@@ -249,10 +275,113 @@ def test_a_vocabulary_file_that_an_editor_wrote_is_read(tmp_path, lines):
 )
 def test_a_file_that_is_no_vocabulary_is_named(tmp_path, content, message):
     path = tmp_path / "vocabulary.txt"
+    adapted().save(path)
+    path.unlink()
     if content is not None:
         path.write_bytes(content)
     with pytest.raises(UserError, match=f"{re.escape(str(path))}.*{re.escape(message)}"):
-        TextPreprocessor.load(path, 5)
+        TextPreprocessor.load(path)
+
+
+OPTIONS = {"class_name": "WordTokenizer", "config": {"lower_case": False}, "registered_name": "kseq>WordTokenizer"}
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (None, r"vocabulary.json is missing, which says how texts are read; runs that were made before it was written"),
+        ("", r"Expecting value"),
+        ("[]", r"vocabulary.json is not that of a TextPreprocessor"),
+        ("{}", r"vocabulary.json is not that of a TextPreprocessor"),
+        ('{"class_name": "WordPieces", "config": {}}', r"vocabulary.json is not that of a TextPreprocessor"),
+        ('{"class_name": "TextPreprocessor", "config": {}}', r"'tokenizer'"),
+        ('{"class_name": "TextPreprocessor", "config": {"tokenizer": 3}}', r"int"),
+        ({"max_length": 0}, r"max_length must be at least 1, it is 0"),
+        ({"max_length": "x"}, r"'<' not supported"),
+        ({"size": 5}, r"unexpected keyword argument 'size'"),
+        ({"tokenizer": OPTIONS | {"config": {"upper": 1}}}, r"upper"),
+        ({"tokenizer": OPTIONS | {"registered_name": "kseq>No", "class_name": "No"}}, r"No"),
+    ],
+    ids=str,
+)
+def test_options_that_cannot_be_used_are_named(tmp_path, content, message):
+    path = tmp_path / "vocabulary.txt"
+    text = adapted()
+    text.save(path)
+    if content is None:
+        (tmp_path / "vocabulary.json").unlink()
+    elif isinstance(content, str):
+        (tmp_path / "vocabulary.json").write_text(content)
+    else:
+        made = json.loads((tmp_path / "vocabulary.json").read_text())
+        (tmp_path / "vocabulary.json").write_text(json.dumps(made | {"config": made["config"] | content}))
+    with pytest.raises(UserError, match=rf"^vocabulary {re.escape(str(path))}: (.|\n)*{message}"):
+        TextPreprocessor.load(path)
+
+
+@pytest.mark.parametrize("unit", [unit for unit in UNITS if unit != "subword"])
+@pytest.mark.parametrize("options", [{}, {"lower_case": True}])
+def test_what_is_saved_says_how_it_reads(tmp_path, unit, options):
+    texts = ["It's a Dog, …", "I don't  know 我爱"]
+    text = TextPreprocessor(7, tokenizer=UNITS[unit](**options), max_tokens=300)
+    text.adapt(texts[:1])
+    text.save(tmp_path / "vocabulary.txt")
+    for again in (
+        TextPreprocessor.load(tmp_path / "vocabulary.txt"),
+        TextPreprocessor.from_config(json.loads(json.dumps(text.get_config()))),
+    ):
+        assert type(again.tokenizer) is UNITS[unit] and again.get_config() == text.get_config()
+        assert again.ids(texts).to_list() == text.ids(texts).to_list() and again.fingerprint() == text.fingerprint()
+
+
+def test_the_fingerprint_changes_with_what_decides_the_ids_and_with_nothing_else():
+    """Oracle: every two of these read some text differently; the others read all alike but for its length."""
+    words = [*SPECIAL, "a", "dog"]
+    kinds = (*(UNITS[unit]() for unit in ("caption", "space", "word", "character")), WordTokenizer(lower_case=True))
+    made = [TextPreprocessor(5, tokenizer=kind, vocabulary=words) for kind in kinds]
+    made += [
+        TextPreprocessor(5, tokenizer=WordTokenizer(), vocabulary=[*SPECIAL, *more]) for more in (["dog", "a"], ["a"])
+    ]
+    assert len({text.fingerprint() for text in made}) == len(made)
+    same = TextPreprocessor(9, tokenizer=WordTokenizer(), vocabulary=words, max_tokens=90, min_count=3)
+    assert same.fingerprint() == same.with_max_length(3).fingerprint() == made[2].fingerprint()
+    assert same.with_max_length(3).max_length == 3
+
+
+@pytest.mark.parametrize("kind", [SpaceTokenizer, CaptionTokenizer, WordTokenizer])
+def test_a_word_that_is_spelled_like_a_special_token_is_an_unknown_word(kind):
+    """It is learned neither, and copied as any other word is."""
+    text = TextPreprocessor(20, tokenizer=kind())
+    text.adapt(["a <s> </s> <pad> <unk> dog"] * 3)
+    assert not set(SPECIAL) & set(text.vocabulary[4:])
+    texts = [f"a {token} dog" for token in SPECIAL]
+    for row in text.ids(texts).to_list():
+        assert not {PADDING, START, END} & set(row)
+        if kind is SpaceTokenizer:
+            assert row == [4, UNKNOWN, 5]
+            assert text.vocabulary[4:] == ["a", "dog"]
+    assert [row[-1] for row in text.targets(texts).to_list()] == [END] * 4
+    if kind is SpaceTokenizer:
+        words = text.oov_words(texts, 1)
+        assert text.text(text.ids(texts, words).to_tensor(), oov_words=words).numpy().tolist() == [
+            t.encode() for t in texts
+        ]
+
+
+def test_before_it_has_a_vocabulary_it_says_so():
+    text = TextPreprocessor(5)
+    for use in (text.get_vocabulary, text.fingerprint, lambda: text.ids(["a"]), lambda: text.save("nowhere.txt")):
+        with pytest.raises(UserError, match=r"^there is no vocabulary yet: call adapt\(texts\), or give vocabulary=$"):
+            use()
+    assert text.tokens(["a b"]).to_list() == [[b"a", b"b"]]
+    text.adapt(["a"])
+    assert text.get_vocabulary() == [*SPECIAL, "a"] and text.ids(["a"]).to_list() == [[4]]
+
+
+@pytest.mark.parametrize(("option", "least"), [("max_length", 1), ("max_tokens", 4), ("min_count", 1)])
+def test_numbers_out_of_range_are_named(option, least):
+    with pytest.raises(UserError, match=rf"^{option} must be at least {least}, it is {least - 1}$"):
+        TextPreprocessor(**{"max_length": 5, option: least - 1})
 
 
 def test_unknown_words_are_replaced_by_what_was_looked_at():
@@ -286,8 +415,8 @@ def test_a_source_is_copied_as_it_was_written():
     """The source's token takes its tie with it; both texts are words with punctuation."""
     texts = tf.constant(["où est Zoé, l'amie?"])
     french = adapted(["où est"], max_length=9)
-    french = TextPreprocessor(french.vocabulary, 9, WordTokenizer())
-    english = TextPreprocessor([*SPECIAL, "where", "is", "‿?"], 9, WordTokenizer())
+    french = TextPreprocessor(9, vocabulary=french.vocabulary, tokenizer=WordTokenizer())
+    english = TextPreprocessor(9, vocabulary=[*SPECIAL, "where", "is", "‿?"], tokenizer=WordTokenizer())
     source = french.tokens(texts).to_tensor()
     assert source[0].numpy()[2:6].tolist() == ["Zoé".encode(), "‿,".encode(), "l'‿".encode(), b"amie"]
     ids = tf.constant([[4, 5, UNKNOWN, UNKNOWN, UNKNOWN, UNKNOWN, 6, END]])

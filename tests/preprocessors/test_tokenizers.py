@@ -100,7 +100,8 @@ def test_bytes(text, tokens):
 
 
 def test_a_byte_is_its_number_after_the_special_tokens():
-    text = TextPreprocessor.adapt([], max_length=9, size=10, min_count=9, tokenizer=ByteTokenizer())
+    text = TextPreprocessor(9, tokenizer=ByteTokenizer(), min_count=9)
+    text.adapt([])
     assert len(text.vocabulary) == len(SPECIAL) + 256
     data = "aé!"
     assert text.ids(tf.constant([data])).to_list() == [[len(SPECIAL) + byte for byte in data.encode()]]
@@ -205,7 +206,8 @@ def test_bad_bytes_become_the_sign_for_them(kind, data):
 def test_a_dataset_of_bad_texts_is_read_to_its_end(unit):
     """Empty, endless, and not UTF-8: no epoch ends in the middle. A long text is cut."""
     tokenizer = UNITS[unit]()
-    text = TextPreprocessor.adapt(["a dog"], max_length=7, size=300, min_count=1, tokenizer=tokenizer)
+    text = TextPreprocessor(7, tokenizer=tokenizer)
+    text.adapt(["a dog"])
     texts = tf.constant([*BAD, b"a dog " * 10_000, b"x" * 100_000, b"zebra", b"\xff" * 1000])
     epoch = tf.data.Dataset.from_tensor_slices(texts).batch(5).map(lambda batch: text.ids(batch).to_tensor())
     rows = [row for batch in epoch for row in batch.numpy()]
@@ -259,11 +261,12 @@ def test_normalization_is_that_of_python(unit, normalize):
 @pytest.mark.parametrize("unit", ["word", "character", "byte"])
 def test_a_saved_vocabulary_gives_the_same_ids(tmp_path, many, unit):
     texts = ["l'homme, (don't)", "我爱 NLP。", "a‿b <s>", *many[:200]]
-    text = TextPreprocessor.adapt(texts, max_length=50, size=10_000, min_count=1, tokenizer=UNITS[unit]())
+    text = TextPreprocessor(50, tokenizer=UNITS[unit]())
+    text.adapt(texts)
     text.save(tmp_path / "vocabulary.txt")
     lines = (tmp_path / "vocabulary.txt").read_bytes().decode().split("\n")
     assert lines == [*text.vocabulary, ""] and all(line.strip() for line in lines[:-1])
-    loaded = TextPreprocessor.load(tmp_path / "vocabulary.txt", 50, UNITS[unit]())
+    loaded = TextPreprocessor.load(tmp_path / "vocabulary.txt")
     assert loaded.ids(tf.constant(texts)).to_list() == text.ids(tf.constant(texts)).to_list()
     assert UNKNOWN not in text.ids(tf.constant(texts)).flat_values.numpy()
 
@@ -272,7 +275,8 @@ def test_a_saved_vocabulary_gives_the_same_ids(tmp_path, many, unit):
 def test_the_saved_model_reads_and_writes_like_python(tmp_path, many, unit):
     module = tf.Module()
     tokenizer = UNITS[unit](lower_case=True)
-    module.words = text = TextPreprocessor.adapt(many, max_length=30, size=500, min_count=1, tokenizer=tokenizer)
+    module.words = text = TextPreprocessor(30, tokenizer=tokenizer, max_tokens=500)
+    text.adapt(many)
     module.ids = tf.function(lambda x: text.ids(x).to_tensor(), input_signature=[tf.TensorSpec([None], tf.string)])
     module.text = tf.function(text.text, input_signature=[tf.TensorSpec([None, None], tf.int32)])
     tf.saved_model.save(module, str(tmp_path / "model"))
@@ -286,6 +290,7 @@ def test_the_saved_model_reads_and_writes_like_python(tmp_path, many, unit):
 def test_a_vocabulary_is_made_of_texts_that_are_read_once():
     """A generator of more texts than are in memory at once; counts by hand."""
     texts = ("a, b" if i % 2 else "a c" for i in range(2500))
-    text = TextPreprocessor.adapt(texts, max_length=9, size=7, min_count=1250, tokenizer=WordTokenizer())
+    text = TextPreprocessor(9, tokenizer=WordTokenizer(), max_tokens=7, min_count=1250)
+    text.adapt(texts)
     assert text.vocabulary == [*SPECIAL, "a", "b", "c"]
     assert next(texts, None) is None

@@ -186,7 +186,7 @@ def test_a_vocabulary_of_another_run_is_refused(name, trained, tmp_path):
     run = prepared(name, tmp_path)
     words = (tmp_path / "vocabulary.txt").read_text().splitlines()
     (tmp_path / "vocabulary.txt").write_text("\n".join([*words[:-2], words[-1], words[-2]]) + "\n")
-    with pytest.raises(UserError, match=r"vocabulary.txt is not what the run was trained with, or data.unit"):
+    with pytest.raises(UserError, match=r"vocabulary.txt is not what the run was trained with, or the .json"):
         run.load(trained[name] / "best-0001.npz")
 
 

@@ -121,13 +121,15 @@ def test_pieces_and_rows_are_those_of_keras_hub(hub, pair):
 def test_each_text_is_cut_and_the_pieces_come_back_from_their_files(hub, tmp_path):
     words = WordPieces.from_preset(str(hub[0]), 2)
     words.save(tmp_path / "vocabulary.txt")
-    again = WordPieces.load(tmp_path / "vocabulary.txt", 2)
+    again = WordPieces.load(tmp_path / "vocabulary.txt")
     for one in (words, again):
         assert one.ids(["The red star"], ["a"]).to_list() == [[2, 5, 6, 3, 12, 3]]
-        assert one.vocabulary == PIECES
+        assert one.vocabulary == PIECES and one.fingerprint() == words.fingerprint()
+        assert one.truncated(["The red star", "a b", "a"], ["a"] * 3).numpy().tolist() == [True, False, False]
+        assert not {2, 3} & set(one.ids(["[CLS] [SEP]"])[0, 1:-1].numpy())  # these are no pieces of a text
     (tmp_path / "vocabulary.json").unlink()
-    with pytest.raises(UserError, match=r"vocabulary \S*vocabulary.txt: .*No such file"):
-        WordPieces.load(tmp_path / "vocabulary.txt", 2)
+    with pytest.raises(UserError, match=r"vocabulary \S*vocabulary.txt: vocabulary.json is missing"):
+        WordPieces.load(tmp_path / "vocabulary.txt")
 
 
 # --- runs

@@ -206,7 +206,7 @@ def test_answers_do_not_depend_on_the_batch(tmp_path):
 @pytest.mark.slow
 def test_a_plain_model_says_none_of_them(tmp_path):
     run = prepared(tmp_path, [*table(tmp_path / "data"), *PLAIN, "sampler.min_length=4"])
-    assert run.model.copies == 0 and run.own(["Quax"]) is None
+    assert run.model.copies == 0 and run.oov_words(["Quax"]) is None
     assert type(run.model.decoder.attention) is ATTENTIONS["bahdanau"]
     texts = [text for text, _ in run.generate(TEXTS, "texts")]
     assert not set(" ".join(texts).split()) & {"Mila", "Rex", "Tom", "Bo"}

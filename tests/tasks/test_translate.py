@@ -277,7 +277,7 @@ def test_a_vocabulary_of_another_run_is_found_out(sentences):
             program.evaluate(Translate, workdir, [])
     finally:
         path.write_text("\n".join(words) + "\n")
-    with pytest.raises(UserError, match=r"source_vocabulary.txt is not .* or data.unit, data.lower_case or data.norm"):
+    with pytest.raises(UserError, match=r"source_vocabulary.txt was made with unit = .word.*asks for unit = .char"):
         program.evaluate(Translate, workdir, ["data.unit=character"])
 
 

@@ -12,7 +12,6 @@ from kseq.errors import UserError
 from kseq.tasks.common import transfer
 from kseq.tasks.common.text_model import make_model
 from kseq.tasks.common.text_task import TextTask
-from kseq.tasks.task import hashed
 
 DRAWN = 20  # inputs whose alignment `predict` draws; of a long file the first
 GENERATED = 64  # texts that are written at once
@@ -62,24 +61,21 @@ class Generation(TextTask):
             if start and side == "source":
                 text = transfer.words(start, lengths[side])
             elif data.shared and side == "target":
-                text = made(self.source.vocabulary, lengths[side], self.source.tokenizer)
+                text = self.source.with_max_length(lengths[side])
             else:
                 sides = tuple(sizes) if data.shared else (side,)
                 texts = (pair[s] for _, pair in self.walk(train, f"vocabulary of {' and '.join(sides)}") for s in sides)
-                options = {"size": sizes[side], "min_count": data.min_count, "tokenizer": tokenizer}
-                text = made.adapt(texts, max_length=lengths[side], **options)
+                text = made(lengths[side], tokenizer=tokenizer, max_tokens=sizes[side], min_count=data.min_count)
+                text.adapt(texts)
             text.save(self.workdir / f"{side}_vocabulary.txt")
             setattr(self, side, text)
 
     def recall(self):
-        load = kseq.preprocessors.TextPreprocessor.load
         for (side, tokenizer), length in zip(self.tokenizers().items(), self.config.data.lengths(), strict=True):
-            setattr(self, side, load(self.workdir / f"{side}_vocabulary.txt", length, tokenizer))
+            setattr(self, side, transfer.read_words(self.workdir / f"{side}_vocabulary.txt", length, tokenizer))
 
     def fingerprints(self):
-        data, sides = self.config.data, {"source": self.source, "target": self.target}
-        rules = [data.unit, data.lower_case, data.normalize]
-        return {f"{side}_vocabulary.txt": hashed([*rules, text.vocabulary]) for side, text in sides.items()}
+        return {f"{side}_vocabulary.txt": getattr(self, side).fingerprint() for side in ("source", "target")}
 
     def keep(self, examples):
         data, left_out = self.config.data, 0
@@ -101,16 +97,16 @@ class Generation(TextTask):
         import tensorflow as tf
 
         sources, targets = ([pair[side] for pair in pairs] for side in ("source", "target"))
-        own = self.own(sources)
-        source, tokens = self.source.ids(sources, own), self.target.targets(targets, own)
+        oov = self.oov_words(sources)
+        source, tokens = self.source.ids(sources, oov), self.target.targets(targets, oov)
         whole = (source.row_lengths() > 0) & (tokens.row_lengths() > 2)
         columns = {name: tf.ragged.boolean_mask(x, whole) for name, x in {"source": source, "tokens": tokens}.items()}
         return columns, len(pairs) - int(columns["source"].nrows())
 
-    def own(self, texts):
-        """The words that each source has of its own, string `[batch, copies]`; None where none are taken over."""
+    def oov_words(self, texts):
+        """The out-of-vocabulary words of each source, string `[batch, copies]`; None where none are copied."""
         copies = self.config.model.copies
-        return self.source.own(texts, copies) if copies else None
+        return self.source.oov_words(texts, copies) if copies else None
 
     def batches(self, epoch):
         training = self.config.training
@@ -152,13 +148,13 @@ class Generation(TextTask):
         """
         import tensorflow as tf
 
-        own = self.own(texts)
-        tokens, ids = self.source.tokens(texts), self.source.ids(texts, own)
+        oov = self.oov_words(texts)
+        tokens, ids = self.source.tokens(texts), self.source.ids(texts, oov)
         shape = tf.stack([ids.nrows(), tf.maximum(ids.bounding_shape(1), 1)])  # attention looks at one place at least
         tokens, ids = tokens.to_tensor(shape=shape), ids.to_tensor(shape=shape)
         found = self.best(ids)
         replaced = (tokens, found.alignments[:, 0]) if self.config.sampler.replace_unknown else ()
-        written = self.target.text(found.ids[:, 0], *replaced, own=own)
+        written = self.target.text(found.ids[:, 0], *replaced, oov_words=oov)
         return tf.where(tf.reduce_any(ids != 0, axis=1), written, ""), found, tokens
 
     def answer(self, source):
@@ -208,11 +204,11 @@ class Generation(TextTask):
             if not batch:
                 return
             sources = [text for _, text in batch]
-            own, (texts, found, tokens) = self.own(sources), self.write(sources)
+            oov, (texts, found, tokens) = self.oov_words(sources), self.write(sources)
             for i, (name, text) in enumerate(batch):
                 written = texts[i].numpy().decode()
                 if first + i < DRAWN:
-                    copied = () if own is None else [word.decode() for word in own[i].numpy()]
+                    copied = () if oov is None else [word.decode() for word in oov[i].numpy()]
                     words = self.target.words(found.ids[i, 0].numpy(), copied)
                     self.draw(folder / f"{name}.png", tokens[i], words, found.alignments[i, 0], written)
                 source = text.replace("\t", " ")

@@ -136,7 +136,7 @@ def with_words(config, text):
     known = {word.strip(kseq.preprocessors.TIE) for word in text.vocabulary}
     words = kseq.data.first_words(config.vectors, config.embedding_size, config.vector_words)
     more = [word for word in dict.fromkeys(words) if word not in known]
-    return kseq.preprocessors.TextPreprocessor([*text.vocabulary, *more], text.max_length, text.tokenizer)
+    return text.from_config(text.get_config() | {"vocabulary": [*text.vocabulary, *more]})
 
 
 def take_vectors(config, embedding, vocabulary):

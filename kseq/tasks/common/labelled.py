@@ -96,8 +96,9 @@ class Labelled(TextTask):
         data = self.config.data
         walk = self.walk(train, f"vocabulary of {data.train}")
         texts = (example[role] for _, example in walk for role in self.raw)
-        options = {"size": data.vocabulary_size, "min_count": data.min_count, "tokenizer": self.tokenizer()}
-        text = kseq.preprocessors.TextPreprocessor.adapt(texts, max_length=data.length(), **options)
+        options = {"max_tokens": data.vocabulary_size, "min_count": data.min_count}
+        text = kseq.preprocessors.TextPreprocessor(data.length(), tokenizer=self.tokenizer(), **options)
+        text.adapt(texts)
         return with_words(self.config.model, text)
 
     def recall(self):
@@ -109,9 +110,7 @@ class Labelled(TextTask):
             raise UserError(f"{self.workdir / TABLES} cannot be read: {error}") from None
 
     def fingerprints(self):
-        data = self.config.data
-        rules = [data.unit, data.lower_case, data.normalize]
-        return {"vocabulary.txt": hashed([*rules, self.text.vocabulary]), TABLES: hashed(self.tables)}
+        return {"vocabulary.txt": self.text.fingerprint(), TABLES: hashed(self.tables)}
 
     def build(self):
         if self.preset:

@@ -125,15 +125,39 @@ def preset(name, max_length):
 
 def words(start, max_length):
     """What numbers the words that the encoder of a `Start` reads, for texts of at most so many."""
-    return type(start.text)(start.text.vocabulary, max_length, start.text.tokenizer)
+    return start.text.with_max_length(max_length)
 
 
 def load_words(config, path, tokenizer):
-    """What numbers the words of a run, as it was saved at `path`; `tokenizer()` parts them where kseq does."""
+    """The preprocessor of a run, as it was saved at `path`.
+
+    Raises:
+        UserError: it cannot be read, or splits texts otherwise than `tokenizer()`, the one of the config.
+    """
     length = config.data.length()
     if config.model.encoder.preset:
-        return kseq.preprocessors.WordPieces.load(path, length)
-    return kseq.preprocessors.TextPreprocessor.load(path, length, tokenizer())
+        return kseq.preprocessors.WordPieces.load(path).with_max_length(length)
+    return read_words(path, length, tokenizer())
+
+
+def read_words(path, max_length, tokenizer):
+    """The `TextPreprocessor` that was saved at `path`, for texts of so many tokens.
+
+    Raises:
+        UserError: it cannot be read, or splits texts otherwise than the tokenizer.
+    """
+    text = kseq.preprocessors.TextPreprocessor.load(path).with_max_length(max_length)
+    if not text.tokenizer.same_as(tokenizer):
+        raise UserError(
+            f"{path} was made with {_described(text.tokenizer)}, the config asks for {_described(tokenizer)}"
+        )
+    return text
+
+
+def _described(tokenizer):
+    units = {kind: unit for unit, kind in kseq.preprocessors.UNITS.items()}
+    options = "".join(f", {name} = {x!r}" for name, x in tokenizer.get_config().items() if name != "model")
+    return f"unit = {units.get(type(tokenizer), type(tokenizer).__name__)!r}{options}"
 
 
 def take_encoder(model, start):
