@@ -3,6 +3,7 @@
 import abc
 import hashlib
 import json
+from pathlib import Path
 
 from kseq.errors import UserError
 from kseq.files import write_json
@@ -92,7 +93,8 @@ class Task(abc.ABC):
 
     def files(self):
         """Names of the files in the workdir that must stay as `prepare` wrote them."""
-        return [*self.fingerprints(), FINGERPRINTS]
+        stems = [Path(name).stem for name in self.fingerprints()]  # a vocabulary has its options beside it
+        return [*(path.name for stem in stems for path in self.workdir.glob(f"{stem}.*")), FINGERPRINTS]
 
     def keep_fingerprints(self):
         """Writes the fingerprints of a run that begins."""
