@@ -14,6 +14,7 @@ import kseq.layers
 import kseq.models
 import reference
 from kseq.layers import (
+    ATTENTIONS,
     BahdanauAttention,
     BahdanauDecoder,
     Bidirectional,
@@ -152,32 +153,14 @@ def _numbers(cell):
 
 
 def attention_oracle(attention):
-    """`reference`'s (query, memory, mask) → context, alignment with the weights of a built mechanism."""
-    names = {
-        BahdanauAttention: {"W": "query_kernel", "U": "memory_kernel", "v": "scale"},
-        NormalizedBahdanauAttention: {
-            "W": "query_kernel",
-            "U": "memory_kernel",
-            "v": "scale",
-            "b": "bias",
-            "g": "gain",
-        },
-        ConcatAttention: {"W": "kernel", "v": "scale"},
-        LuongAttention: {"W": "memory_kernel"},
-        ScaledLuongAttention: {"W": "memory_kernel", "g": "gain"},
-        DotAttention: {},
-    }
-    scores = {
-        BahdanauAttention: reference.additive_score,
-        NormalizedBahdanauAttention: reference.normalized_score,
-        ConcatAttention: reference.concat_score,
-        LuongAttention: reference.general_score,
-        ScaledLuongAttention: reference.scaled_general_score,
-        DotAttention: reference.scaled_score if getattr(attention, "scaled", False) else reference.dot_score,
-    }
-    kind = type(attention)
-    weights = {letter: np.asarray(getattr(attention, name)) for letter, name in names[kind].items()}
-    return functools.partial(reference.attend, functools.partial(scores[kind], **weights))
+    """(query, memory, mask) → context, alignment of the first step, by `reference` with a built mechanism's weights."""
+    [name] = [name for name, kind in ATTENTIONS.items() if kind is type(attention)]
+
+    def attend(query, memory, mask=None):
+        results = reference.attend_steps(reference.MECHANISMS[name], attention, query[None], memory, mask)
+        return tuple(x[0] for x in results)
+
+    return attend
 
 
 def tiny_backbone():

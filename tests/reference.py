@@ -3,6 +3,10 @@
 Nothing here comes from kseq. A weight of several gates is a dictionary by the gates' letters.
 """
 
+import functools
+from collections.abc import Callable
+from typing import NamedTuple
+
 import numpy as np
 
 
@@ -235,6 +239,129 @@ def pointer_generator(logits, output, context, word, alignment, source_ids, copi
         if w < len(logits):
             p[w] += (p_gen + (1 - p_gen) * rest) * p_vocab[w]
     return p
+
+
+def softmax(scores):
+    """{row: score} → {row: weight}."""
+    total = sum(np.exp(e) for e in scores.values())
+    return {s: np.exp(e) / total for s, e in scores.items()}
+
+
+class Mechanism(NamedTuple):
+    """What an attention mechanism computes, for one sentence and one step.
+
+    weigh: (layer, query `[d_query]`, memory `[source, d]`, state `[source]`, numbers of the real rows) → {row: weight}.
+    first: (number of rows, numbers of the real rows) → the state before the first step.
+    next: (state, weights `[source]`) → the state after a step.
+    """
+
+    weigh: Callable
+    first: Callable = lambda source, real: np.zeros(source)
+    next: Callable = lambda state, weights: weights
+
+
+def weights_of(layer, **names):
+    """{letter: array} of a layer's weights."""
+    return {letter: np.asarray(getattr(layer, name)) for letter, name in names.items()}
+
+
+def softmax_of(score, **names):
+    """The mechanism whose alignment is the softmax of `score(query, row, **weights)`."""
+
+    def weigh(layer, query, memory, state, real):
+        return softmax({s: score(query, memory[s], **weights_of(layer, **names)) for s in real})
+
+    return Mechanism(weigh)
+
+
+def weigh_dot(layer, query, memory, state, real):
+    score = scaled_score if layer.scaled else dot_score
+    return softmax({s: score(query, memory[s]) for s in real})
+
+
+def weigh_local(layer, query, memory, state, real):
+    letters = weights_of(layer, W="memory_kernel", W_p="position_kernel", v_p="position_scale")
+    letters["v_p"] = letters["v_p"][:, 0]
+    return dict(enumerate(local_alignment(query, memory, real, **letters, window=layer.window)))
+
+
+def weigh_location(layer, query, memory, state, real):
+    features = location_features(state, np.asarray(layer.location_filters)[:, 0])
+    if layer.window:  # around the first real row at which half of the state is reached
+        total = np.cumsum(state)
+        middle = next(i for i, s in enumerate(real) if total[s] >= state.sum() / 2)
+        real = [s for i, s in enumerate(real) if abs(i - middle) <= layer.window]
+    letters = weights_of(layer, W="query_kernel", V="memory_kernel", U="location_kernel", b="bias", w="scale")
+    scores = {s: location_score(query, memory[s], features[s], **letters) for s in real}
+    if layer.smoothing:
+        total = sum(sigmoid(e) for e in scores.values())
+        return {s: sigmoid(e) / total for s, e in scores.items()}
+    return softmax({s: layer.sharpening * e for s, e in scores.items()})
+
+
+def weigh_coverage(layer, query, memory, state, real):
+    letters = weights_of(layer, W_h="memory_kernel", W_s="query_kernel", b="bias", v="scale", w_c="coverage_kernel")
+    letters["w_c"] = letters["w_c"][0]
+    return softmax({s: coverage_score(query, memory[s], state[s], **letters) for s in real})
+
+
+def weigh_monotonic(score, names, layer, query, memory, state, real):
+    scores = np.array([score(query, row, **weights_of(layer, **names)) for row in memory]) + float(layer.offset)
+    if layer.hard:
+        return dict(enumerate(hard_monotonic_alignment(state, scores, real)))
+    p = [sigmoid(scores[s]) if s in real else 0.0 for s in range(len(memory))]
+    return dict(enumerate(monotonic_alignment(state, p)))
+
+
+def monotonic(score, **names):
+    """A monotonic mechanism over an energy, which starts with all on the first real row."""
+
+    def first(source, real):
+        return np.eye(1, source, real[0] if real else source)[0]
+
+    return Mechanism(functools.partial(weigh_monotonic, score, names), first)
+
+
+def weigh_hard(layer, query, memory, state, real):
+    """Xu et al. (2015), section 4.1, when not training: the likeliest row."""
+    letters = weights_of(layer, W="query_kernel", U="memory_kernel", v="scale")
+    return {max(real, key=lambda s: additive_score(query, memory[s], **letters)): 1.0}
+
+
+ADDITIVE = {"W": "query_kernel", "U": "memory_kernel", "v": "scale"}
+NORMALIZED = ADDITIVE | {"b": "bias", "g": "gain"}
+
+MECHANISMS = {  # by the names of `kseq.layers.ATTENTIONS`
+    "bahdanau": softmax_of(additive_score, **ADDITIVE),
+    "normalized": softmax_of(normalized_score, **NORMALIZED),
+    "luong": softmax_of(general_score, W="memory_kernel"),
+    "scaled_luong": softmax_of(scaled_general_score, W="memory_kernel", g="gain"),
+    "concat": softmax_of(concat_score, W="kernel", v="scale"),
+    "dot": Mechanism(weigh_dot),
+    "local": Mechanism(weigh_local),
+    "location": Mechanism(weigh_location),
+    "coverage": Mechanism(weigh_coverage, next=lambda state, weights: state + weights),
+    "monotonic": monotonic(normalized_score, **NORMALIZED),
+    "luong_monotonic": monotonic(scaled_general_score, W="memory_kernel", g="gain"),
+    "hard": Mechanism(weigh_hard),
+}
+
+
+def attend_steps(mechanism, layer, queries, memory, mask=None):
+    """Contexts `[steps, batch, d]` and alignments `[steps, batch, source]` of a mechanism, zeros without real rows.
+
+    The queries are `[steps, batch, d_query]`, the mask `[batch, source]` or None.
+    """
+    batch, source = memory.shape[:2]
+    alignments = np.zeros((len(queries), batch, source))
+    for b in range(batch):
+        real = [s for s in range(source) if mask is None or mask[b, s]]
+        state = mechanism.first(source, real)
+        for t, query in enumerate(queries[:, b]):
+            for s, weight in mechanism.weigh(layer, query, memory[b], state, real).items() if real else ():
+                alignments[t, b, s] = weight
+            state = mechanism.next(state, alignments[t, b])
+    return np.einsum("tbs,bsd->tbd", alignments, memory), alignments
 
 
 def attend(score, query, memory, mask=None):

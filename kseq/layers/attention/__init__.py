@@ -7,11 +7,13 @@ import difflib
 import inspect
 
 from kseq.layers.attention.additive import BahdanauAttention, ConcatAttention, NormalizedBahdanauAttention
-from kseq.layers.attention.base import AttentionMechanism
+from kseq.layers.attention.base import AttentionMechanism, Memory
 from kseq.layers.attention.hard import HardAttention
-from kseq.layers.attention.location import CoverageAttention, LocalAttention, LocationAttention
+from kseq.layers.attention.location import CoverageAttention, LocalAttention, LocationAttention, coverage_loss
 from kseq.layers.attention.monotonic import LuongMonotonicAttention, MonotonicAttention
 from kseq.layers.attention.multiplicative import DotAttention, LuongAttention, ScaledLuongAttention
+from kseq.layers.attention.pairs import MutualAttention, WordByWordAttention
+from kseq.layers.attention.pooling import PoolingAttention
 
 ATTENTIONS = {
     "bahdanau": BahdanauAttention,
@@ -27,6 +29,29 @@ ATTENTIONS = {
     "luong_monotonic": LuongMonotonicAttention,
     "hard": HardAttention,
 }
+__all__ = [
+    "ATTENTIONS",
+    "AttentionMechanism",
+    "BahdanauAttention",
+    "ConcatAttention",
+    "CoverageAttention",
+    "DotAttention",
+    "HardAttention",
+    "LocalAttention",
+    "LocationAttention",
+    "LuongAttention",
+    "LuongMonotonicAttention",
+    "Memory",
+    "MonotonicAttention",
+    "MutualAttention",
+    "NormalizedBahdanauAttention",
+    "PoolingAttention",
+    "ScaledLuongAttention",
+    "WordByWordAttention",
+    "attention_options",
+    "coverage_loss",
+    "make_attention",
+]
 
 
 def make_attention(name, units, *, dtype=None, **options):

@@ -51,7 +51,9 @@ class PointerGenerator(Biases, Kernels):
         self.max_oov_words = check_positive("max_oov_words", max_oov_words)
         self.supports_masking = True
 
-    def build(self, logits_shape, output_shape, context_shape, inputs_shape):
+    def build(
+        self, logits_shape, output_shape, context_shape, inputs_shape, alignments_shape=None, source_ids_shape=None
+    ):
         self.context_kernel = self.add_kernel((context_shape[-1], 1), "context_kernel")
         self.output_kernel = self.add_kernel((output_shape[-1], 1), "output_kernel")
         self.input_kernel = self.add_kernel((inputs_shape[-1], 1), "input_kernel")

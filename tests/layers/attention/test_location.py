@@ -1,4 +1,4 @@
-"""The mechanisms that depend on positions or on earlier alignments, against their papers in NumPy."""
+"""What is peculiar to mechanisms that depend on positions or earlier alignments; `test_mechanisms` has the rest."""
 
 import keras
 import numpy as np
@@ -22,7 +22,6 @@ from kseq.layers import (
 BATCH, SOURCE, DEPTH, QUERY, STEPS = 3, 6, 5, 4, 3
 
 MASKS = {
-    "right": lengths_mask([6, 3, 0], SOURCE),
     "left": lengths_mask([6, 3, 1], SOURCE)[:, ::-1],
     "holes": np.array([[1, 0, 1, 1, 0, 1], [0, 1, 1, 0, 1, 0], [1, 1, 1, 1, 1, 1]], "bool"),
 }
@@ -30,20 +29,13 @@ MASKS = {
 MAKERS = {
     "local": lambda: LocalAttention(3, 2),
     "location": lambda: LocationAttention(3, 2, 3),
-    "location_even": lambda: LocationAttention(3, 2, 4),
-    "sharp": lambda: LocationAttention(3, 2, 3, sharpening=2.5),
     "smooth": lambda: LocationAttention(3, 2, 3, smoothing=True),
-    "windowed": lambda: LocationAttention(3, 2, 3, window=1),
     "coverage": lambda: CoverageAttention(3),
     "monotonic": lambda: MonotonicAttention(3, hard=False),
     "hard": lambda: MonotonicAttention(3),
     "luong_monotonic": lambda: LuongMonotonicAttention(hard=False),
     "luong_hard": LuongMonotonicAttention,
 }
-MONOTONIC = ("monotonic", "hard", "luong_monotonic", "luong_hard")
-
-every_mechanism = pytest.mark.parametrize("name", MAKERS)
-every_mask = pytest.mark.parametrize("mask", MASKS.values(), ids=MASKS)
 
 
 def made(name, seed=0):
@@ -61,128 +53,6 @@ def steps(layer, queries, memory, mask):
         attention_state = layer.next_attention_state(attention_state, alignment)
         results.append((np.asarray(context), np.asarray(alignment)))
     return [np.stack(x) for x in zip(*results, strict=True)]
-
-
-def weights_of(layer, **names):
-    return {letter: np.asarray(getattr(layer, name)) for letter, name in names.items()}
-
-
-def shares(weights):
-    total = sum(weights.values())
-    return {s: w / total for s, w in weights.items()}
-
-
-def local(layer, query, memory, attention_state, real):
-    W = weights_of(layer, W="memory_kernel", W_p="position_kernel")
-    return reference.local_alignment(query, memory, real, **W, v_p=np.asarray(layer.position_scale)[:, 0], window=2)
-
-
-def location(layer, query, memory, attention_state, real):
-    filters = np.asarray(layer.location_filters)[:, 0]
-    names = {"W": "query_kernel", "V": "memory_kernel", "U": "location_kernel", "b": "bias", "w": "scale"}
-    features = reference.location_features(attention_state, filters)
-    if layer.window:  # the first real row at which half of the attention state is reached
-        total = np.cumsum(attention_state)
-        middle = next(i for i, s in enumerate(real) if total[s] >= attention_state.sum() / 2)
-        real = [s for i, s in enumerate(real) if abs(i - middle) <= layer.window]
-    scores = {s: reference.location_score(query, memory[s], features[s], **weights_of(layer, **names)) for s in real}
-    if layer.smoothing:
-        return shares({s: reference.sigmoid(e) for s, e in scores.items()})
-    return shares({s: np.exp(layer.sharpening * e) for s, e in scores.items()})
-
-
-def coverage(layer, query, memory, attention_state, real):
-    names = {"W_h": "memory_kernel", "W_s": "query_kernel", "b": "bias", "v": "scale"}
-    w_c = np.asarray(layer.coverage_kernel)[0]
-    scores = [
-        reference.coverage_score(query, memory[s], attention_state[s], w_c=w_c, **weights_of(layer, **names))
-        for s in real
-    ]
-    return shares(dict(zip(real, np.exp(scores), strict=True)))
-
-
-def monotonic(layer, query, memory, attention_state, real):
-    names = {"W": "query_kernel", "U": "memory_kernel", "v": "scale", "b": "bias", "g": "gain"}
-    score = reference.normalized_score
-    if isinstance(layer, LuongMonotonicAttention):
-        names, score = {"W": "memory_kernel", "g": "gain"}, reference.scaled_general_score
-    scores = [score(query, row, **weights_of(layer, **names)) for row in memory]
-    scores = np.array(scores) + float(layer.offset)
-    if layer.hard:
-        return reference.hard_monotonic_alignment(attention_state, scores, real)
-    p = [reference.sigmoid(scores[s]) if s in real else 0.0 for s in range(len(memory))]
-    return reference.monotonic_alignment(attention_state, p)
-
-
-ORACLES = {"local": local, "coverage": coverage} | dict.fromkeys(MONOTONIC, monotonic)
-
-
-@every_mask
-@every_mechanism
-def test_three_steps_are_the_papers(name, mask):
-    """Oracles: `reference`, a sentence and a step at a time; the attention state is what the papers say it is."""
-    layer, queries, memory = made(name)
-    _, alignments = steps(layer, queries, memory, mask)
-    oracle = ORACLES.get(name, location)
-    for b in range(BATCH):
-        real = list(np.flatnonzero(mask[b]))
-        attention_state = np.zeros(SOURCE)
-        if name in MONOTONIC and real:
-            attention_state[real[0]] = 1
-        for t in range(STEPS):
-            want = np.zeros(SOURCE)
-            if real:
-                found = oracle(layer, queries[t, b], memory[b], attention_state, real)
-                for s, weight in found.items() if isinstance(found, dict) else enumerate(found):
-                    want[s] = weight
-            np.testing.assert_allclose(alignments[t, b], want, atol=2e-6)
-            attention_state = attention_state + want if name == "coverage" else want
-
-
-@every_mask
-@every_mechanism
-def test_the_context_is_the_weighted_sum(name, mask):
-    layer, queries, memory = made(name)
-    contexts, alignments = steps(layer, queries, memory, mask)
-    np.testing.assert_allclose(contexts, np.einsum("tbs,bsd->tbd", alignments, memory), atol=1e-6)
-    assert not np.any(alignments[:, ~mask])
-
-
-@every_mask
-@every_mechanism
-def test_masked_memory_changes_nothing(name, mask):
-    layer, queries, memory = made(name)
-    rewritten = np.where(mask[:, :, None], memory, 30 * normal(*memory.shape, seed=8))
-    for got, want in zip(steps(layer, queries, rewritten, mask), steps(layer, queries, memory, mask), strict=True):
-        np.testing.assert_array_equal(got, want)
-
-
-@every_mask
-@every_mechanism
-def test_gradients_are_finite_and_do_not_reach_the_padding(name, mask):
-    layer, queries, memory = made(name)
-    memory, attention_state = tf.constant(memory), layer.initial_attention_state(tf.constant(mask))
-    with tf.GradientTape() as tape:
-        tape.watch(memory)
-        loss = 0.0
-        for query in queries:
-            context, alignment = layer(query, memory, memory_mask=mask, attention_state=attention_state)
-            attention_state = layer.next_attention_state(attention_state, alignment)
-            loss += tf.reduce_sum(tf.square(context))
-    sources = [memory, *(weight.value for weight in layer.trainable_variables)]
-    of_memory, *of_weights = tape.gradient(loss, sources, unconnected_gradients="zero")
-    assert not np.any(of_memory.numpy()[~mask]) and np.any(of_memory)
-    assert all(np.all(np.isfinite(gradient)) for gradient in (of_memory, *of_weights))
-
-
-@every_mechanism
-def test_without_a_state_it_is_the_first_step(name):
-    layer, queries, memory = made(name)
-    mask = MASKS["holes"]
-    for got, want in zip(
-        layer(queries[0], memory, memory_mask=mask), steps(layer, queries[:1], memory, mask), strict=True
-    ):
-        np.testing.assert_array_equal(got, want[0])
 
 
 def test_soft_monotonic_attention_does_not_vanish_behind_rows_that_stop_all():
