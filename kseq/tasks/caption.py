@@ -198,7 +198,7 @@ class Caption(Task):
         That is the features where the backbone is frozen, else the pixels.
         """
         encoder = self.config.model.encoder
-        key, compute, title = [f"pixels {self.config.data.image_size}"], self.image.decode, f"pixels of {split}"
+        key, compute, title = [f"upright pixels {self.config.data.image_size}"], self.image.decode, f"pixels of {split}"
         if encoder.trainable == "none":
             key += [encoder.backbone, kseq.models.fingerprint(self.model.encoder.backbone)]
             compute, title = self.features, f"features of {split}"

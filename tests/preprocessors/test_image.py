@@ -4,15 +4,18 @@ import dataclasses
 import functools
 import io
 import re
+import struct
+import zlib
 
 import numpy as np
 import pytest
 import tensorflow as tf
-from PIL import Image
+from PIL import Image, ImageOps
 
 from kseq.data import Picture
 from kseq.errors import UserError
 from kseq.preprocessors import ImagePreprocessor
+from kseq.preprocessors.image import NO_SIZE, NOT_A_PICTURE
 
 SIDE = 8
 RNG = np.random.default_rng(0)
@@ -123,19 +126,109 @@ def test_jpeg_is_near_what_pillow_makes_of_it(mode, options):
     assert difference.max() <= 5 and difference.mean() < 1.5
 
 
-def test_the_turn_that_exif_asks_for_is_not_made():
-    image = np.zeros((SIDE, SIDE, 3), np.uint8)
-    image[:2, :, 2] = 255
+def with_orientation(image, value, order="II", **options):
+    """A JPEG file with EXIF data of either byte order, other tags before and after the one that counts."""
     exif = Image.Exif()
-    exif[0x0112] = 6  # a quarter turn
-    pixels = decoded(saved(image, "JPEG", exif=exif, subsampling=0, quality=95)).astype(int)
-    assert abs(pixels - image).max() < 20
+    exif.endian = {"II": "<", "MM": ">"}[order]
+    exif[0x010F], exif[0x0112], exif[0x0131] = "kseq", value, "a program"
+    data = exif.tobytes()
+    assert data[6:8] == order.encode()
+    return saved(image, "JPEG", exif=data, subsampling=0, quality=95, **options)
+
+
+@pytest.mark.parametrize("order", ["II", "MM"])
+@pytest.mark.parametrize("value", range(10))
+def test_a_jpeg_is_turned_as_exif_says(value, order):
+    """Oracle: Pillow's exif_transpose; 0 and 9 mean nothing."""
+    data = with_orientation(SMOOTH, value, order)
+    expected = np.asarray(ImageOps.exif_transpose(opened(data)).convert("RGB"), int)
+    assert np.abs(decoded(data).astype(int) - expected).max() <= 10
+    if 2 <= value <= 8:
+        assert np.abs(decoded(data).astype(int) - np.asarray(opened(data), int)).max() > 30
+
+
+def test_a_picture_that_is_not_square_is_turned_whole():
+    image = np.zeros((40, 20, 3), np.uint8)
+    image[:20] = (200, 0, 0)
+    pixels = decoded(with_orientation(image, 6)).astype(int)  # what lies on its side has its top on the right
+    assert np.abs(pixels[:, SIDE // 2 + 1 :] - (200, 0, 0)).max() < 20 and pixels[:, : SIDE // 2 - 1].max() < 20
+
+
+@pytest.mark.parametrize("cut", [0, 6, 9, 13, 17, 20])
+def test_damaged_exif_data_are_passed_over(cut):
+    """The offset of the directory, its length and its entries are overwritten from `cut` on."""
+    data = bytearray(with_orientation(SMOOTH, 6))
+    start = data.index(b"Exif") + 6 + cut
+    data[start : start + 8] = b"\xff" * 8
+    plain = decoded(saved(SMOOTH, "JPEG", subsampling=0, quality=95)).astype(int)
+    turned = decoded(with_orientation(SMOOTH, 6)).astype(int)
+    found = decoded(bytes(data)).astype(int)
+    assert min(np.abs(found - plain).max(), np.abs(found - turned).max()) == 0
 
 
 def test_of_an_animated_gif_the_first_picture_is_taken():
     frames = [Image.new("RGB", (SIDE, SIDE), colour) for colour in ("red", "blue", "lime")]
     pixels = decoded(saved(frames[0], "GIF", save_all=True, append_images=frames[1:]))
     np.testing.assert_array_equal(pixels, np.full((SIDE, SIDE, 3), (255, 0, 0)))
+
+
+def test_of_an_animated_gif_only_the_first_frame_is_decoded():
+    """The frames behind it are as good as they are bad: cut off, they change nothing."""
+    frames = [Image.fromarray(RGB).quantize(16), PALETTE.rotate(90), Image.new("P", (SIDE, SIDE))]
+    data = saved(frames[0], "GIF", save_all=True, append_images=frames[1:], comment=b"c" * 700)
+    np.testing.assert_array_equal(decoded(data), decoded(data[:-40] + b"\xff" * 40))
+    np.testing.assert_array_equal(decoded(data), np.asarray(opened(data).convert("RGB")))
+
+
+def test_an_animated_webp_is_refused_and_nothing_else_happens():
+    """TensorFlow's decoder corrupts the heap over it, which ends the process."""
+    frames = [Image.new("RGB", (SIDE, SIDE), colour) for colour in ("red", "blue")]
+    data = saved(frames[0], "WEBP", save_all=True, append_images=frames[1:])
+    with pytest.raises(tf.errors.InvalidArgumentError, match=NOT_A_PICTURE):
+        preprocessor().features(tf.constant([data]))
+    with pytest.raises(UserError, match="picture a.png cannot be decoded as JPEG, PNG, GIF or BMP"):
+        preprocessor().decode([picture(data)])
+
+
+def png_header(width, height):
+    ihdr = b"IHDR" + struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 13) + ihdr + struct.pack(">I", zlib.crc32(ihdr))
+
+
+def jpeg_of(width, height, fill=b""):
+    """A small JPEG whose header says another size."""
+    data = saved(RGB, "JPEG")
+    at = data.index(b"\xff\xc0")
+    return data[:2] + fill + data[2 : at + 5] + struct.pack(">HH", height, width) + data[at + 9 :]
+
+
+def gif_of(screen, frame):
+    """Small GIF whose screen and first frame say another size."""
+    data = bytearray(saved(PALETTE, "GIF"))
+    at = data.index(b"\x2c", 13 + 3 * 2 ** (data[10] % 8 + 1))
+    data[6:10], data[at + 5 : at + 9] = struct.pack("<HH", *screen), struct.pack("<HH", *frame)
+    return bytes(data)
+
+
+@pytest.mark.parametrize(
+    "data, pixels",
+    [
+        (png_header(20_000, 20_000), 400_000_000),
+        (png_header(2**31 - 1, 2**31 - 1), (2**31 - 1) ** 2),
+        (jpeg_of(30_000, 20_000), 600_000_000),
+        (jpeg_of(30_000, 20_000, b"\xff\xe0\x00\x06abcd\x00\x01junk\xff\xff"), 600_000_000),
+        (gif_of((65_535, 65_535), (8, 8)), 65_535**2),
+        (gif_of((8, 8), (65_535, 65_535)), 65_535**2),
+        (b"BM" + bytes(16) + struct.pack("<ii", 20_000, -20_000) + bytes(100), 400_000_000),
+    ],
+    ids=["png", "png-largest", "jpeg", "jpeg-garbage", "gif-screen", "gif-frame", "bmp"],
+)
+def test_a_giant_is_refused_by_its_header(data, pixels):
+    message = f"The picture has {pixels} pixels, and at most 67108864 are decoded"
+    with pytest.raises(tf.errors.InvalidArgumentError, match=message):
+        preprocessor().features(tf.constant([data]))
+    with pytest.raises(UserError, match=rf"cannot be decoded as JPEG, PNG, GIF or BMP \({message}\); replace or"):
+        preprocessor().decode([picture(data)])
 
 
 def test_clear_pixels_of_a_gif_are_black():
@@ -213,7 +306,7 @@ def test_size_is_the_side(size):
 
 
 def test_the_graph_and_the_saved_model_give_what_python_gives(tmp_path):
-    batch = tf.constant(mixed_batch())
+    batch = tf.constant([*mixed_batch(), with_orientation(SMOOTH, 6)])
     features = preprocessor().features(batch)
     module = tf.Module()
     module.image = preprocessor()
@@ -223,6 +316,9 @@ def test_the_graph_and_the_saved_model_give_what_python_gives(tmp_path):
     restored = tf.saved_model.load(str(tmp_path / "model"))
     np.testing.assert_array_equal(restored.features(batch), features)
     np.testing.assert_array_equal(restored.features(batch[:1]), features[:1])
+    assert np.abs(features[-1] - np.asarray(ImageOps.exif_transpose(opened(batch[-1].numpy())), int)).max() <= 10
+    with pytest.raises(tf.errors.InvalidArgumentError, match=NOT_A_PICTURE):
+        restored.features(tf.constant([saved(RGB, "WEBP")]))
 
 
 JPEG = saved(RNG.integers(0, 256, (64, 64, 3), dtype=np.uint8), "JPEG")
@@ -232,14 +328,14 @@ PNG = saved(RNG.integers(0, 256, (64, 64, 3), dtype=np.uint8), "PNG")
 @pytest.mark.parametrize(
     "data, reason",
     [
-        (b"", "empty"),
-        (b"A text, and no picture.\n", "Unknown image file format"),
-        (bytes(100), "Unknown image file format"),
-        (saved(RGB, "TIFF"), "Unknown image file format"),
+        (b"", NOT_A_PICTURE),
+        (b"A text, and no picture.\n", NOT_A_PICTURE),
+        (bytes(100), NOT_A_PICTURE),
+        (saved(RGB, "TIFF"), NOT_A_PICTURE),
         (JPEG[: len(JPEG) // 2], "Invalid JPEG data"),
-        (JPEG[:30], "Invalid JPEG data"),
+        (JPEG[:30], NO_SIZE),
         (PNG[: len(PNG) // 2], "Invalid PNG"),
-        (PNG[:20], "Invalid PNG"),
+        (PNG[:20], NO_SIZE),
         (PNG[:200] + b"\x00\xff" * 20 + PNG[240:], "Invalid PNG"),
         (saved(RGB, "BMP")[:100], "Input size should match"),
         (saved(GRAY, "GIF")[:40], "Invalid GIF data"),
@@ -266,7 +362,7 @@ def test_a_file_that_is_no_picture_is_named_with_the_reason(data, reason):
     message = str(caught.value)
     assert message.startswith("table.tsv:17: picture images/x.png cannot be decoded as JPEG, PNG, GIF or BMP (")
     assert re.search(rf"\([^()]*{reason}", message, re.IGNORECASE)
-    assert message.endswith("mend or remove it, or leave such pictures out with --set data.on_error=skip")
+    assert message.endswith("replace or remove it, or leave such pictures out with --set data.on_error=skip")
     assert len(message) < 400 and "\n" not in message
 
 
