@@ -186,7 +186,7 @@ def test_an_animated_webp_is_refused_and_nothing_else_happens():
     data = saved(frames[0], "WEBP", save_all=True, append_images=frames[1:])
     with pytest.raises(tf.errors.InvalidArgumentError, match=NOT_A_PICTURE):
         preprocessor().features(tf.constant([data]))
-    with pytest.raises(UserError, match="picture a.png cannot be decoded as JPEG, PNG, GIF or BMP"):
+    with pytest.raises(UserError, match=r"picture a\.png cannot be decoded as JPEG, PNG, GIF or BMP"):
         preprocessor().decode([picture(data)])
 
 
