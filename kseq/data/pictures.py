@@ -14,6 +14,7 @@ import numpy as np
 from tqdm import tqdm
 
 from kseq.data import toy
+from kseq.data.public import fetch_command
 from kseq.data.sources import splitter
 from kseq.data.tables import read_tsv
 from kseq.data.tfds import open_tfds, value_at
@@ -185,9 +186,13 @@ def _file(folder, name, where, captions):
 
     def read():
         try:
+            if path.exists() and not path.is_file():  # a pipe would be waited for, a device read without end
+                raise UserError(f"{where}: picture {path} is not a file")
             return path.read_bytes()
         except OSError as error:
-            raise UserError(f"{where}: picture {path} cannot be read: {error.strerror}") from None
+            command = fetch_command(path) if isinstance(error, FileNotFoundError) else ""
+            hint = f"; get it with {command}" if command else ""
+            raise UserError(f"{where}: picture {path} cannot be read: {error.strerror}{hint}") from None
 
     try:
         stat = path.stat()
