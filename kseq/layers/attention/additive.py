@@ -1,4 +1,4 @@
-"""Additive attention: scores by a layer of tanh between query and memory."""
+"""Additive attention: a layer of tanh over query and memory scores each row."""
 
 import keras
 from keras import ops
@@ -42,6 +42,10 @@ class BahdanauAttention(AdditiveMechanism):
 
     Args:
         units: size of v.
+        scale_initializer: of v, a vector. Its regularizer and constraint are those of the kernels.
+        **kwargs: kernel_initializer, kernel_regularizer and kernel_constraint, and those of every Keras layer.
+
+    Call arguments and result: those of `AttentionMechanism`.
 
     Raises:
         ValueError: units is not a positive whole number.
@@ -67,7 +71,12 @@ class NormalizedBahdanauAttention(Biases, AdditiveMechanism):
         e_s = g vᵀ/‖v‖ tanh(W query + U memory_s + b)
 
     Args:
-        units: size of v; g is 1/√units before training.
+        units: size of v. g is 1/√units before training.
+        scale_initializer: of v, a vector. Its regularizer and constraint are those of the kernels.
+        **kwargs: kernel_initializer, kernel_regularizer, kernel_constraint, use_bias, bias_initializer,
+            bias_regularizer and bias_constraint, and those of every Keras layer.
+
+    Call arguments and result: those of `AttentionMechanism`.
 
     Raises:
         ValueError: units is not a positive whole number.
@@ -94,11 +103,14 @@ class ConcatAttention(AdditiveMechanism):
 
         e_s = vᵀ tanh(W [query; memory_s])
 
-    Without a bias, W's two blocks are Bahdanau's W and U side by side: the same function in one kernel, whose first
-    values are drawn for both parts together.
+    W is Bahdanau's W and U side by side in one kernel: the same function, initialized as one matrix.
 
     Args:
         units: size of v.
+        scale_initializer: of v, a vector. Its regularizer and constraint are those of the kernels.
+        **kwargs: kernel_initializer, kernel_regularizer and kernel_constraint, and those of every Keras layer.
+
+    Call arguments and result: those of `AttentionMechanism`.
 
     Raises:
         ValueError: units is not a positive whole number.

@@ -1,4 +1,4 @@
-"""Attention that reads one row, drawn in training."""
+"""Hard attention: a single row is read, drawn at random in training."""
 
 import keras
 from keras import ops
@@ -10,37 +10,40 @@ from kseq.layers.functional import check_fraction, check_non_negative, linear
 
 @keras.saving.register_keras_serializable("kseq")
 class HardAttention(AdditiveMechanism):
-    """Additive attention that reads a single row, "stochastic hard" (Xu et al., 2015, https://arxiv.org/abs/1502.03044,
-    section 4.1).
+    """Additive attention to a single row, "stochastic hard" attention (Xu et al., 2015,
+    https://arxiv.org/abs/1502.03044, section 4.1).
 
         e_s = vᵀ tanh(W query + U memory_s)
         α = softmax(e)
         k ~ α in training, else argmax_s α_s
         context = memory_k
 
-    No gradient reaches the scores through a draw. `penalty` brings it by REINFORCE with a baseline, as there, but
-    without the entropy and without the steps that read their expected row.
+    A draw passes no gradient to the scores. `penalty` supplies it by REINFORCE with a baseline, as in the paper but
+    without its entropy term and without the steps that use the expected row:
 
         A_t = Σ_{u ≥ t} (log p(y_u) − b)
         ∂ penalty = −λ/N Σ_t A_t ∂ log α_tk
         b ← decay b + (1 − decay) mean_u log p(y_u)
 
-    The paper's sum has the words before t too: they do not depend on the draw, and add noise with mean 0. b is the
-    baseline of a word, so that it is right for sentences of every length. N is the number of words with the end, whose
-    own probability is not in the sums: with a λ of 1, cross-entropy and penalty together have the gradient of the
-    expected cross-entropy, but for the end. The penalty's value is 0, and calling it moves b.
+    The paper sums over all words. Those before t do not depend on the draw at t and only add noise of mean 0, so they
+    are left out. b is a baseline per word, which suits sentences of every length. N counts the words and the end token,
+    but the end token's own probability is not in the sums: with λ = 1, cross-entropy and penalty together have the
+    gradient of the expected cross-entropy except for that term. The value of the penalty is 0, and each call updates b.
 
-    The alignment is 1 on the row that is read, with the gradient of log α there.
+    The alignment is 1 on the row that is read, and its gradient there is that of log α.
 
     Args:
         units: size of v.
         weight: λ.
         decay: of the baseline b, which is 0 before training.
         seed: of the draws.
+        scale_initializer: of v, a vector. Its regularizer and constraint are those of the kernels.
+        **kwargs: kernel_initializer, kernel_regularizer and kernel_constraint, and those of every Keras layer.
+
+    Call arguments and result: those of `AttentionMechanism`.
 
     Raises:
-        ValueError: units is not a positive whole number, weight is negative, or decay is not at least 0 and
-            less than 1.
+        ValueError: units is not a positive whole number, weight is negative, or decay is not in [0, 1).
     """
 
     def __init__(self, units, *, weight=1.0, decay=0.9, seed=None, **kwargs):
@@ -54,9 +57,9 @@ class HardAttention(AdditiveMechanism):
         self.query_kernel = self.add_kernel((query_shape[-1], self.units), "query_kernel")
         self.memory_kernel = self.add_kernel((memory_shape[-1], self.units), "memory_kernel")
         self.scale = self.add_scale()
-        # Under every policy in float32, or its small steps would be lost; over many replicas it is the mean.
-        own = {"dtype": "float32", "autocast": False, "aggregation": "mean"}
-        self.baseline = self.add_weight((), "zeros", trainable=False, name="baseline", **own)
+        # In float32 under every policy, so that small updates are not lost; the mean over replicas.
+        options = {"dtype": "float32", "autocast": False, "aggregation": "mean"}
+        self.baseline = self.add_weight((), "zeros", trainable=False, name="baseline", **options)
 
     def project(self, memory):
         return linear(memory, self.memory_kernel)

@@ -1,4 +1,4 @@
-"""Attention mechanisms that know where they are: by the position of a row, or by where they looked before."""
+"""Attention that depends on the position of a row, or on the earlier alignments."""
 
 import keras
 from keras import ops
@@ -18,12 +18,15 @@ class LocalAttention(Kernels, AttentionMechanism):
         p = S σ(v_pᵀ tanh(W_p query))
         α_s = softmax(queryᵀ W memory_s) exp(−(s − p)² / (2 σ²)),  σ = D/2
 
-    S is the number of real rows, s counts them from 0, and the softmax is over those with |s − p| ≤ D. The weights of
-    a row sum to less than 1.
+    S is the number of real rows, s counts them from 0, and the softmax is over those with |s − p| ≤ D. The weights sum
+    to less than 1.
 
     Args:
         units: size of v_p.
-        window: D, in rows.
+        window: D, in rows; the paper's is 10.
+        **kwargs: kernel_initializer, kernel_regularizer and kernel_constraint, and those of every Keras layer.
+
+    Call arguments and result: those of `AttentionMechanism`.
 
     Raises:
         ValueError: units or window is not a positive whole number.
@@ -67,20 +70,25 @@ class LocationAttention(Biases, AdditiveMechanism):
         α = softmax(β e)                                         β is `sharpening`
         α_s = σ(e_s) / Σ_j σ(e_j)                                with `smoothing`
 
-    α₋ is the alignment of the step before. With `window` w only the rows up to w before and w after the median of α₋
-    are weighed, at the first step those up to w after the first row.
+    α₋ is the alignment of the previous step, which is the attention state. With `window` w only the rows at most w away
+    from the median of α₋ are weighed; at the first step, the first row and the w after it.
 
     Args:
         units: size of v.
-        filters: number of filters in F.
-        kernel_size: rows that a filter sees.
+        filters: number of filters in F; the paper's is 10.
+        kernel_size: width of a filter, in rows; the paper's is 201, for frames of speech.
         sharpening: β.
-        smoothing: whether the weights come from a sigmoid, which spreads them.
-        window: w, in rows; 0 is no window.
+        smoothing: whether the weights come from a sigmoid, which spreads them over more rows.
+        window: w, in rows; 0 weighs all rows.
+        scale_initializer: of v, a vector. Its regularizer and constraint are those of the kernels.
+        **kwargs: kernel_initializer, kernel_regularizer, kernel_constraint, use_bias, bias_initializer,
+            bias_regularizer and bias_constraint, and those of every Keras layer.
+
+    Call arguments and result: those of `AttentionMechanism`.
 
     Raises:
-        ValueError: units, filters, kernel_size, or a window other than 0, is not a positive whole number; sharpening is
-            not positive, or given together with smoothing.
+        ValueError: units, filters or kernel_size is not a positive whole number, nor window one or 0; sharpening is not
+            positive, or is given together with smoothing.
     """
 
     stateful_attention = True
@@ -127,7 +135,7 @@ class LocationAttention(Biases, AdditiveMechanism):
         return masked_softmax(scores, memory_mask)
 
     def _near(self, memory_mask, attention_state):
-        """Rows within the window around the median of the last alignment: bool `[batch, source]`."""
+        """The rows within the window around the median of the previous alignment: bool `[batch, source]`."""
         half = ops.sum(attention_state, axis=-1, keepdims=True) / 2
         reached = ops.logical_and(memory_mask, ops.cumsum(attention_state, axis=-1) >= half)
         positions = _positions(ops.cast(memory_mask, "float32"))
@@ -141,19 +149,24 @@ class LocationAttention(Biases, AdditiveMechanism):
 
 @keras.saving.register_keras_serializable("kseq")
 class CoverageAttention(Biases, AdditiveMechanism):
-    """Additive attention that knows what it has read (See et al., 2017, https://arxiv.org/abs/1704.04368, equations 10
-    to 13).
+    """Additive attention that sees how much of each row has been read (See et al., 2017,
+    https://arxiv.org/abs/1704.04368, equations 10 to 13).
 
-        c = Σ over the steps before of α
+        c = Σ α over the previous steps, the attention state
         e_s = vᵀ tanh(W_h memory_s + W_s query + w_c c_s + b)
         penalty = λ coverage_loss
 
     Args:
         units: size of v.
-        weight: λ, what `coverage_loss` weighs in training; 0 leaves it out.
+        weight: λ, the weight of `coverage_loss` in training; 0 leaves it out.
+        scale_initializer: of v, a vector. Its regularizer and constraint are those of the kernels.
+        **kwargs: kernel_initializer, kernel_regularizer, kernel_constraint, use_bias, bias_initializer,
+            bias_regularizer and bias_constraint, and those of every Keras layer.
+
+    Call arguments and result: those of `AttentionMechanism`.
 
     Raises:
-        ValueError: units is not a positive whole number, weight is negative.
+        ValueError: units is not a positive whole number, or weight is negative.
     """
 
     stateful_attention = True
@@ -188,7 +201,7 @@ class CoverageAttention(Biases, AdditiveMechanism):
 
 
 def coverage_loss(alignments, real):
-    """How much was read again (See et al., 2017, https://arxiv.org/abs/1704.04368, equation 12).
+    """How much is read more than once (See et al., 2017, https://arxiv.org/abs/1704.04368, equation 12).
 
         mean over the real steps t of Σ_s min(α_ts, c_ts),  c_t = Σ_{u < t} α_u
 
@@ -197,7 +210,7 @@ def coverage_loss(alignments, real):
         real: bool `[batch, time]`, true where a step is real.
 
     Returns:
-        a number.
+        a scalar.
     """
     alignments, real = ops.cast(alignments, "float32"), ops.cast(real, "float32")
     coverage = ops.cumsum(alignments, axis=1) - alignments
@@ -206,5 +219,5 @@ def coverage_loss(alignments, real):
 
 
 def _positions(real):
-    """The number of real rows before each: float `[batch, source]`, right under padding on either side."""
+    """The position of each row among the real rows: float `[batch, source]`, for padding on either side."""
     return ops.cumsum(real, axis=-1) - 1

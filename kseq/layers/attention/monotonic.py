@@ -1,4 +1,4 @@
-"""Attention mechanisms that read from the first row to the last and never go back."""
+"""Monotonic attention: it reads from the first row to the last and never goes back."""
 
 import abc
 
@@ -14,22 +14,23 @@ from kseq.layers.weights import Biases, Kernels
 
 
 class MonotonicMechanism(AttentionMechanism):
-    """What the monotonic mechanisms share, all but the energy: soft in training, one row at a time otherwise (Raffel et
-    al., 2017, https://arxiv.org/abs/1704.00784, sections 2.2 to 2.5).
+    """Monotonic attention over any energy: soft in training, one row at a time otherwise (Raffel et al., 2017,
+    https://arxiv.org/abs/1704.00784, sections 2.2 to 2.5). A subclass implements `build`, `project` and `energy`.
 
         e_s = energy(query, key_s) + r
-        p_s = σ(e_s + noise · ε),  ε normal, in training
+        p_s = σ(e_s + noise · ε),  ε ~ N(0, 1), in training
         α_s = p_s Σ_{k ≤ s} α₋_k Π_{k ≤ l < s} (1 − p_l)
 
-    α₋ is the alignment of the step before, at the first step all on the first row. Hard, α is 1 on the first row from
-    there on with e_s > 0, and 0 everywhere when there is none. The soft form costs the square of the source's length.
-    A subclass writes `build`, `project` and `energy`.
+    α₋ is the alignment of the previous step, which is the attention state; it starts with all weight on the first real
+    row. When hard, α is 1 on the first row from there on with e_s > 0, and zero everywhere if there is none. The soft
+    form takes time and memory quadratic in the length of the source.
 
     Args:
-        score_bias: r before training; negative moves on by default.
-        noise: standard deviation of what is added to the scores in training; it teaches them to be far from 0.
-        hard: whether the alignment is hard when not training.
+        score_bias: r before training. A negative one makes attention move on.
+        noise: standard deviation of the noise added to the energies in training, which drives them away from 0.
+        hard: whether the alignment is hard outside training.
         seed: of the noise.
+        **kwargs: those of the subclass's other bases.
 
     Raises:
         ValueError: noise is negative.
@@ -64,7 +65,7 @@ class MonotonicMechanism(AttentionMechanism):
         if training and self.noise:
             e += self.noise * normal(ops.shape(e), self.seed_generator)
         e = ops.where(memory_mask, e, -1e9)
-        # log Π (1 − p_l) for k ≤ l < s is a difference of two sums: nothing is divided by a product that vanishes.
+        # log Π (1 − p_l) for k ≤ l < s is a difference of two sums, so nothing is divided by a product near 0.
         passed = -ops.softplus(e)
         before = ops.cumsum(passed, axis=-1) - passed
         steps = before[:, :, None] - before[:, None, :]  # [batch, source, from]
@@ -88,11 +89,16 @@ class MonotonicAttention(Biases, MonotonicMechanism, AdditiveMechanism):
         e_s = g vᵀ/‖v‖ tanh(W query + V memory_s + b) + r
 
     Args:
-        units: size of v; g is 1/√units before training.
-        score_bias, noise, hard, seed: as of `MonotonicMechanism`.
+        units: size of v. g is 1/√units before training.
+        score_bias, noise, hard, seed: those of `MonotonicMechanism`.
+        scale_initializer: of v, a vector. Its regularizer and constraint are those of the kernels.
+        **kwargs: kernel_initializer, kernel_regularizer, kernel_constraint, use_bias, bias_initializer,
+            bias_regularizer and bias_constraint, and those of every Keras layer.
+
+    Call arguments and result: those of `AttentionMechanism`.
 
     Raises:
-        ValueError: units is not a positive whole number, noise is negative.
+        ValueError: units is not a positive whole number, or noise is negative.
     """
 
     def build(self, query_shape, memory_shape):
@@ -113,16 +119,20 @@ class MonotonicAttention(Biases, MonotonicMechanism, AdditiveMechanism):
 
 @keras.saving.register_keras_serializable("kseq")
 class LuongMonotonicAttention(Kernels, MonotonicMechanism):
-    """Monotonic attention over a multiplicative energy: Luong's "general" score (2015, https://arxiv.org/abs/1508.04025,
-    equation 8) with the g and r of Raffel et al. (2017, https://arxiv.org/abs/1704.00784, section 2.4).
+    """Monotonic attention over a multiplicative energy: the "general" score (Luong et al., 2015,
+    https://arxiv.org/abs/1508.04025, equation 8) with a g and an r (Raffel et al., 2017,
+    https://arxiv.org/abs/1704.00784, section 2.4).
 
-        e_s = g queryᵀ W memory_s + r
+        e_s = g queryᵀ W memory_s + r,  g = 1 before training
 
     Args:
-        score_bias, noise, hard, seed: as of `MonotonicMechanism`; g is 1 before training.
+        score_bias, noise, hard, seed: those of `MonotonicMechanism`.
+        **kwargs: kernel_initializer, kernel_regularizer and kernel_constraint, and those of every Keras layer.
+
+    Call arguments and result: those of `AttentionMechanism`.
 
     Raises:
-        ValueError: noise is negative.
+        ValueError: a size is given, or noise is negative.
     """
 
     def build(self, query_shape, memory_shape):

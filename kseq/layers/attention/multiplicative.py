@@ -12,7 +12,15 @@ from kseq.layers.weights import Kernels
 class LuongAttention(Kernels, AttentionMechanism):
     """Multiplicative attention, "general" (Luong et al., 2015, https://arxiv.org/abs/1508.04025, equation 8).
 
-    e_s = queryᵀ W memory_s
+        e_s = queryᵀ W memory_s
+
+    Args:
+        **kwargs: kernel_initializer, kernel_regularizer and kernel_constraint, and those of every Keras layer.
+
+    Call arguments and result: those of `AttentionMechanism`.
+
+    Raises:
+        ValueError: a size is given. W has those of the query and the memory.
     """
 
     def build(self, query_shape, memory_shape):
@@ -27,12 +35,18 @@ class LuongAttention(Kernels, AttentionMechanism):
 
 @keras.saving.register_keras_serializable("kseq")
 class ScaledLuongAttention(Kernels, AttentionMechanism):
-    """Multiplicative attention, "general", with a learned scale: Luong's score (2015, https://arxiv.org/abs/1508.04025,
-    equation 8) times the g of `NormalizedBahdanauAttention`.
+    """Multiplicative attention, "general" (Luong et al., 2015, https://arxiv.org/abs/1508.04025, equation 8), times a
+    learned scale, the g of `NormalizedBahdanauAttention`.
 
-        e_s = g queryᵀ W memory_s
+        e_s = g queryᵀ W memory_s,  g = 1 before training
 
-    g is 1 before training.
+    Args:
+        **kwargs: kernel_initializer, kernel_regularizer and kernel_constraint, and those of every Keras layer.
+
+    Call arguments and result: those of `AttentionMechanism`.
+
+    Raises:
+        ValueError: a size is given. W has those of the query and the memory.
     """
 
     def build(self, query_shape, memory_shape):
@@ -52,13 +66,16 @@ class DotAttention(AttentionMechanism):
     equation 8).
 
         e_s = queryᵀ memory_s
-        e_s = queryᵀ memory_s / √d    with `scaled`: Vaswani et al., 2017, https://arxiv.org/abs/1706.03762, equation 1
+        e_s = queryᵀ memory_s / √d    with `scaled` (Vaswani et al., 2017, https://arxiv.org/abs/1706.03762, equation 1)
 
     Args:
-        scaled: whether the product is divided by the root of the memory's size d.
+        scaled: whether the product is divided by √d, d the size of the memory.
+        **kwargs: those of every Keras layer.
+
+    Call arguments and result: those of `AttentionMechanism`.
 
     Raises:
-        ValueError: at build, query and memory are not of one size.
+        ValueError: a size is given; at build, query and memory differ in size.
     """
 
     def __init__(self, *sizes, scaled=False, **kwargs):
