@@ -127,6 +127,8 @@ def test_a_decoder_gets_both_masks_and_hands_that_of_its_inputs_on(name):
     for x in (*found, *given):
         np.testing.assert_array_equal(x._keras_mask, ids > 0)
         assert not np.any(np.asarray(x)[ids == 0])
+    symbols = decoder(words(keras.Input((None,), dtype="int32")), keras.Input((None, SIZE)))
+    assert all(hasattr(x, "_keras_mask") for x in symbols)
     alone = decoder(words(np.array([[3, 5]])), memory[:1], memory_mask=IDS[:1] > 0, initial_state=[state[:1]])
     assert_close([x[:1, :3:2] for x in found], alone)
 
