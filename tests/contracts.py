@@ -188,12 +188,14 @@ def tiny_seq2seq(decoder="bahdanau", **options):
     return Seq2Seq(encoder, DenseBridge(cell.state_size), makers[decoder](), 11, embedding_size=3, **options)
 
 
-def tiny_copier(copies=2, **options):
+def tiny_copier(max_oov_words=2, **options):
     """From sentences to sentences, both over eleven words and two of the source's own."""
     cell = GRUCell(UNITS)
     encoder = TextEncoder(11, Recurrent(GRUCell(UNITS)), embedding_size=3)
     decoder = BahdanauDecoder(cell, BahdanauAttention(3), gate=True, deep_output=True)
-    return Seq2Seq(encoder, DenseBridge(cell.state_size), decoder, 11, embedding_size=3, copies=copies, **options)
+    return Seq2Seq(
+        encoder, DenseBridge(cell.state_size), decoder, 11, embedding_size=3, max_oov_words=max_oov_words, **options
+    )
 
 
 def tiny_text_encoder(**options):

@@ -1,18 +1,21 @@
-"""One label for a whole sequence, or for two: N vs 1."""
+"""One label for a sequence, or for a pair of sequences."""
 
 import keras
 from keras import layers, ops
 
 from kseq.layers import BahdanauAttention, Dropout, MutualAttention, PoolingAttention, WordByWordAttention
-from kseq.layers.functional import product
+from kseq.layers.functional import check_fraction, check_positive, product
+from kseq.models.checks import check_layer
+from kseq.models.encoders import TextEncoder, encoded_by
+from kseq.models.signature import NamedSignature
 
 POOLINGS = ("attention", "mean", "max", "last")
 MATCHES = ("none", "last", "word", "mutual")
 
 
 @keras.saving.register_keras_serializable("kseq")
-class SequenceClassifier(keras.Model):
-    """An encoder, one row for all of its memory, and a label.
+class SequenceClassifier(NamedSignature, keras.Model):
+    """A label for a sequence: an encoder, a pooling of its memory, and a dense layer.
 
         s = pool(h_1 … h_n)
         logits = V s + b
@@ -20,10 +23,10 @@ class SequenceClassifier(keras.Model):
     Args:
         encoder: layer from a source to `Encoded`.
         classes: number of labels.
-        pooling: "attention" is `PoolingAttention`; "mean" and "max" go over the real rows; "last" is the encoder's
-            state, its parts side by side.
+        pooling: "attention" is `PoolingAttention`; "mean" and "max" are taken over the real rows; "last" is the
+            encoder's state, its parts concatenated.
         units: size of the attention's query.
-        dropout: share of s dropped in training.
+        dropout: fraction of s dropped in training.
 
     Call arguments:
         source: what the encoder takes.
@@ -32,23 +35,23 @@ class SequenceClassifier(keras.Model):
         logits float32 `[batch, classes]`.
 
     Raises:
-        ValueError: pooling is not one of the four.
+        ValueError: pooling is not one of the four, encoder is not a layer, or a number is out of range.
     """
 
     def __init__(self, encoder, classes, *, pooling="attention", units=64, dropout=0.0, **kwargs):
         super().__init__(**kwargs)
-        self.encoder = encoder
-        self.classes = classes
+        self.encoder = check_layer("encoder", encoder, "a layer from a source to Encoded, such as TextEncoder(…)")
+        self.classes = check_positive("classes", classes)
         self.pooling = Pooling(pooling, units, dtype=self.dtype_policy)
-        self.dropout = Dropout(dropout, dtype=self.dtype_policy)
+        self.dropout = Dropout(check_fraction("dropout", dropout), dtype=self.dtype_policy)
         self.labels = layers.Dense(classes, dtype="float32")
 
     def call(self, source, training=None):
         return self.attend(source, training)[0]
 
     def attend(self, source, training=None):
-        """The logits, and how much each row of the memory weighed: float32 `[batch, source]`."""
-        row, alignment = self.pooling(*self.encoder(source, training=training))
+        """The logits, and the weight of each row of the memory: float32 `[batch, source]`."""
+        row, alignment = self.pooling(*encoded_by(self.encoder, source, training))
         return self.labels(self.dropout(row, training=training)), alignment
 
     def get_config(self):
@@ -67,11 +70,11 @@ class SequenceClassifier(keras.Model):
 
 @keras.saving.register_keras_serializable("kseq")
 class Pooling(keras.layers.Layer):
-    """One row for all that an encoder returned, and how much each row of the memory weighs in it.
+    """One vector for all that an encoder returns, and the weight of each row of the memory in it.
 
     Args:
-        kind: "attention" is `PoolingAttention`; "mean" and "max" go over the real rows, zeros where there is none;
-            "last" is the state, its parts side by side.
+        kind: "attention" is `PoolingAttention`; "mean" and "max" are taken over the real rows, zeros if there is none;
+            "last" is the state, its parts concatenated.
         units: size of the attention's query.
 
     Call arguments:
@@ -80,8 +83,8 @@ class Pooling(keras.layers.Layer):
         state: list of `[batch, d_i]`.
 
     Returns:
-        `[batch, d]`, and float32 `[batch, source]`: the alignment; 1/n for "mean"; for "max" the share of the d
-        numbers that are the row's; zeros for "last".
+        `[batch, d]`, and float32 `[batch, source]`: the alignment; 1/n for "mean"; for "max" the fraction of the d
+        components that come from the row; zeros for "last".
 
     Raises:
         ValueError: kind is not one of the four.
@@ -92,7 +95,7 @@ class Pooling(keras.layers.Layer):
         if kind not in POOLINGS:
             raise ValueError(f"pooling must be one of {', '.join(POOLINGS)}, got {kind!r}")
         self.kind = kind
-        self.units = units
+        self.units = check_positive("units", units)
         self.attention = PoolingAttention(units, dtype=self.dtype_policy) if kind == "attention" else None
 
     def call(self, memory, memory_mask, state):
@@ -115,8 +118,8 @@ class Pooling(keras.layers.Layer):
 
 
 @keras.saving.register_keras_serializable("kseq")
-class PairClassifier(keras.Model):
-    """A label for a premise and a hypothesis, which is read with the premise in mind (Rocktäschel et al., 2016,
+class PairClassifier(NamedSignature, keras.Model):
+    """A label for a premise and a hypothesis, which is read conditioned on the premise (Rocktäschel et al., 2016,
     https://arxiv.org/abs/1509.06664, sections 2.2 to 2.4).
 
         Y, states = encoder(premise);  h_1 … h_N = layer(hypothesis, states)
@@ -125,52 +128,57 @@ class PairClassifier(keras.Model):
         r = r_N                                        "word", `WordByWordAttention`
         logits = V h* + b
 
-    With "none" there is no r: what is known of the premise has come through the states. h_N is the row of the last
-    word. With "mutual" the encoder reads the hypothesis too, from the start, and h* = tanh(W_v v), where v is what
-    `MutualAttention` makes of the two.
+    With "none" there is no r: all that is known of the premise is in the states. h_N is the row of the last word. With
+    "mutual" the encoder reads the hypothesis as well, from a zero state, and h* = tanh(W_v v), where v is the output of
+    `MutualAttention` for the two.
 
     Args:
         encoder: `TextEncoder` of the premise, whose layer returns its states.
-        layer: a layer as the encoder's, for the hypothesis; None for "mutual".
+        layer: a layer such as the encoder's, for the hypothesis; None for "mutual".
         classes: number of labels.
         attention: "none", "last", "word" or "mutual".
         units: size of w and of h*, or of m and of h*.
-        dropout: share of h* dropped in training.
+        dropout: fraction of h* dropped in training.
 
     Call arguments:
-        inputs: {"premise": int `[batch, source]`, "hypothesis": int `[batch, time]`}; the words share one table.
+        inputs: {"premise": int `[batch, source]`, "hypothesis": int `[batch, time]`}; both share one embedding.
 
     Returns:
         logits float32 `[batch, classes]`.
 
     Raises:
-        ValueError: attention is not one of the four, or a layer is missing, or there is one too many.
+        ValueError: attention is not one of the four, a layer is missing or not needed, encoder is not a TextEncoder, or
+            a number is out of range.
     """
+
+    signature_names = ("premise", "hypothesis")
 
     def __init__(self, encoder, layer, classes, *, attention="word", units=64, dropout=0.0, **kwargs):
         super().__init__(**kwargs)
         if attention not in MATCHES:
             raise ValueError(f"attention must be one of {', '.join(MATCHES)}, got {attention!r}")
         if (layer is None) != (attention == "mutual"):
-            raise ValueError(f"layer must be None where attention is 'mutual', and only there, got {layer!r}")
-        self.encoder = encoder
+            raise ValueError(f"layer must be None if attention is 'mutual', and a layer otherwise, got {layer!r}")
+        self.encoder = check_layer("encoder", encoder, "a TextEncoder", TextEncoder)
+        if layer is not None:
+            check_layer("layer", layer, "a layer such as the encoder's, for the hypothesis")
         self.layer = layer
-        self.classes = classes
+        self.classes = check_positive("classes", classes)
         self.kind = attention
-        self.units = units
+        self.units = check_positive("units", units)
         mechanisms = {"last": BahdanauAttention, "word": WordByWordAttention, "mutual": MutualAttention}
         self.attention = mechanisms[attention](units, dtype=self.dtype_policy) if attention != "none" else None
         self.both = layers.Dense(units, activation="tanh", use_bias=False, dtype=self.dtype_policy)
-        self.dropout = Dropout(dropout, dtype=self.dtype_policy)
+        self.dropout = Dropout(check_fraction("dropout", dropout), dtype=self.dtype_policy)
         self.labels = layers.Dense(classes, dtype="float32")
 
     def call(self, inputs, training=None):
         return self.attend(inputs, training)[0]
 
     def attend(self, inputs, training=None):
-        """The logits, and where each word of the hypothesis looked: float32 `[batch, time, source]`.
+        """The logits, and the alignment of each word of the hypothesis: float32 `[batch, time, source]`.
 
-        With "last" the one look is that of the last word, `[batch, 1, source]`; with "none" it is zeros.
+        With "last" there is one alignment, that of the last word, `[batch, 1, source]`; with "none" it is zeros.
         """
         premise = self.encoder(inputs["premise"], training=training)
         if self.kind == "mutual":
@@ -213,7 +221,7 @@ class PairClassifier(keras.Model):
 
 
 def last_row(memory, memory_mask):
-    """The last row that is real: `[batch, time, d]`, bool `[batch, time]` → `[batch, d]`; the first where none is."""
+    """The last real row: `[batch, time, d]`, bool `[batch, time]` → `[batch, d]`; the first row if none is real."""
     places = ops.arange(ops.shape(memory)[1], dtype="int32")
     last = ops.max(ops.where(memory_mask, places, 0), axis=1)
     return ops.squeeze(ops.take_along_axis(memory, last[:, None, None], axis=1), 1)

@@ -1,4 +1,4 @@
-"""Encoders: what a decoder can read."""
+"""Encoders: from a source to what a decoder can read."""
 
 import hashlib
 import inspect
@@ -9,56 +9,70 @@ import tensorflow as tf
 from keras import layers, ops
 
 from kseq.layers import Dropout
+from kseq.layers.functional import check_fraction, check_positive
+from kseq.models.checks import check_layer
 
 
 class Encoded(NamedTuple):
-    """What every encoder returns."""
+    """What every encoder returns, your own included."""
 
     memory: object  # [batch, source, d]
     memory_mask: object  # bool [batch, source], true where a row is real
     state: list  # tensors [batch, d_i]: a summary of the whole
 
 
-SPREAD = 0.5  # of the numbers of a word that is drawn; Keras' own is 0.05
+def word_embedding(vocabulary_size, embedding_size, initializer=None, dtype=None):
+    """An `Embedding`, initialised uniformly in [−0.5, 0.5] by default.
 
-
-def word_embedding(vocabulary_size, embedding_size, spread=SPREAD, dtype=None):
-    """An `Embedding` whose numbers begin between −`spread` and `spread`; `ValueError` where that is not above 0.
-
-    Near zero all words are one to a recurrent layer, and the rows that attention weighs are too: within Keras' 0.05 it
-    takes a translator epochs to tell them apart.
+    Keras' default, [−0.05, 0.05], makes all words look alike to a recurrent layer, and so all rows of a memory to
+    attention: a translator then spends its first epochs on telling them apart.
     """
-    if not spread > 0:
-        raise ValueError(f"embedding_spread must be above 0, got {spread}")
-    initializer = keras.initializers.RandomUniform(-spread, spread)
+    initializer = keras.initializers.RandomUniform(-0.5, 0.5) if initializer is None else initializer
     return layers.Embedding(vocabulary_size, embedding_size, embeddings_initializer=initializer, dtype=dtype)
+
+
+def encoded_by(encoder, source, training):
+    """The `Encoded` of a source; `TypeError` where an encoder returns anything else."""
+    encoded = encoder(source, training=training)
+    if not isinstance(encoded, Encoded):
+        raise TypeError(
+            f"the encoder {encoder.name} must return kseq.models.Encoded(memory, memory_mask, state), "
+            f"got {type(encoded).__name__}"
+        )
+    return encoded
 
 
 @keras.saving.register_keras_serializable("kseq")
 class ImageEncoder(keras.layers.Layer):
-    """Pictures to one memory row a region: the backbone's map of features, each seen through one dense layer.
+    """Pictures to a memory of one row for each region: the backbone's feature map through a dense layer.
 
         a_i = relu(W f_i + b) + p_i,  i = 1 … regions;  state = mean_i a_i
 
     Xu et al. (2015, https://arxiv.org/abs/1502.03044, section 3.1.1) take f_i as it is; p_i says where region i is.
 
     Args:
-        backbone: `keras.Model`, pixels 0…255 `[batch, height, width, 3]` → `[batch, h, w, d]`.
+        backbone: `keras.Model`, pixels 0…255 `[batch, height, width, 3]` → `[batch, h, w, d]`; None if the source is
+            always features.
         units: size of a memory row.
-        dropout: share of the features dropped in training.
+        dropout: fraction of the features dropped in training.
 
     Call arguments:
-        source: pictures `[batch, height, width, 3]`, or what `features` made of them, `[batch, regions, d]`.
+        source: pictures `[batch, height, width, 3]`, or what `features` returns for them, `[batch, regions, d]`.
 
     Returns:
         `Encoded`.
+
+    Raises:
+        ValueError: backbone is not a layer, or a number is out of range.
     """
 
     def __init__(self, backbone, units, *, dropout=0.0, **kwargs):
         super().__init__(**kwargs)
+        if backbone is not None:  # without one the source must be features
+            check_layer("backbone", backbone, "a keras.Model from pictures to a feature map, or None for features")
         self.backbone = backbone
-        self.units = units
-        self.dropout = Dropout(dropout, dtype=self.dtype_policy)
+        self.units = check_positive("units", units)
+        self.dropout = Dropout(check_fraction("dropout", dropout), dtype=self.dtype_policy)
         self.dense = layers.Dense(units, activation="relu", dtype=self.dtype_policy)
 
     def build(self, source_shape):
@@ -76,7 +90,7 @@ class ImageEncoder(keras.layers.Layer):
         return Encoded(memory, everywhere, [ops.mean(memory, axis=1)])
 
     def features(self, pictures, training=None):
-        """The part below the first layer of the encoder's own: `[batch, h, w, 3]` → `[batch, regions, d]`."""
+        """The output of the backbone as a sequence of regions: `[batch, h, w, 3]` → `[batch, regions, d]`."""
         grid = self.backbone(pictures, training=training)
         return ops.reshape(grid, (-1, grid.shape[1] * grid.shape[2], grid.shape[3]))
 
@@ -94,26 +108,26 @@ class ImageEncoder(keras.layers.Layer):
 
 @keras.saving.register_keras_serializable("kseq")
 class TextEncoder(keras.layers.Layer):
-    """Words to one memory row a word: embedded, then through one layer from a sequence to a sequence.
+    """Words to a memory of one row for each word: an embedding, then a layer from a sequence to a sequence.
 
     Args:
         vocabulary_size: number of words; id 0 is padding.
-        layer: a `Recurrent`, a `Bidirectional`, or a layer of Keras: recurrent with `return_sequences`, or a
-            convolution with `padding="same"`.
+        layer: a `Recurrent`, a `Bidirectional`, or a layer of Keras: a recurrent one with `return_sequences=True`, or
+            a convolution with `padding="same"`.
         embedding_size: size of a word's vector.
-        embedding_spread: its numbers begin between minus this and this; Keras' `Embedding` has 0.05, within which all
-            words are one to the layer at first.
-        dropout: share of the embedded words' numbers dropped in training.
-        word_dropout: share of the words dropped whole in training.
+        embeddings_initializer: `RandomUniform(-0.5, 0.5)` by default. Keras' own default, ten times smaller, makes all
+            words look alike to the layer at first.
+        dropout: fraction of the embedded words' components dropped in training.
+        word_dropout: fraction of the words dropped as a whole in training.
 
     Call arguments:
         source: int `[batch, source]`.
 
     Returns:
-        `Encoded`; the state is the layer's last states where it returns them, else the mean of the memory's real rows.
+        `Encoded`; the state is the layer's final states if it returns them, else the mean of the memory's real rows.
 
     Raises:
-        ValueError: the layer is a model, which reads padding inside, or gives several sequences; the spread is ≤ 0.
+        ValueError: a number is out of range; layer is not a layer, is a model, returns no sequence or several.
     """
 
     def __init__(
@@ -122,23 +136,26 @@ class TextEncoder(keras.layers.Layer):
         layer,
         *,
         embedding_size,
-        embedding_spread=SPREAD,
+        embeddings_initializer=None,
         dropout=0.0,
         word_dropout=0.0,
         **kwargs,
     ):
         super().__init__(**kwargs)
+        check_layer("layer", layer, "a layer from a sequence to a sequence, such as Recurrent(GRUCell(64))")
         if isinstance(layer, keras.Model):
-            raise ValueError(f"layer must be one layer, got the model {layer.name}, which would read padding inside")
+            raise ValueError(f"layer must be one layer, got the model {layer.name}, which would read the padding")
+        if getattr(layer, "return_sequences", True) is False:
+            raise ValueError(f"layer must return a sequence, got {layer.name} with return_sequences=False")
         if getattr(layer, "merge", None) == "none":
             raise ValueError(f"layer must give one sequence, got {layer.name} with merge='none'")
-        self.vocabulary_size = vocabulary_size
+        self.vocabulary_size = check_positive("vocabulary_size", vocabulary_size)
         self.layer = layer
-        self.embedding_size = embedding_size
-        self.embedding_spread = embedding_spread
-        self.embedding = word_embedding(vocabulary_size, embedding_size, embedding_spread, self.dtype_policy)
-        self.dropout = Dropout(dropout, dtype=self.dtype_policy)
-        self.word_dropout = Dropout(word_dropout, dtype=self.dtype_policy)
+        self.embedding_size = check_positive("embedding_size", embedding_size)
+        self.embedding = word_embedding(vocabulary_size, embedding_size, embeddings_initializer, self.dtype_policy)
+        self.embeddings_initializer = self.embedding.embeddings_initializer
+        self.dropout = Dropout(check_fraction("dropout", dropout), dtype=self.dtype_policy)
+        self.word_dropout = Dropout(check_fraction("word_dropout", word_dropout), dtype=self.dtype_policy)
 
     def build(self, source_shape):
         self.embedding.build(source_shape)
@@ -149,13 +166,13 @@ class TextEncoder(keras.layers.Layer):
         return self.read(self.layer, source, training=training)
 
     def read(self, layer, source, initial_state=None, training=None):
-        """What `call` returns, by another layer over the same words, which may begin with states."""
+        """What `call` returns, from another layer over the same embedding, which may start from given states."""
         real = source != 0
         kept = ops.cast(real, self.compute_dtype)[:, :, None]
         embedded = self.embedding(source)
         embedded *= self.word_dropout(ops.ones_like(embedded[:, :, :1]), training=training)
         embedded = self.dropout(embedded, training=training) * kept
-        # A convolution takes no mask: it sees zeros for padding, and what it makes of them is not read.
+        # A convolution takes no mask: it sees zeros for padding, and its outputs there are set to zero.
         options = {"mask": real} if "mask" in inspect.signature(layer.call).parameters else {}
         options |= {} if initial_state is None else {"initial_state": initial_state}
         memory, *state = tf.nest.flatten(layer(embedded, **options))
@@ -168,7 +185,7 @@ class TextEncoder(keras.layers.Layer):
             "vocabulary_size": self.vocabulary_size,
             "layer": keras.saving.serialize_keras_object(self.layer),
             "embedding_size": self.embedding_size,
-            "embedding_spread": self.embedding_spread,
+            "embeddings_initializer": keras.initializers.serialize(self.embeddings_initializer),
             "dropout": self.dropout.rate,
             "word_dropout": self.word_dropout.rate,
         }

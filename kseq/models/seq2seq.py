@@ -1,4 +1,4 @@
-"""The encoder-decoder: N vs M, and 1 vs N."""
+"""The encoder-decoder: a source of any kind to a sequence of tokens."""
 
 import functools
 
@@ -6,53 +6,62 @@ import keras
 import numpy as np
 from keras import layers, ops
 
-from kseq.layers import Dropout, PointerGenerator
+from kseq.layers import Decoder, Dropout, PointerGenerator
 from kseq.layers.dropout import drawn, uniform
-from kseq.layers.functional import check_positive
-from kseq.models.encoders import SPREAD, word_embedding
+from kseq.layers.functional import check_fraction, check_non_negative, check_positive
+from kseq.models.checks import check_bridge, check_layer, check_vocabulary
+from kseq.models.encoders import encoded_by, word_embedding
+from kseq.models.signature import NamedSignature
+from kseq.samplers import SAMPLERS, Constraints
 
-UNKNOWN = 3  # the id of the unknown word, as `kseq.preprocessors` has it
+UNKNOWN = 3  # the id of the out-of-vocabulary word in `kseq.preprocessors`
 
 
 @keras.saving.register_keras_serializable("kseq")
-class Seq2Seq(keras.Model):
-    """An encoder, a bridge and a decoder with attention, from a source to words.
+class Seq2Seq(NamedSignature, keras.Model):
+    """An encoder, a bridge and a decoder, from a source to a sequence of tokens.
 
     With an `ImageEncoder` and a `BahdanauDecoder(gate=True, deep_output=True)` this is Show, Attend and Tell (Xu et
-    al., 2015, https://arxiv.org/abs/1502.03044), with its doubly stochastic penalty (equation 14; here a mean over
-    regions, so that the weight means the same for any number of them):
+    al., 2015, https://arxiv.org/abs/1502.03044), with its doubly stochastic penalty (equation 14; the mean over the
+    regions instead of the sum, so that a weight means the same for any number of them):
 
         penalty = mean_i (1 − Σ_t α_ti)²
 
-    In training the decoder's own penalty, where its attention has one, is added too.
+    In training the penalty of the decoder's attention, if it has one, is added to the loss too.
 
-    With `copies` it also says words of the source that are not in the vocabulary (See et al., 2017,
+    With `max_oov_words` the model can also copy out-of-vocabulary words from the source (See et al., 2017,
     https://arxiv.org/abs/1704.04368), through a `PointerGenerator` whose context is Σ_s α_ts memory_s, without the
-    decoder's gate. Source and tokens are then ids of one vocabulary, where 3 is the unknown word, and of the source's
-    own words, as `TextPreprocessor` numbers them; these are embedded as the unknown word.
+    decoder's gate. Source and tokens then share one vocabulary, in which 3 is the unknown word; the out-of-vocabulary
+    words of a source have the ids from `vocabulary_size` on, as `TextPreprocessor` numbers them, and are embedded as
+    the unknown word.
 
     Args:
         encoder: layer from a source to `Encoded`.
         bridge: layer from the encoder's state to the states of the decoder's cell.
-        decoder: an attention decoder of `kseq.layers`.
-        vocabulary_size: number of words; id 0 is padding.
-        embedding_size: size of a word's vector.
-        embedding_spread: its numbers begin between minus this and this, as those of `TextEncoder` do.
-        dropout: share of the embedded words, and of the decoder's output, dropped in training.
-        alignment_penalty: weight of the penalty; 0 leaves it out.
-        copies: most words of its own that a source has; 0 copies none.
+        decoder: a decoder of `kseq.layers`.
+        vocabulary_size: number of tokens; id 0 is padding.
+        embedding_size: size of a token's vector.
+        embeddings_initializer: of the embedded tokens; `RandomUniform(-0.5, 0.5)` by default.
+        dropout: fraction of the embedded tokens, and of the decoder's output, dropped in training.
+        alignment_penalty: weight of the doubly stochastic penalty; 0 for none.
+        max_oov_words: the largest number of out-of-vocabulary words of a source that can be copied; 0 copies none.
 
     Call arguments:
-        inputs: {"source": what the encoder takes, "tokens": int `[batch, time]`, the words before}. "sampling", float
-            `[batch]`, may be there too: the probability with which the decoder, in training, reads a word that it drew
-            itself in place of the teacher's (Bengio et al., 2015, https://arxiv.org/abs/1506.03099, who write 1 − ε).
+        inputs: {"source": what the encoder takes, "tokens": int `[batch, time]`, the previous tokens}, and optionally
+            "sampling": float `[batch]`, for scheduled sampling in training: the probability that the decoder reads a
+            token drawn from its own output instead of the given one (Bengio et al., 2015,
+            https://arxiv.org/abs/1506.03099, who write 1 − ε).
 
     Returns:
-        logits float32 `[batch, time, vocabulary]`; with copies log-probabilities `[batch, time, vocabulary + copies]`.
+        logits, float32 `[batch, time, vocabulary]`; with max_oov_words log-probabilities, float32 `[batch, time,
+        vocabulary + max_oov_words]`.
 
     Raises:
-        ValueError: embedding_spread is not above 0, copies is negative or not whole, or the encoder is of other words.
+        ValueError: a part is not a layer of its kind, the bridge makes other states than the decoder's cell has, a
+            number is out of range, or max_oov_words is given and the encoder has another vocabulary.
     """
+
+    signature_names = ("source", "tokens")
 
     def __init__(
         self,
@@ -62,108 +71,149 @@ class Seq2Seq(keras.Model):
         vocabulary_size,
         *,
         embedding_size,
-        embedding_spread=SPREAD,
+        embeddings_initializer=None,
         dropout=0.0,
         alignment_penalty=0.0,
-        copies=0,
+        max_oov_words=0,
         **kwargs,
     ):
         super().__init__(**kwargs)
-        words = getattr(encoder, "vocabulary_size", None)
-        if copies and words != vocabulary_size:
-            raise ValueError(
-                f"copies needs an encoder of the same {vocabulary_size} words, as a TextEncoder, "
-                f"got {encoder.name} with {words}"
-            )
-        self.encoder = encoder
-        self.bridge = bridge
-        self.decoder = decoder
-        self.vocabulary_size = vocabulary_size
-        self.embedding_size = embedding_size
-        self.embedding_spread = embedding_spread
-        self.dropout_rate = dropout
-        self.alignment_penalty = alignment_penalty
-        self.copies = check_positive("copies", copies) if copies else 0
-        self.embedding = word_embedding(vocabulary_size, embedding_size, embedding_spread, self.dtype_policy)
+        self.encoder = check_layer("encoder", encoder, "a layer from a source to Encoded, such as TextEncoder(…)")
+        self.bridge = check_layer("bridge", bridge, "a layer such as DenseBridge(cell.state_size)")
+        self.decoder = check_layer("decoder", decoder, "a decoder such as LuongDecoder(cell, attention)", Decoder)
+        check_bridge(bridge, decoder)
+        self.vocabulary_size = check_positive("vocabulary_size", vocabulary_size)
+        self.embedding_size = check_positive("embedding_size", embedding_size)
+        self.dropout_rate = check_fraction("dropout", dropout)
+        self.alignment_penalty = check_non_negative("alignment_penalty", alignment_penalty)
+        self.max_oov_words = check_positive("max_oov_words", max_oov_words) if max_oov_words else 0
+        if max_oov_words:
+            check_vocabulary(encoder, vocabulary_size)
+        self.embedding = word_embedding(vocabulary_size, embedding_size, embeddings_initializer, self.dtype_policy)
+        self.embeddings_initializer = self.embedding.embeddings_initializer
         self.input_dropout = Dropout(dropout, dtype=self.dtype_policy)
         self.output_dropout = Dropout(dropout, dtype=self.dtype_policy)
         self.words = layers.Dense(vocabulary_size, dtype="float32")
-        self.pointer = PointerGenerator(copies) if copies else None
-        # A seed that is drawn here would change the first weights of all that is built later.
+        self.pointer = PointerGenerator(max_oov_words) if max_oov_words else None
+        # A seed drawn at random would change the initial weights of everything that is built later.
         self.seed_generator = keras.random.SeedGenerator(0)
 
-    def expect(self, counts):
-        """Lets a new model begin with how often each word is said, which is what training would teach it first.
+    def initialize_output_bias(self, counts):
+        """Starts a new model from the frequency of each token, which is what training would teach it first.
 
             bias_w = log((counts_w + 1) / Σ_v (counts_v + 1))
 
         Args:
-            counts: int `[vocabulary]`, how often each word is among the targets of the training data; 0 for padding.
+            counts: int `[vocabulary]`, how often each token occurs among the targets of the training data; 0 for
+                padding.
 
         Raises:
-            ValueError: there are more or fewer counts than words, or the model has not been called yet.
+            ValueError: counts has another shape or a negative number, or the model has not been called yet.
         """
         counts = np.asarray(counts)
         if counts.shape != (self.vocabulary_size,):
-            raise ValueError(f"counts must be [{self.vocabulary_size}], a number a word, got {list(counts.shape)}")
+            raise ValueError(
+                f"counts must be [{self.vocabulary_size}], one number for each token, got {list(counts.shape)}"
+            )
+        if np.any(counts < 0):
+            raise ValueError(f"counts must not be negative, got {counts.min()}")
         if not self.words.built:
-            raise ValueError(f"{self.name} has no weights yet: call it on a batch before expect(counts)")
+            raise ValueError(
+                f"{self.name} has no weights yet: call it on a batch before initialize_output_bias(counts)"
+            )
         self.words.bias.assign(np.log((counts + 1) / np.sum(counts + 1)))
 
     def call(self, inputs, training=None):
         source, tokens = inputs["source"], inputs["tokens"]
-        encoded = self.encoder(self._known(source), training=training)
+        encoded = encoded_by(self.encoder, self._known(source), training)
         embedded = self.input_dropout(self.embedding(self._known(tokens)), training=training)
-        say = functools.partial(self._say, memory=encoded.memory, source=source)
+        logits_of = functools.partial(self._logits, memory=encoded.memory, source=source)
         arguments = [embedded, encoded.memory, encoded.memory_mask, self.bridge(encoded.state)]
         if training and "sampling" in inputs:
-            scheduled = self._scheduled(tokens, inputs["sampling"], say)
+            scheduled = self._scheduled(tokens, inputs["sampling"], logits_of)
             outputs, alignments, embedded = self.decoder(*arguments, **scheduled)
         else:
             outputs, alignments = self.decoder(*arguments)
         if self.alignment_penalty:
-            self.add_loss(self.alignment_penalty * doubly_stochastic_penalty(alignments, tokens != 0))
-        logits = say(self.output_dropout(outputs, training=training), alignments, embedded)
+            penalty = doubly_stochastic_penalty(alignments, tokens != 0, encoded.memory_mask)
+            self.add_loss(self.alignment_penalty * penalty)
+        logits = logits_of(self.output_dropout(outputs, training=training), alignments, embedded)
         penalty = self.decoder.penalty(alignments, logits, tokens) if training else 0.0
         if not isinstance(penalty, float):
             self.add_loss(penalty)
         return logits
 
     def encode(self, source):
-        """What a sampler starts from: the decoder's first states, and the memory that its steps read."""
-        encoded = self.encoder(self._known(source), training=False)
+        """What a sampler starts from: the decoder's initial states, and the memory that its steps read."""
+        encoded = encoded_by(self.encoder, self._known(source), False)
         memory = self.decoder.memorize(encoded.memory, encoded.memory_mask)
         states = self.decoder.get_initial_state(memory, self.bridge(encoded.state))
-        return states, (memory, ops.cast(source, "int32")) if self.copies else memory
+        return states, (memory, ops.cast(source, "int32")) if self.max_oov_words else memory
 
     def step(self, tokens, states, memory):
-        """One word on: int `[n]`, states, memory → logits `[n, vocabulary]`, states, alignment `[n, source]`."""
-        memory, source = memory if self.copies else (memory, None)
+        """One step of the decoder, as a sampler takes it.
+
+        Tokens int `[n]`, states, memory → logits `[n, vocabulary]`, states, alignment `[n, source]`.
+        """
+        memory, source = memory if self.max_oov_words else (memory, None)
         embedded = self.embedding(self._known(tokens))
         (output, alignment), states = self.decoder.step(embedded, states, memory)
-        return self._say(output, alignment, embedded, memory.values, source), states, alignment
+        return self._logits(output, alignment, embedded, memory.values, source), states, alignment
+
+    def generate(
+        self, source, sampler="greedy", *, max_length=100, start=1, end=2, constraints=None, prefix=None, **arguments
+    ):
+        """Writes a sequence for each source.
+
+        It runs step by step in Python. Where many batches are answered, compile it once, `tf.function(model.generate)`,
+        or use `kseq.samplers.compiled`.
+
+        Args:
+            source: what the encoder takes.
+            sampler: one of `kseq.samplers`, such as `Beam(5, n_best=3)`, or its name: "greedy", "random" or "beam".
+            max_length: the largest number of tokens in a sequence, the end token included.
+            start: id of the token that opens a sequence.
+            end: id of the token that closes a sequence. Both are those of `kseq.preprocessors` by default.
+            constraints: `kseq.samplers.Constraints`, such as `Constraints(forbidden=[3], no_repeat=3)`.
+            prefix: int `[batch, p]`, padded with 0: the tokens that each sequence begins with.
+            arguments: call arguments of the sampler: `seed` of `Random`, `required` and `memory_mask` of `Beam`.
+
+        Returns:
+            `kseq.samplers.Hypotheses`: ids, lengths, log_probs, scores and alignments.
+
+        Raises:
+            ValueError: sampler is no name of a sampler, or max_length or a constraint is out of range.
+        """
+        if isinstance(sampler, str):
+            if sampler not in SAMPLERS:
+                raise ValueError(f"sampler must be one of {', '.join(SAMPLERS)}, or a sampler, got {sampler!r}")
+            sampler = SAMPLERS[sampler]()
+        states, memory = self.encode(ops.convert_to_tensor(source))
+        constrain = Constraints() if constraints is None else constraints
+        step, states = constrain(self.step, states, end=end, max_length=max_length, prefix=prefix)
+        return sampler(step, states, memory, start=start, end=end, max_length=max_length, **arguments)
 
     def _known(self, ids):
-        return ops.where(ids < self.vocabulary_size, ids, UNKNOWN) if self.copies else ids
+        return ops.where(ids < self.vocabulary_size, ids, UNKNOWN) if self.max_oov_words else ids
 
-    def _say(self, output, alignment, embedded, memory, source):
-        """Logits of one step or of all."""
+    def _logits(self, output, alignment, embedded, memory, source):
+        """The logits of one step or of all steps."""
         logits = self.words(output)
-        if not self.copies:
+        if not self.max_oov_words:
             return logits
         context = ops.einsum("b...s,bsd->b...d", ops.cast(alignment, memory.dtype), memory)
         return self.pointer(logits, output, context, embedded, alignment, source)
 
-    def _scheduled(self, tokens, sampling, say):
-        """Where the decoder reads its own words in training, and how it says them."""
+    def _scheduled(self, tokens, sampling, logits_of):
+        """The arguments of the decoder for scheduled sampling."""
 
         def next_inputs(output, alignment, embedded):
-            logits = say(output, alignment, embedded)
+            logits = logits_of(output, alignment, embedded)
             words = drawn(logits, self.seed_generator)
             return self.input_dropout(self.embedding(self._known(words)), training=True)
 
-        coins = uniform(ops.shape(tokens), self.seed_generator)
-        sample_mask = coins < ops.reshape(ops.cast(sampling, "float32"), (-1, 1))
+        draws = uniform(ops.shape(tokens), self.seed_generator)
+        sample_mask = draws < ops.reshape(ops.cast(sampling, "float32"), (-1, 1))
         return {"sample_mask": sample_mask, "next_inputs": next_inputs}
 
     def get_config(self):
@@ -173,10 +223,10 @@ class Seq2Seq(keras.Model):
             "decoder": keras.saving.serialize_keras_object(self.decoder),
             "vocabulary_size": self.vocabulary_size,
             "embedding_size": self.embedding_size,
-            "embedding_spread": self.embedding_spread,
+            "embeddings_initializer": keras.initializers.serialize(self.embeddings_initializer),
             "dropout": self.dropout_rate,
             "alignment_penalty": self.alignment_penalty,
-            "copies": self.copies,
+            "max_oov_words": self.max_oov_words,
         }
 
     @classmethod
@@ -185,7 +235,18 @@ class Seq2Seq(keras.Model):
         return cls(*parts, **config)
 
 
-def doubly_stochastic_penalty(alignments, real):
-    """mean_i (1 − Σ_t α_ti)² over the real steps: `[batch, time, source]`, bool `[batch, time]` → a number."""
-    looked = ops.einsum("bts,bt->bs", ops.cast(alignments, "float32"), ops.cast(real, "float32"))
-    return ops.mean(ops.square(1 - looked))
+def doubly_stochastic_penalty(alignments, real, memory_mask=None):
+    """mean_i (1 − Σ_t α_ti)², the sum over the real steps, the mean over the real rows of each memory.
+
+    Args:
+        alignments: `[batch, time, source]`.
+        real: bool `[batch, time]`, true where a step is real.
+        memory_mask: bool `[batch, source]`, true where a row is real; all are when not given.
+
+    Returns:
+        float32, the mean over the batch.
+    """
+    total = ops.einsum("bts,bt->bs", ops.cast(alignments, "float32"), ops.cast(real, "float32"))
+    mask = ops.ones_like(total) if memory_mask is None else ops.cast(memory_mask, "float32")
+    rows = ops.sum(mask * ops.square(1 - total), axis=1) / ops.maximum(ops.sum(mask, axis=1), 1)
+    return ops.mean(rows)

@@ -1,16 +1,20 @@
-"""A label for each row of a sequence: N vs N."""
+"""A tag for each element of a sequence."""
 
 import keras
 from keras import layers
 
 from kseq.layers import Dropout
-from kseq.models.classifier import Pooling
+from kseq.layers.functional import check_fraction, check_positive
+from kseq.models.checks import check_layer
+from kseq.models.classifier import POOLINGS, Pooling
+from kseq.models.encoders import encoded_by
+from kseq.models.signature import NamedSignature
 
 
 @keras.saving.register_keras_serializable("kseq")
-class SequenceTagger(keras.Model):
-    """An encoder and a tag for each row of its memory, and, where asked, a label for the whole beside them (Liu and
-    Lane, 2016, https://arxiv.org/abs/1609.01454, section 3.2, without their attention for the tags).
+class SequenceTagger(NamedSignature, keras.Model):
+    """A tag for each element of a sequence and, if asked for, a label for the whole sequence (Liu and Lane, 2016,
+    https://arxiv.org/abs/1609.01454, section 3.2, without attention for the tags).
 
         tags_s = V h_s + b
         label = V′ pool(h_1 … h_n) + b′
@@ -18,10 +22,10 @@ class SequenceTagger(keras.Model):
     Args:
         encoder: layer from a source to `Encoded`.
         tags: number of tags.
-        classes: number of labels of a whole sequence; 0 is none.
-        pooling: as of `SequenceClassifier`, for the label.
+        classes: number of labels of a whole sequence; 0 for no label.
+        pooling: for the label, as in `SequenceClassifier`.
         units: size of the attention's query, for the label.
-        dropout: share of each h, and of what is pooled, dropped in training.
+        dropout: fraction of each h, and of the pooled vector, dropped in training.
 
     Call arguments:
         source: what the encoder takes.
@@ -30,18 +34,20 @@ class SequenceTagger(keras.Model):
         {"tags": logits float32 `[batch, source, tags]`}, and with classes "label": logits float32 `[batch, classes]`.
 
     Raises:
-        ValueError: pooling is not one of the four.
+        ValueError: pooling is not one of the four, encoder is not a layer, or a number is out of range.
     """
 
     def __init__(self, encoder, tags, *, classes=0, pooling="attention", units=64, dropout=0.0, **kwargs):
         super().__init__(**kwargs)
-        self.encoder = encoder
-        self.tags = tags
-        self.classes = classes
+        if pooling not in POOLINGS:
+            raise ValueError(f"pooling must be one of {', '.join(POOLINGS)}, got {pooling!r}")
+        self.encoder = check_layer("encoder", encoder, "a layer from a source to Encoded, such as TextEncoder(…)")
+        self.tags = check_positive("tags", tags)
+        self.classes = check_positive("classes", classes) if classes else 0
         self.kind = pooling
-        self.units = units
+        self.units = check_positive("units", units)
         self.pooling = Pooling(pooling, units, dtype=self.dtype_policy) if classes else None
-        self.dropout = Dropout(dropout, dtype=self.dtype_policy)
+        self.dropout = Dropout(check_fraction("dropout", dropout), dtype=self.dtype_policy)
         self.tag = layers.Dense(tags, dtype="float32")
         self.label = layers.Dense(classes, dtype="float32") if classes else None
 
@@ -49,8 +55,8 @@ class SequenceTagger(keras.Model):
         return self.attend(source, training)[0]
 
     def attend(self, source, training=None):
-        """The logits, and how much each row of the memory weighed for the label: float32 `[batch, source]`."""
-        encoded = self.encoder(source, training=training)
+        """The logits, and the weight of each row of the memory in the label: float32 `[batch, source]`."""
+        encoded = encoded_by(self.encoder, source, training)
         logits = {"tags": self.tag(self.dropout(encoded.memory, training=training))}
         if self.label is None:
             return logits, None

@@ -42,7 +42,7 @@ class Beam(Configured):
         ValueError: an argument is out of range, or required does not have three dimensions.
     """
 
-    def __init__(self, width, *, length_penalty=0.0, coverage_penalty=0.0, n_best=1):
+    def __init__(self, width=5, *, length_penalty=0.0, coverage_penalty=0.0, n_best=1):
         self.width = check_positive("width", width)
         self.length_penalty = check_non_negative("length_penalty", length_penalty)
         self.coverage_penalty = check_non_negative("coverage_penalty", coverage_penalty)

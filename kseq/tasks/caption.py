@@ -139,6 +139,8 @@ class Caption(Task):
 
     def build(self):
         """The model of the config, with new weights."""
+        import keras
+
         config, size = self.config.model, self.config.data.image_size
         encoder, self.image = config.encoder, kseq.preprocessors.ImagePreprocessor(size)
         try:
@@ -154,7 +156,7 @@ class Caption(Task):
             decoder,
             len(self.text.vocabulary),
             embedding_size=config.embedding_size,
-            embedding_spread=config.embedding_spread,
+            embeddings_initializer=keras.initializers.RandomUniform(-config.embedding_spread, config.embedding_spread),
             dropout=config.dropout,
             alignment_penalty=config.alignment_penalty,
         )

@@ -79,7 +79,7 @@ def luong_copier():
     cell = GRUCell(UNITS)
     encoder = TextEncoder(WORDS, Recurrent(GRUCell(UNITS)), embedding_size=3)
     decoder = LuongDecoder(cell, BahdanauAttention(3))
-    return Seq2Seq(encoder, DenseBridge(cell.state_size), decoder, WORDS, embedding_size=3, copies=COPIES)
+    return Seq2Seq(encoder, DenseBridge(cell.state_size), decoder, WORDS, embedding_size=3, max_oov_words=COPIES)
 
 
 @pytest.mark.parametrize("make", [tiny_copier, luong_copier])
@@ -166,7 +166,7 @@ def test_a_file_keeps_the_copies(tmp_path):
     model = made()
     model.save(tmp_path / "model.keras")
     again = keras.saving.load_model(tmp_path / "model.keras")
-    assert again.copies == COPIES and json.dumps(again.get_config()) == json.dumps(model.get_config())
+    assert again.max_oov_words == COPIES and json.dumps(again.get_config()) == json.dumps(model.get_config())
     np.testing.assert_allclose(teacher_forced(again, INPUTS), model(INPUTS), atol=1e-5)
 
 
@@ -179,15 +179,16 @@ def test_a_file_keeps_the_copies(tmp_path):
 )
 def test_what_is_copied_is_of_one_vocabulary(encoder, words):
     decoder = LuongDecoder(GRUCell(2), BahdanauAttention(3))
-    message = f"^copies needs an encoder of the same 11 words, as a TextEncoder, got french with {words}$"
+    message = "^max_oov_words needs an encoder with the same vocabulary of 11 tokens, such as a TextEncoder"
+    message = rf"{message}; french has {words}$"
     with pytest.raises(ValueError, match=message):
-        Seq2Seq(encoder(), DenseBridge([2]), decoder, 11, embedding_size=3, copies=1)
+        Seq2Seq(encoder(), DenseBridge([2]), decoder, 11, embedding_size=3, max_oov_words=1)
 
 
 @pytest.mark.parametrize("copies", [-1, 1.5, True])
 def test_copies_out_of_range_raises(copies):
-    with pytest.raises(ValueError, match=rf"^copies must be a positive whole number, got {copies!r}$"):
-        tiny_copier(copies=copies)
+    with pytest.raises(ValueError, match=rf"^max_oov_words must be a positive whole number, got {copies!r}$"):
+        tiny_copier(max_oov_words=copies)
 
 
 # Names stand in no vocabulary. The last three are asked for after training alone.
@@ -213,7 +214,7 @@ def greeter(text, copies):
     size, cell = len(text.vocabulary), GRUCell(32)
     encoder = TextEncoder(size, Recurrent(GRUCell(32)), embedding_size=16)
     decoder = LuongDecoder(cell, BahdanauAttention(32))
-    model = Seq2Seq(encoder, DenseBridge(cell.state_size), decoder, size, embedding_size=16, copies=copies)
+    model = Seq2Seq(encoder, DenseBridge(cell.state_size), decoder, size, embedding_size=16, max_oov_words=copies)
     model.compile(keras.optimizers.Adam(0.01), TokenCrossentropy(), jit_compile=False)
     return model
 

@@ -84,11 +84,11 @@ def test_a_new_model_that_looks_at_nothing_says_words_as_often_as_they_were_said
     """Oracle: the counts."""
     encoder = TextEncoder(WORDS, Recurrent(GRUCell(UNITS), return_state=True), embedding_size=4)
     decoder = BahdanauDecoder(GRUCell(UNITS), BahdanauAttention(UNITS))
-    model = Seq2Seq(encoder, DenseBridge([UNITS]), decoder, WORDS, embedding_size=4, copies=copies)
+    model = Seq2Seq(encoder, DenseBridge([UNITS]), decoder, WORDS, embedding_size=4, max_oov_words=copies)
     inputs = {"source": np.array([[5, 6]]), "tokens": np.array([[1]])}
     model(inputs)
     counts = np.random.default_rng(0).integers(0, 9, WORDS)
-    model.expect(counts)
+    model.initialize_output_bias(counts)
     model.words.kernel.assign(tf.zeros_like(model.words.kernel))
     if copies:
         model.pointer.bias.assign([50.0])  # it says, and copies nothing
@@ -96,15 +96,15 @@ def test_a_new_model_that_looks_at_nothing_says_words_as_often_as_they_were_said
     np.testing.assert_allclose(said, (counts + 1) / (counts.sum() + WORDS), rtol=1e-5)
 
 
-def test_what_cannot_be_expected_is_refused():
+def test_counts_that_do_not_fit_are_refused():
     model = tiny_seq2seq()
-    with pytest.raises(ValueError, match=r"has no weights yet: call it on a batch before expect"):
-        model.expect(np.zeros(WORDS))
-    with pytest.raises(ValueError, match=rf"counts must be \[{WORDS}\], a number a word, got \[3\]"):
-        model.expect([1, 2, 3])
+    with pytest.raises(ValueError, match=r"has no weights yet: call it on a batch before initialize_output_bias"):
+        model.initialize_output_bias(np.zeros(WORDS))
+    with pytest.raises(ValueError, match=rf"counts must be \[{WORDS}\], one number for each token, got \[3\]"):
+        model.initialize_output_bias([1, 2, 3])
 
 
-def test_words_begin_ten_times_as_far_from_zero_as_keras_lets_them_unless_it_is_said_how_far():
+def test_words_start_ten_times_as_large_as_in_keras_unless_an_initializer_is_given(tmp_path):
     encoder = TextEncoder(200, Recurrent(GRUCell(UNITS), return_state=True), embedding_size=8)
     decoder = BahdanauDecoder(GRUCell(UNITS), BahdanauAttention(3))
     model = Seq2Seq(encoder, DenseBridge([UNITS]), decoder, 200, embedding_size=8)
@@ -112,12 +112,16 @@ def test_words_begin_ten_times_as_far_from_zero_as_keras_lets_them_unless_it_is_
     for table in (encoder.embedding.embeddings, model.embedding.embeddings):
         numbers = np.asarray(table)
         assert np.abs(numbers).max() <= 0.5 and abs(numbers.std() - 1 / np.sqrt(12)) < 0.01
-    small = Seq2Seq(encoder, DenseBridge([UNITS]), decoder, 200, embedding_size=8, embedding_spread=0.05)
+    uniform = keras.initializers.RandomUniform(-0.05, 0.05)
+    small = Seq2Seq(encoder, DenseBridge([UNITS]), decoder, 200, embedding_size=8, embeddings_initializer=uniform)
     small({"source": SENTENCES, "tokens": SENTENCES})
     assert 0.04 < np.abs(small.embedding.embeddings).max() <= 0.05
-    assert small.get_config()["embedding_spread"] == 0.05
-    with pytest.raises(ValueError, match="embedding_spread must be above 0, got 0"):
-        Seq2Seq(encoder, DenseBridge([UNITS]), decoder, 200, embedding_size=8, embedding_spread=0)
+    small.save(tmp_path / "small.keras")
+    again = keras.saving.load_model(tmp_path / "small.keras")
+    assert again.embeddings_initializer.maxval == 0.05 and again.encoder.embeddings_initializer.maxval == 0.5
+    ones = TextEncoder(9, Recurrent(GRUCell(2)), embedding_size=2, embeddings_initializer="ones")
+    ones(np.array([[1]]))
+    np.testing.assert_array_equal(ones.embedding.embeddings, np.ones((9, 2)))
 
 
 @every_decoder
@@ -161,6 +165,31 @@ def test_the_penalty_does_not_see_padding():
     changed = np.where(REAL[:, :, None] == 1, alignments, 9)
     got, want = (doubly_stochastic_penalty(x.astype("float32"), REAL == 1) for x in (changed, alignments))
     np.testing.assert_allclose(got, want, rtol=1e-6)
+
+
+def test_the_penalty_does_not_see_padding_of_the_source():
+    """Oracle: each row of the batch by itself, without its padding."""
+    alignments = np.random.default_rng(0).dirichlet(np.ones(5), size=(BATCH, TIME)).astype("float32")
+    real, lengths = np.ones((BATCH, TIME), bool), [5, 2, 0, 4][:BATCH]
+    mask = np.arange(5) < np.array(lengths)[:, None]
+    each = [
+        reference.doubly_stochastic_penalty(alignments[b : b + 1, :, :n], real[b : b + 1]) if n else 0.0
+        for b, n in enumerate(lengths)
+    ]
+    np.testing.assert_allclose(doubly_stochastic_penalty(alignments, real, mask), np.mean(each), rtol=1e-5)
+
+
+def test_a_longer_padding_of_the_source_leaves_the_loss_as_it_is():
+    encoder = TextEncoder(WORDS, Recurrent(GRUCell(UNITS), return_state=True), embedding_size=4)
+    decoder = BahdanauDecoder(GRUCell(UNITS), BahdanauAttention(UNITS))
+    options = {"embedding_size": 4, "alignment_penalty": 1.0}
+    model = Seq2Seq(encoder, DenseBridge([UNITS]), decoder, WORDS, **options)
+    source, tokens = np.array([[5, 6, 4], [5, 4, 0]]), np.array([[1, 4], [1, 0]])
+    losses = []
+    for padding in (0, 4):
+        model({"source": np.pad(source, [(0, 0), (0, padding)]), "tokens": tokens})
+        losses += model.losses
+    np.testing.assert_allclose(losses[1], losses[0], rtol=1e-6)
 
 
 def oracle_loss(model, weight):

@@ -36,7 +36,7 @@ class Generation(TextTask):
         super().begin(start)
         counts = self.columns["tokens"].counts(len(self.target.vocabulary))
         counts[kseq.preprocessors.START] = 0  # it is read, and never said
-        self.model.expect(counts)
+        self.model.initialize_output_bias(counts)
 
     def tokenizers(self):
         """What parts the texts of each side."""

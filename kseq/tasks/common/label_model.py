@@ -115,11 +115,13 @@ def make_layer(config):
 
 def make_encoder(config, size):
     """The `TextEncoder` of an `EncoderConfig`, for so many words, with new weights."""
+    import keras
+
     encoder = kseq.models.TextEncoder(
         size,
         make_layer(config),
         embedding_size=config.embedding_size,
-        embedding_spread=config.embedding_spread,
+        embeddings_initializer=keras.initializers.RandomUniform(-config.embedding_spread, config.embedding_spread),
         dropout=config.embedding_dropout,
         word_dropout=config.word_dropout,
     )

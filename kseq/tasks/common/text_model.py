@@ -31,7 +31,7 @@ def make_model(config, source_size, target_size):
         decoder(embedded, encoded.memory, encoded.memory_mask, bridge(encoded.state))
     except ValueError as error:
         raise UserError(f"model: {error}") from None
-    options = {"embedding_size": config.embedding_size, "dropout": config.dropout, "copies": config.copies}
+    options = {"embedding_size": config.embedding_size, "dropout": config.dropout, "max_oov_words": config.copies}
     model = kseq.models.Seq2Seq(encoder, bridge, decoder, target_size, **options)
     model({"source": one, "tokens": one})
     return model
