@@ -8,6 +8,7 @@
     kseq.data           sources of examples, corpora, batches, generated data
     kseq.training       fit, optimizer, callbacks
     kseq.checkpoints    weights in files
+    kseq.runs           the folder of a run
     kseq.metrics        scores of texts, labels, tags and alignments
     kseq.plots          pictures of attention, gates and gradients
     kseq.export         SavedModels
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
         models,
         plots,
         preprocessors,
+        runs,
         samplers,
         training,
     )

@@ -208,7 +208,7 @@ def test_kinds_that_are_none_are_named():
         classifier("sum")
     with pytest.raises(ValueError, match=r"^attention must be one of none, last, word, mutual, got 'both'$"):
         pairs("both")
-    with pytest.raises(ValueError, match=r"^layer must be None where attention is 'mutual', and only there, got <"):
+    with pytest.raises(ValueError, match=r"^layer must be None if attention is 'mutual', and a layer otherwise, got <"):
         PairClassifier(tiny_text_encoder(), two_ways(), 5, attention="mutual")
     with pytest.raises(ValueError, match=r"only there, got None$"):
         PairClassifier(tiny_text_encoder(), None, 5)
