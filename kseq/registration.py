@@ -59,6 +59,15 @@ CLASSES = {
     ),
     "kseq.models.classifier": ("Pooling",),
     "kseq.models.encoders": ("ApplicationPixels",),
+    "kseq.preprocessors": (
+        "ByteTokenizer",
+        "CaptionTokenizer",
+        "CharacterTokenizer",
+        "SpaceTokenizer",
+        "SubwordTokenizer",
+        "TextPreprocessor",
+        "WordTokenizer",
+    ),
 }
 
 

@@ -210,7 +210,7 @@ def test_kinds_that_are_none_are_named():
         pairs("both")
     with pytest.raises(ValueError, match=r"^layer must be None if attention is 'mutual', and a layer otherwise, got <"):
         PairClassifier(tiny_text_encoder(), two_ways(), 5, attention="mutual")
-    with pytest.raises(ValueError, match=r"only there, got None$"):
+    with pytest.raises(ValueError, match=r"and a layer otherwise, got None$"):
         PairClassifier(tiny_text_encoder(), None, 5)
 
 
