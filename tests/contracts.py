@@ -333,20 +333,20 @@ CONTRACTS = {
     "Dropout": Contract(
         lambda: Dropout(0.4, seed=1), lambda batch, time: {"inputs": normal(batch, time, 3)}, draws=True
     ),
-    "Recurrent": Contract(lambda: Recurrent(LSTMCell(UNITS), reverse=True, return_state=True), _sequence_inputs),
+    "Recurrent": Contract(lambda: Recurrent(LSTMCell(UNITS), go_backwards=True, return_state=True), _sequence_inputs),
     "Recurrent-dropped": Contract(
         lambda: Recurrent(GRUCell(UNITS), dropout=0.1, recurrent_dropout=0.2, zoneout=0.3, seed=1),
         _sequence_inputs,
         draws=True,
     ),
     "Bidirectional": Contract(
-        lambda: Bidirectional(Recurrent(GRUCell(UNITS), return_state=True), merge="mean"), _sequence_inputs
+        lambda: Bidirectional(Recurrent(GRUCell(UNITS), return_state=True), merge_mode="ave"), _sequence_inputs
     ),
     "Stack": Contract(
         lambda: Stack(
             [
                 Bidirectional(Recurrent(GRUCell(2), return_state=True)),
-                Recurrent(LSTMCell(UNITS), reverse=True, return_state=True),
+                Recurrent(LSTMCell(UNITS), go_backwards=True, return_state=True),
             ],
             residual=True,
         ),

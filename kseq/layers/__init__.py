@@ -1,5 +1,6 @@
 """Layers: tensors in, tensors out. They know nothing of text, files or tasks."""
 
+import kseq.layers.backend  # noqa: F401 (before all others: it refuses other backends)
 from kseq.layers import attention, decoders
 from kseq.layers.attention import *  # noqa: F403 (the public names of a family are its own list)
 from kseq.layers.convert import from_keras, to_keras

@@ -3,6 +3,7 @@
 import contextlib
 import contextvars
 
+import keras
 import tensorflow as tf
 from keras import ops
 
@@ -35,6 +36,28 @@ def multiply(x, kernel, transposed, rows=slice(None)):
     if len(kernel.shape) == 2:
         return tf.matmul(x, kernel, transpose_b=transposed)
     return tf.linalg.matvec(kernel, x, transpose_a=not transposed)
+
+
+def carried_mask(x, mask=None):
+    """The mask, or where none is given the one that Keras carries with `x`, bool; None where there is neither.
+
+    Keras hands the mask of `inputs` to a layer only when it is called with that one tensor: not beside a state.
+    """
+    mask = getattr(x, "_keras_mask", None) if mask is None else mask
+    return None if mask is None else ops.cast(mask, "bool")
+
+
+def adopt_dtype(dtype, *parts):
+    """The dtype policy of a layer that is made of others: theirs, if it was given none, else it reaches them too."""
+    if dtype is None:
+        return parts[0].dtype_policy
+    policy = keras.dtype_policies.get(dtype)
+    for part in parts:
+        before = part.dtype_policy
+        for layer in part._flatten_layers():
+            if layer.dtype_policy == before:  # a layer inside that has a policy of its own keeps it
+                layer.dtype_policy = policy
+    return policy
 
 
 def part(kernel, rows):

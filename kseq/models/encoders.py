@@ -147,8 +147,8 @@ class TextEncoder(keras.layers.Layer):
             raise ValueError(f"layer must be one layer, got the model {layer.name}, which would read the padding")
         if getattr(layer, "return_sequences", True) is False:
             raise ValueError(f"layer must return a sequence, got {layer.name} with return_sequences=False")
-        if getattr(layer, "merge", None) == "none":
-            raise ValueError(f"layer must give one sequence, got {layer.name} with merge='none'")
+        if getattr(layer, "merge_mode", "") is None:
+            raise ValueError(f"layer must give one sequence, got {layer.name} with merge_mode=None")
         self.vocabulary_size = check_positive("vocabulary_size", vocabulary_size)
         self.layer = layer
         self.embedding_size = check_positive("embedding_size", embedding_size)
@@ -176,6 +176,8 @@ class TextEncoder(keras.layers.Layer):
         options = {"mask": real} if "mask" in inspect.signature(layer.call).parameters else {}
         options |= {} if initial_state is None else {"initial_state": initial_state}
         memory, *state = tf.nest.flatten(layer(embedded, **options))
+        if getattr(layer, "go_backwards", False):  # its outputs come last step first
+            memory = ops.flip(memory, axis=1)
         memory *= kept
         mean = ops.sum(memory, axis=1) / ops.maximum(ops.sum(kept, axis=1), 1)
         return Encoded(memory, real, state or [mean])

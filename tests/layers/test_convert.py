@@ -42,7 +42,7 @@ def test_a_layer_of_keras_is_one_of_ours(name, use_bias):
     again = to_keras(ours)
     assert again.dropout == 0.2
     want, *states = theirs(X, mask=MASK)
-    got, after = ours(X, mask=MASK)
+    got, *after = ours(X, mask=MASK)
     np.testing.assert_allclose(got, np.where(MASK[:, :, None], want, 0), atol=1e-6)
     assert_close(after, states)
     assert_close(again(X, mask=MASK), [got, *after])
@@ -55,7 +55,7 @@ def test_a_layer_of_ours_is_one_of_keras(name):
     ours.build((None, None, DEPTH))
     randomise(ours)
     for mask in (None, MASK):
-        want, states = ours(X, mask=mask)
+        want, *states = ours(X, mask=mask)
         assert_close(to_keras(ours)(X, mask=mask), [want, *states])
     assert_close(from_keras(to_keras(ours)).get_weights(), ours.get_weights())
 

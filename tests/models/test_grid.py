@@ -112,8 +112,8 @@ def test_what_would_read_padding_is_refused():
     stack = keras.Sequential([keras.layers.Conv1D(2, 3, padding="same")], name="stack")
     with pytest.raises(ValueError, match=r"^layer must be one layer, got the model stack, which would read padding"):
         TextEncoder(WORDS, stack, embedding_size=3)
-    both = Bidirectional(Recurrent(GRUCell(2)), merge="none", name="both")
-    with pytest.raises(ValueError, match=r"^layer must give one sequence, got both with merge='none'$"):
+    both = Bidirectional(Recurrent(GRUCell(2)), merge_mode=None, name="both")
+    with pytest.raises(ValueError, match=r"^layer must give one sequence, got both with merge_mode=None$"):
         TextEncoder(WORDS, both, embedding_size=3)
 
 

@@ -217,7 +217,7 @@ def test_one_line_of_the_config_changes_the_model(name, cell, unit, tmp_path):
     """Each text of dev has an answer, each word its tag, and a batch of training is one that the model takes."""
     run = prepared(name, tmp_path, [f"model.cell={cell}", f"data.unit={unit}", "data.train_count=32"])
     layer = run.model.encoder.layer
-    assert type((layer if name == "entail" else layer.layer).cell) is CELLS[cell]
+    assert type((layer if name == "entail" else layer.forward_layer).cell) is CELLS[cell]
     inputs, targets, weights = next(iter(run.batches(SetEpoch())))
     outputs = run.model(inputs)
     parts = [run.loss(), targets, outputs, weights]

@@ -9,7 +9,7 @@ import abc
 import keras
 from keras import ops
 
-from kseq.layers.functional import check_positive, linear
+from kseq.layers.functional import adopt_dtype, check_positive, linear
 
 
 class RecurrentCell(keras.layers.Layer, abc.ABC):
@@ -324,6 +324,7 @@ class KerasCell(RecurrentCell):
         cell: layer with `state_size` and `call(inputs, states)`, as `keras.layers.LSTMCell`. Where it has no
             `output_size`, its output is taken to be as large as its first state; where it has `get_initial_state`, that
             is what a sequence starts from, otherwise from zeros.
+        dtype: of the computations; it reaches the cell. The cell's own when not given.
 
     Raises:
         ValueError: the cell is not such a layer, has dropout of its own, or its states are nested.
@@ -331,13 +332,13 @@ class KerasCell(RecurrentCell):
 
     supports_recurrent_dropout = False
 
-    def __init__(self, cell, **kwargs):
+    def __init__(self, cell, *, dtype=None, **kwargs):
         if not is_cell(cell):
             raise ValueError(
                 f"cell must be a cell, as kseq.layers.LSTMCell(4) or keras.layers.LSTMCell(4), got {cell!r}"
                 + ("; kseq.layers.from_keras converts a layer of Keras" if isinstance(cell, keras.layers.RNN) else "")
             )
-        super().__init__(**kwargs)
+        super().__init__(dtype=adopt_dtype(dtype, cell), **kwargs)
         if getattr(cell, "dropout", 0) or getattr(cell, "recurrent_dropout", 0):
             raise ValueError(f"cell {cell.name} has dropout, which is not applied here; give dropout to Recurrent")
         self.cell = cell
@@ -371,6 +372,7 @@ class KerasCell(RecurrentCell):
 
     @classmethod
     def from_config(cls, config):
+        config = dict(config)
         return cls(keras.saving.deserialize_keras_object(config.pop("cell")), **config)
 
 

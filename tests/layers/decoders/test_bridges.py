@@ -139,7 +139,7 @@ def test_a_deep_encoder_hands_its_states_to_a_deep_decoder(two):
     """The decoder starts from what the encoder's layers hold, put together by hand."""
     x, memory, size = normal(2, 3, 5), normal(2, 4, 6), 8 if two else 4
     layers = [Recurrent(cell(4), return_state=True) for cell in (LSTMCell, LSTMCell)]
-    _, states = Stack([Bidirectional(layer) for layer in layers] if two else layers)(x)
+    _, *states = Stack([Bidirectional(layer) for layer in layers] if two else layers)(x)
     cell = StackedCell([LSTMCell(size), LSTMCell(size)])
     decoder = LuongDecoder(cell, LuongAttention())
     outputs, _ = decoder(

@@ -31,7 +31,7 @@ def columns(weight, *numbers):
 def assert_same_sequences(cell, keras_layer):
     """The cell in our loop and the built layer of Keras agree on a random sequence and on the last states."""
     x = normal(BATCH, 5, DEPTH, seed=7)
-    outputs, states = Recurrent(cell, return_state=True)(x)
+    outputs, *states = Recurrent(cell, return_state=True)(x)
     want, *want_states = keras_layer(x)
     np.testing.assert_allclose(outputs, want, atol=1e-6)
     for state, wanted in zip(states, want_states, strict=True):

@@ -1,4 +1,4 @@
-"""The fused of the cells against the same cells in `unroll`, whose steps TensorFlow differentiates."""
+"""The fused steps of the cells against the same cells in `unroll`, whose steps TensorFlow differentiates."""
 
 import numpy as np
 import pytest
@@ -38,7 +38,7 @@ def results(layer, x, mask, *states, training):
     """Outputs, last states, and the gradients of inputs, states and weights of something that reads them all."""
     with tf.GradientTape() as tape:
         tape.watch([x, *states])
-        outputs, last = layer(x, mask=mask, initial_state=list(states), training=training)
+        outputs, *last = layer(x, mask=mask, initial_state=list(states), training=training)
         weights = tf.reshape(tf.sin(tf.range(tf.size(outputs), dtype=outputs.dtype)), tf.shape(outputs))
         loss = sum(tf.reduce_sum(y * w) for y, w in zip([outputs, *last], [weights, *map(tf.sin, last)], strict=True))
     return [outputs, *last, *tape.gradient(loss, [x, *states, *layer.trainable_weights])]
@@ -53,8 +53,8 @@ def unrolled(monkeypatch, compute):
 @every_cell
 @pytest.mark.parametrize("masked", [False, True])
 @pytest.mark.parametrize("mode", ["eager", *(pytest.param(mode, marks=pytest.mark.slow) for mode in ("graph", "xla"))])
-def test_a_twin_equals_its_cell_in_the_loop(name, masked, mode, monkeypatch):
-    layer = layer_of(name, reverse=masked)
+def test_a_fused_step_equals_its_cell_in_the_loop(name, masked, mode, monkeypatch):
+    layer = layer_of(name, go_backwards=masked)
     x, mask, *states = arguments(layer)
     mask = mask if masked else None
     want = unrolled(monkeypatch, lambda: results(layer, x, mask, *states, training=False))
@@ -99,13 +99,13 @@ def second_derivative(layer, x, training):
 
 
 @every_cell
-@pytest.mark.parametrize("twin", [True, False])
-def test_second_derivatives_are_right_or_refused(name, twin, monkeypatch):
+@pytest.mark.parametrize("is_fused", [True, False])
+def test_second_derivatives_are_right_or_refused(name, is_fused, monkeypatch):
     layer, x = layer_of(name), tf.constant(normal(2, 3, SIZE))
     want = unrolled(monkeypatch, lambda: second_derivative(layer, x, training=False))
     for a, b in zip(second_derivative(layer, x, training=False), want, strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4)
-    monkeypatch.setattr(fused, "has_fused", lambda cell: twin)
+    monkeypatch.setattr(fused, "has_fused", lambda cell: is_fused)
     with pytest.raises(NotImplementedError, match="for second derivatives call the layer with training=False"):
         second_derivative(layer, x, training=True)
 

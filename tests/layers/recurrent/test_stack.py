@@ -76,8 +76,8 @@ def test_a_stack_of_one_is_the_cell(residual):
     assert_all_close([cell.hidden(after), *after], [want, *want_after])
 
 
-def test_each_cell_hears_its_own_part():
-    """A plain cell knows nothing of its state but what it hears."""
+def test_each_cell_gets_its_own_dropped_states():
+    """A plain cell reads nothing of its state but the dropped one."""
     cell, x, states = made_cell([RNNCell(2), RNNCell(3)])
     dropped_states = [state + 1 for state in states]
     output, after = cell.step(cell.project(x), states, dropped_states)
@@ -92,10 +92,10 @@ def test_a_stack_runs_in_keras_loop_and_in_ours(kind, residual):
     """Oracle: each cell in a `Recurrent` of its own, one after the other; a mask on the right."""
     cell, _, states = made_cell([CELLS[kind](UNITS), GRUCell(UNITS)], residual=residual)
     x, mask = normal(BATCH, TIME, DEPTH), lengths_mask([4, 2, 1], TIME)
-    outputs, last = Recurrent(cell, return_state=True)(x, mask=mask, initial_state=states)
+    outputs, *last = Recurrent(cell, return_state=True)(x, mask=mask, initial_state=states)
     lower, upper = (Recurrent(one, return_state=True) for one in cell.cells)
-    first, last_of_first = lower(x, mask=mask, initial_state=states[:-1])
-    want, last_of_second = upper(first, mask=mask, initial_state=states[-1:])
+    first, *last_of_first = lower(x, mask=mask, initial_state=states[:-1])
+    want, *last_of_second = upper(first, mask=mask, initial_state=states[-1:])
     np.testing.assert_allclose(outputs, want + first if residual else want, atol=1e-6)
     assert_all_close(last, [*last_of_first, *last_of_second])
     theirs = keras.layers.RNN(cell, return_sequences=True, return_state=True, zero_output_for_mask=True)
@@ -106,7 +106,20 @@ def test_a_stack_runs_in_keras_loop_and_in_ours(kind, residual):
     ("make", "message"),
     [
         (lambda: StackedCell([]), "cells must be one or more, got none$"),
-        (lambda: StackedCell([GRUCell(2)] * 2), "cells must each be one by itself, got .*; make as many as there are"),
+        (
+            lambda: StackedCell([GRUCell(2)] * 2),
+            "cells must each be a different object, got .*; make one",
+        ),
+        (lambda: StackedCell(GRUCell(2)), "cells must be a list, got <GRUCell"),
+        (lambda: Stack(Recurrent(GRUCell(2))), "layers must be a list, got <Recurrent"),
+        (
+            lambda: Stack([Recurrent(GRUCell(2), return_sequences=False), Recurrent(GRUCell(2))]),
+            r"layers below the last must return sequences, got return_sequences of \[False, True\]$",
+        ),
+        (
+            lambda: Stack([Recurrent(GRUCell(2)), Recurrent(GRUCell(2), return_sequences=False)], residual=True),
+            r"layers of a residual stack must return sequences, got return_sequences of \[True, False\]$",
+        ),
         (
             lambda: StackedCell([GRUCell(2), LSTMCell(3)], residual=True),
             r"cells of a residual stack must have outputs of one size, got \[2, 3\]$",
@@ -115,14 +128,14 @@ def test_a_stack_runs_in_keras_loop_and_in_ours(kind, residual):
         (lambda: StackedCell([KerasCell(keras.layers.GRUCell(2))]), "cells must be of kseq.layers, got <KerasCell .*"),
         (
             lambda: Recurrent(StackedCell([GRUCell(2)]), zoneout=0.1),
-            "recurrent_dropout and zoneout are for cells of kseq, .*; give those of a StackedCell to the layers of",
+            "recurrent_dropout and zoneout are for a single cell of kseq.*; give those of a StackedCell to the layers of",
         ),
         (lambda: Stack([]), "layers must be one or more, got none$"),
-        (lambda: Stack([Recurrent(GRUCell(2))] * 2), "layers must each be one by itself, got .*; make as many as"),
+        (lambda: Stack([Recurrent(GRUCell(2))] * 2), "layers must each be a different object, got .*; make one"),
         (lambda: Stack([keras.layers.GRU(2)]), "layers must be Recurrent or Bidirectional, got <GRU name=.*>$"),
         (
-            lambda: Stack([Bidirectional(Recurrent(GRUCell(2)), merge="none", name="both")]),
-            "layers must give one sequence each, got both with merge='none'$",
+            lambda: Stack([Bidirectional(Recurrent(GRUCell(2)), merge_mode=None, name="both")]),
+            "layers must give one sequence each, got both with merge_mode=None$",
         ),
         (
             lambda: Stack([Recurrent(GRUCell(2)), Recurrent(GRUCell(2), return_state=True)]),
@@ -146,8 +159,8 @@ def three_layers(residual=False, return_state=True):
     """Both directions side by side, then one backwards, then both summed; all of one size."""
     layers = [
         Bidirectional(Recurrent(GRUCell(2), return_state=return_state)),
-        Recurrent(LSTMCell(UNITS), reverse=True, return_state=return_state),
-        Bidirectional(Recurrent(RNNCell(UNITS), return_state=return_state), merge="sum"),
+        Recurrent(LSTMCell(UNITS), go_backwards=True, return_state=return_state),
+        Bidirectional(Recurrent(RNNCell(UNITS), return_state=return_state), merge_mode="sum"),
     ]
     return made(Stack(layers, residual=residual))
 
@@ -159,12 +172,13 @@ def test_a_stack_is_its_layers_one_after_the_other(residual, side):
     layer, x = three_layers(residual), normal(BATCH, TIME, DEPTH)
     mask = lengths_mask([4, 2, 0], TIME)[:, :: 1 if side == "right" else -1]
     states = [normal(BATCH, size, seed=k + 1) for k, size in enumerate(layer.state_size)]
-    outputs, last = layer(x, mask=mask, initial_state=states)
+    outputs, *last = layer(x, mask=mask, initial_state=states)
     one, two, three = layer.layers
-    first, one_last = one(x, mask=mask, initial_state=states[:2])
-    second, two_last = two(first, mask=mask, initial_state=states[2:4])
+    first, *one_last = one(x, mask=mask, initial_state=states[:2])
+    second, *two_last = two(first, mask=mask, initial_state=states[2:4])
+    second = second[:, ::-1]  # it goes backwards
     second = second + first if residual else second
-    third, three_last = three(second, mask=mask, initial_state=states[4:])
+    third, *three_last = three(second, mask=mask, initial_state=states[4:])
     np.testing.assert_allclose(outputs, third + second if residual else third, atol=1e-6)
     assert_all_close(last, [*one_last, *two_last, *three_last])
     assert not np.any(np.asarray(outputs)[~mask]) and np.all(np.any(np.asarray(outputs)[mask], axis=-1))
@@ -190,8 +204,8 @@ def test_padding_changes_neither_outputs_nor_states(residual, before, after):
     padded[:, before : before + TIME] = x
     mask = np.zeros(padded.shape[:2], "bool")
     mask[:, before : before + TIME] = True
-    outputs, last = layer(padded, mask=mask)
-    want, want_last = layer(x)
+    outputs, *last = layer(padded, mask=mask)
+    want, *want_last = layer(x)
     np.testing.assert_allclose(outputs[:, before : before + TIME], want, atol=1e-6)
     assert not np.any(np.asarray(outputs)[~mask])
     assert_all_close(last, want_last)
@@ -201,7 +215,7 @@ def test_without_return_state_only_the_outputs_come():
     layer, bare, x = three_layers(), three_layers(return_state=False), normal(BATCH, TIME, DEPTH)
     bare.set_weights(layer.get_weights())
     np.testing.assert_array_equal(bare(x), layer(x)[0])
-    assert layer.compute_mask("inputs", "mask") == ("mask", [None] * 6)
+    assert layer.compute_mask("inputs", "mask") == ("mask", *[None] * 6)
     assert bare.compute_mask("inputs", "mask") == "mask"
 
 
@@ -223,7 +237,7 @@ def test_a_stack_encodes_text(return_state):
     memory, mask, state = encoder(ids)
     want = encoder.layer(encoder.embedding(ids), mask=ids != 0)
     if return_state:
-        want, want_state = want
+        want, *want_state = want
     else:
         want_state = [[np.mean(want[0, :3], axis=0), np.mean(want[1, :2], axis=0)]]
     np.testing.assert_allclose(memory, want, atol=1e-6)

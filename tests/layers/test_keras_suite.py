@@ -1,0 +1,167 @@
+"""Keras' own test of layers, `keras.src.testing.TestCase.run_layer_test`, over every public layer.
+
+It checks that a layer is built, saved and loaded from its config, called with symbols and with values of the shapes and
+types that it promises, trained under XLA, and run in mixed precision with weights in float32.
+"""
+
+import inspect
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import NamedTuple
+
+import keras
+import pytest
+from keras.src.testing import TestCase
+
+from contracts import normal
+from kseq.layers import (
+    CELLS,
+    Bidirectional,
+    Dropout,
+    GRUCell,
+    KerasCell,
+    LSTMCell,
+    Recurrent,
+    Stack,
+    StackedCell,
+)
+
+BATCH, TIME, DEPTH, UNITS = 3, 4, 5, 6
+
+
+class Row(NamedTuple):
+    """What a layer is tested with. `exempt` names checks of the suite that are off, each with the reason."""
+
+    layer: type
+    init: Callable[
+        [], dict
+    ]  # the constructor's arguments, made anew for each run: Keras shares the objects among its checks
+    inputs: object  # the shape of the inputs, or a dict of arrays by the name of call's arguments
+    call: Mapping = MappingProxyType({})  # further arguments of `call`
+    outputs: object = None  # the shape of the outputs, or a tuple of shapes
+    masks: bool = False  # whether the layer supports masking
+    seeds: int = 0  # how many seed generators it has
+    exempt: Mapping = MappingProxyType({})  # {argument of run_layer_test: reason}
+
+
+SEQUENCE = (BATCH, TIME, DEPTH)
+ONE_STATE, TWO_STATES = [(BATCH, UNITS)], [(BATCH, UNITS)] * 2
+NEEDS_STATES = {
+    "run_training_check": "the suite trains a layer on its first argument alone, and a cell needs its states",
+    "run_mixed_precision_check": "the suite asks for the types without the states; tests/test_contracts.py checks them",
+}
+
+
+def cell_row(cell, states, **init):
+    """A cell by itself: one step."""
+    return Row(
+        cell,
+        lambda: {"units": UNITS} | init,
+        (BATCH, DEPTH),
+        {"states": [normal(*state) for state in states]},
+        ((BATCH, UNITS), states),
+        exempt=NEEDS_STATES,
+    )
+
+
+TABLE = {
+    **{
+        name: cell_row(cell, TWO_STATES if "lstm" in name or name == "peephole" else ONE_STATE)
+        for name, cell in CELLS.items()
+    },
+    "gru reset_after without bias": cell_row(GRUCell, ONE_STATE, reset_after=True, use_bias=False),
+    "lstm with all options": cell_row(
+        LSTMCell,
+        TWO_STATES,
+        kernel_initializer="he_normal",
+        bias_initializer="ones",
+        forget_bias=None,
+        kernel_regularizer="l2",
+        recurrent_constraint="non_neg",
+    ),
+    "KerasCell": cell_row(KerasCell, TWO_STATES)._replace(init=lambda: {"cell": keras.layers.LSTMCell(UNITS)}, seeds=1),
+    "StackedCell": cell_row(StackedCell, [*TWO_STATES, *ONE_STATE])._replace(
+        init=lambda: {"cells": [LSTMCell(UNITS), GRUCell(UNITS)], "residual": True}
+    ),
+    "Recurrent": Row(
+        Recurrent, lambda: {"cell": LSTMCell(UNITS)}, SEQUENCE, outputs=(*SEQUENCE[:2], UNITS), masks=True, seeds=1
+    ),
+    "Recurrent last": Row(
+        Recurrent,
+        lambda: {
+            "cell": GRUCell(UNITS),
+            "return_sequences": False,
+            "dropout": 0.1,
+            "recurrent_dropout": 0.1,
+            "zoneout": 0.1,
+        },
+        SEQUENCE,
+        outputs=(BATCH, UNITS),
+        masks=True,
+        seeds=1,
+    ),
+    "Recurrent states": Row(
+        Recurrent,
+        lambda: {"cell": keras.layers.LSTMCell(UNITS), "return_state": True, "go_backwards": True},
+        SEQUENCE,
+        outputs=((*SEQUENCE[:2], UNITS), *TWO_STATES),
+        masks=True,
+        seeds=2,
+        exempt={"run_training_check": "the suite's loss reads one output"},
+    ),
+    "Bidirectional": Row(
+        Bidirectional,
+        lambda: {"layer": Recurrent(LSTMCell(UNITS))},
+        SEQUENCE,
+        outputs=(*SEQUENCE[:2], 2 * UNITS),
+        masks=True,
+        seeds=2,
+    ),
+    "Bidirectional both last": Row(
+        Bidirectional,
+        lambda: {"layer": Recurrent(GRUCell(UNITS), return_sequences=False, return_state=True), "merge_mode": None},
+        SEQUENCE,
+        outputs=((BATCH, UNITS),) * 4,
+        masks=True,
+        seeds=2,
+        exempt={"run_training_check": "the suite's loss reads one output"},
+    ),
+    "Stack": Row(
+        Stack,
+        lambda: {
+            "layers": [Bidirectional(Recurrent(GRUCell(2))), Recurrent(LSTMCell(4), go_backwards=True)],
+            "residual": True,
+        },
+        SEQUENCE,
+        outputs=(*SEQUENCE[:2], 4),
+        masks=True,
+        seeds=3,
+    ),
+    "Dropout": Row(Dropout, lambda: {"rate": 0.5}, SEQUENCE, outputs=SEQUENCE, masks=True, seeds=1),
+}
+
+
+# The suite trains on an endless generator, which Keras warns that it cannot shuffle, and also what has no weights.
+@pytest.mark.filterwarnings("ignore:The model does not have any trainable weights:UserWarning")
+@pytest.mark.filterwarnings("ignore:`shuffle=True` was passed:UserWarning")
+@pytest.mark.parametrize("name", TABLE)
+def test_a_layer_passes_keras_own_test(name):
+    row = TABLE[name]
+    inputs = {"input_shape": row.inputs} if isinstance(row.inputs, tuple) else {"input_data": row.inputs}
+    TestCase().run_layer_test(
+        row.layer,
+        row.init(),
+        **inputs,
+        call_kwargs=dict(row.call),
+        expected_output_shape=row.outputs,
+        expected_num_seed_generators=row.seeds,
+        supports_masking=row.masks,
+        **dict.fromkeys(row.exempt, False),
+    )
+
+
+def test_exemptions_name_checks_of_the_suite_and_give_a_reason():
+    checks = inspect.signature(TestCase.run_layer_test).parameters
+    for row in TABLE.values():
+        assert set(row.exempt) <= {name for name in checks if name.startswith("run_")}
+        assert all(len(reason) > 20 for reason in row.exempt.values())
