@@ -128,7 +128,7 @@ def test_a_stack_runs_in_keras_loop_and_in_ours(kind, residual):
         (lambda: StackedCell([KerasCell(keras.layers.GRUCell(2))]), "cells must be of kseq.layers, got <KerasCell .*"),
         (
             lambda: Recurrent(StackedCell([GRUCell(2)]), zoneout=0.1),
-            "recurrent_dropout and zoneout are for a single cell of kseq.*; give those of a StackedCell to the layers of",
+            "recurrent_dropout and zoneout are for a single cell of kseq.*; give those of a StackedCell to",
         ),
         (lambda: Stack([]), "layers must be one or more, got none$"),
         (lambda: Stack([Recurrent(GRUCell(2))] * 2), "layers must each be a different object, got .*; make one"),
