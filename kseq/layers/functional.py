@@ -3,7 +3,6 @@
 import contextlib
 import contextvars
 
-import keras
 import tensorflow as tf
 from keras import ops
 
@@ -45,19 +44,6 @@ def carried_mask(x, mask=None):
     """
     mask = getattr(x, "_keras_mask", None) if mask is None else mask
     return None if mask is None else ops.cast(mask, "bool")
-
-
-def adopt_dtype(dtype, *parts):
-    """The dtype policy of a layer that is made of others: theirs, if it was given none, else it reaches them too."""
-    if dtype is None:
-        return parts[0].dtype_policy
-    policy = keras.dtype_policies.get(dtype)
-    for part in parts:
-        before = part.dtype_policy
-        for layer in part._flatten_layers():
-            if layer.dtype_policy == before:  # a layer inside that has a policy of its own keeps it
-                layer.dtype_policy = policy
-    return policy
 
 
 def part(kernel, rows):

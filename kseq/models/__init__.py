@@ -1,5 +1,6 @@
 """Models made of the layers: `keras.Model` and nothing of our own."""
 
+import kseq.layers.backend  # noqa: F401 (before all others: it refuses other backends)
 from kseq.models.classifier import PairClassifier, SequenceClassifier
 from kseq.models.encoders import Encoded, ImageEncoder, TextEncoder, fingerprint, make_backbone, small_cnn
 from kseq.models.pretrained import PretrainedEncoder

@@ -9,7 +9,8 @@ import abc
 import keras
 from keras import ops
 
-from kseq.layers.functional import adopt_dtype, check_positive, linear
+from kseq.layers.dtypes import share_dtype
+from kseq.layers.functional import check_positive, linear
 
 
 class RecurrentCell(keras.layers.Layer, abc.ABC):
@@ -338,7 +339,7 @@ class KerasCell(RecurrentCell):
                 f"cell must be a cell, as kseq.layers.LSTMCell(4) or keras.layers.LSTMCell(4), got {cell!r}"
                 + ("; kseq.layers.from_keras converts a layer of Keras" if isinstance(cell, keras.layers.RNN) else "")
             )
-        super().__init__(dtype=adopt_dtype(dtype, cell), **kwargs)
+        super().__init__(dtype=share_dtype(dtype, cell), **kwargs)
         if getattr(cell, "dropout", 0) or getattr(cell, "recurrent_dropout", 0):
             raise ValueError(f"cell {cell.name} has dropout, which is not applied here; give dropout to Recurrent")
         self.cell = cell

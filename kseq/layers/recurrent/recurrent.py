@@ -5,7 +5,8 @@ import tensorflow as tf
 from keras import ops
 
 from kseq.layers.dropout import dropout, uniform
-from kseq.layers.functional import adopt_dtype, carried_mask, check_fraction
+from kseq.layers.dtypes import share_dtype
+from kseq.layers.functional import carried_mask, check_fraction
 from kseq.layers.recurrent import fused
 from kseq.layers.recurrent.cells import KerasCell, RecurrentCell, is_cell
 from kseq.layers.recurrent.unroll import unroll
@@ -72,7 +73,7 @@ class Recurrent(keras.layers.Layer):
     ):
         if not isinstance(cell, RecurrentCell):
             cell = KerasCell(cell)
-        super().__init__(dtype=adopt_dtype(dtype, cell), **kwargs)
+        super().__init__(dtype=share_dtype(dtype, cell), **kwargs)
         self.cell = cell
         self.state_size = self.cell.state_size
         self.output_size = self.cell.output_size
@@ -229,7 +230,7 @@ class Bidirectional(keras.layers.Layer):
             raise ValueError(f"layer {layer.name} goes backwards; give the forward layer, and a copy goes backwards")
         if merge_mode not in self.MERGE_MODES:
             raise ValueError(f"merge_mode must be one of {', '.join(map(repr, self.MERGE_MODES))}, got {merge_mode!r}")
-        super().__init__(dtype=adopt_dtype(dtype, layer), **kwargs)
+        super().__init__(dtype=share_dtype(dtype, layer), **kwargs)
         self.forward_layer = layer
         self.merge_mode = merge_mode
         self.return_sequences = layer.return_sequences

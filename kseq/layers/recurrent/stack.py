@@ -5,7 +5,8 @@ import itertools
 import keras
 from keras import ops
 
-from kseq.layers.functional import adopt_dtype, carried_mask
+from kseq.layers.dtypes import share_dtype
+from kseq.layers.functional import carried_mask
 from kseq.layers.recurrent.cells import KerasCell, RecurrentCell
 from kseq.layers.recurrent.recurrent import Bidirectional, Recurrent
 
@@ -39,7 +40,7 @@ class StackedCell(RecurrentCell):
             if isinstance(cell, KerasCell) or not isinstance(cell, RecurrentCell):
                 raise ValueError(f"cells must be of kseq.layers, got {cell!r}; put it into a layer of a Stack")
         cells = _checked("cells", cells, residual)
-        super().__init__(dtype=adopt_dtype(dtype, *cells), **kwargs)
+        super().__init__(dtype=share_dtype(dtype, *cells), **kwargs)
         self.cells = cells
         self.residual = bool(residual)
         self.state_size = [size for cell in cells for size in cell.state_size]
@@ -131,7 +132,7 @@ class Stack(keras.layers.Layer):
             kinds = [layer.return_sequences for layer in layers]
             which = "of a residual stack" if residual else "below the last"
             raise ValueError(f"layers {which} must return sequences, got return_sequences of {kinds}")
-        super().__init__(dtype=adopt_dtype(dtype, *layers), **kwargs)
+        super().__init__(dtype=share_dtype(dtype, *layers), **kwargs)
         self.layers = layers
         self.residual = bool(residual)
         self.return_sequences = layers[-1].return_sequences
