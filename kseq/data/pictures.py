@@ -5,6 +5,7 @@ import dataclasses
 import hashlib
 import itertools
 import os
+import re
 import string
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -21,7 +22,14 @@ from kseq.data.tfds import open_tfds, value_at
 from kseq.errors import UserError
 
 FORMS = "toy:shapes, tsv:<file> or tfds:<name>"
-SIDES = {"left", "right"}  # what a caption says that is not true of the mirrored picture
+# What a caption says that is not true of the mirrored picture: words that begin so, in the languages that name sides by
+# words of their own, and the characters of those that write without spaces or glue endings to them.
+_SIDE_WORDS = (
+    "left|right|link[se]|recht[se]|gauche|droite?s?\\b|izquierd|derech|sinistr[aoei]\\b|destr[aoei]\\b|esquerd|direit|"
+    "vlevo|vpravo|lev[ýáéo]|prav[ýáéo]|lew[aąeoy]|praw[aąeoy]|venstre|høyre|højre|vänster|höger|vasen|vasemm|oike|"
+    "слева|справа|налево|направо|лев(?:ый|ая|ое|ой|ую|ом)\\b|прав(?:ый|ая|ое|ой|ую|ом)\\b"
+)
+SIDES = re.compile(rf"\b(?:{_SIDE_WORDS})|[左右]|왼|오른|يسار|يمين", re.IGNORECASE)
 TOY_COUNT = {"train": 20_000, "dev": 1_000, "test": 1_000}
 
 
@@ -52,7 +60,7 @@ class Picture:
         """The same picture with left and right exchanged, and those of its captions that name neither."""
         top, left, bottom, right = self.boxes.T
         boxes = np.stack([top, 1 - right, bottom, 1 - left], axis=-1)
-        captions = tuple(text for text in self.captions if not SIDES & set(text.lower().split()))
+        captions = tuple(text for text in self.captions if not SIDES.search(text))
         changes = {
             "captions": captions,
             "mirrored": not self.mirrored,
@@ -170,12 +178,32 @@ def _require(fields, row, where):
             raise UserError(f"{where}: there is no column {column!r}; the first line names {known}. Set data.fields")
 
 
+def _parts(pattern):
+    """[(text, column or None)] of a pattern like "images/{name}.png".
+
+    Raises:
+        UserError: a brace stands alone, or something but the name of a column stands between two.
+    """
+    try:
+        parts = list(string.Formatter().parse(pattern))
+    except ValueError as error:
+        raise UserError(
+            f"data.fields.image {pattern!r}: {error}; a column is {{name}}, and a brace that is meant is doubled"
+        ) from None
+    for _, _, form, conversion in parts:
+        if form or conversion:
+            raise UserError(f"data.fields.image {pattern!r}: between braces only the name of a column may stand")
+    return [(text, column) for text, column, _, _ in parts]
+
+
 def _columns(pattern):
-    return [name for _, name, _, _ in string.Formatter().parse(pattern) if name is not None]
+    return [column for _, column in _parts(pattern) if column is not None]
 
 
 def _file_name(pattern, row):
-    return pattern.format_map(row) if _columns(pattern) else row[pattern]
+    if not _columns(pattern):
+        return row[pattern]
+    return "".join(text + ("" if column is None else row[column]) for text, column in _parts(pattern))
 
 
 def _file(folder, name, where, captions):

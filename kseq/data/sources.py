@@ -214,14 +214,18 @@ def _parallel(source, path, names, bad_bytes):
 
 
 def _examples(rows, source, split, fields):
-    empty = True
+    empty, blank = True, {role: path for role, path in fields.items() if role != "split"}
     for where, row in rows:
         example = {role: _text(value_at(row, path, where, role), path, where) for role, path in fields.items()}
         if example.pop("split", split) == split:
             empty = False
+            if blank:
+                blank = {role: path for role, path in blank.items() if not example[role].strip()}
             yield where, example
     if empty:
         raise UserError(f"{source}: split {split!r} has no examples")
+    if blank:
+        raise UserError(f"{source}: all texts of {' and '.join(blank.values())} in split {split!r} are empty")
 
 
 def _text(value, path, where):

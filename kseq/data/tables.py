@@ -11,6 +11,7 @@ from kseq.data.public import fetch_command
 from kseq.errors import UserError
 
 BAD_BYTES = ("stop", "latin-1", "replace")
+LONGEST_FIELD = 2**24  # characters of a field of a CSV file; a quotation mark that stays open would read on to the end
 
 
 def read_lines(path, bad_bytes="stop"):
@@ -40,6 +41,18 @@ def read_lines(path, bad_bytes="stop"):
         raise UserError(f"{path} cannot be read: {getattr(error, 'strerror', None) or error}{hint}") from None
 
 
+def reread_lines(path, bad_bytes="stop"):
+    """`read_lines` of a file that can be read more than once.
+
+    Raises:
+        UserError: the path is that of a pipe or a device.
+    """
+    path = Path(path)
+    if path.exists() and not path.is_file() and not path.is_dir():
+        raise UserError(f"{path} is a pipe or a device, which cannot be read more than once; write it to a file first")
+    return read_lines(path, bad_bytes)
+
+
 def _text(line, where, bad_bytes):
     try:
         return line.decode("utf-8-sig" if where.endswith(":1") else "utf-8")
@@ -65,7 +78,7 @@ def read_tsv(path, columns=(), *, bad_bytes="stop"):
     Raises:
         UserError: the file cannot be read or is empty, or a line has not as many fields as there are columns.
     """
-    rows = ((where, line.split("\t")) for where, line in read_lines(path, bad_bytes) if line)
+    rows = ((where, line.split("\t")) for where, line in reread_lines(path, bad_bytes) if line)
     return _named(path, rows, columns, "tabs")
 
 
@@ -74,11 +87,12 @@ def read_csv(path, columns=(), *, separator=",", bad_bytes="stop"):
 
     Inside the marks a separator and a line end are text, and a doubled mark is one (RFC 4180).
     """
-    rows = _quoted(path, read_lines(path, bad_bytes), separator)
+    rows = _quoted(path, reread_lines(path, bad_bytes), separator)
     return _named(path, rows, columns, "tabs" if separator == "\t" else "commas")
 
 
 def _quoted(path, lines, separator):
+    csv.field_size_limit(LONGEST_FIELD)
     reader = csv.reader((f"{line}\n" for _, line in lines), delimiter=separator, strict=True)
     while True:
         where = f"{path}:{reader.line_num + 1}"
@@ -94,9 +108,11 @@ def _quoted(path, lines, separator):
 
 def _named(path, rows, columns, separators):
     namer = "data.columns names" if columns else "the first line names"
+    _require_unique(columns, path, "data.columns")
     for where, fields in rows:
         if not columns:
             columns = fields
+            _require_unique(columns, where, "the first line")
         elif len(fields) != len(columns):
             raise UserError(
                 f"{where}: {len(fields)} field(s) between {separators} where {namer} {len(columns)} "
@@ -108,9 +124,16 @@ def _named(path, rows, columns, separators):
         raise UserError(f"{path} is empty; its first line must name the columns, with {separators} between")
 
 
+def _require_unique(columns, where, namer):
+    twice = sorted({name for name in columns if name and columns.count(name) > 1})
+    if twice:
+        names = " and ".join(map(repr, twice))
+        raise UserError(f"{where}: {namer} gives two columns the name {names}; each needs a name of its own")
+
+
 def read_labelled(path, *, bad_bytes="stop"):
     """Yields ("file:line", {"label": the first word, "text": the rest}) for each line that is not empty."""
-    for where, line in read_lines(path, bad_bytes):
+    for where, line in reread_lines(path, bad_bytes):
         if line.strip():
             label, *text = line.split(maxsplit=1)
             yield where, {"label": label, "text": "".join(text).rstrip()}
@@ -122,16 +145,31 @@ def read_jsonl(path, *, bad_bytes="stop"):
     Raises:
         UserError: the file cannot be read, or a line is no JSON object.
     """
-    for where, line in read_lines(path, bad_bytes):
+    for where, line in reread_lines(path, bad_bytes):
         if not line.strip():
             continue
         try:
-            row = json.loads(line)
+            row = json.loads(line, object_pairs_hook=_unique_keys)
+        except _TwiceError as error:
+            raise UserError(f"{where}: {error}") from None
         except (ValueError, RecursionError) as error:
             raise UserError(f"{where}: no JSON: {error}") from None
         if not isinstance(row, dict):
             raise UserError(f"{where}: a JSON object, {{…}}, must stand here, not {line[:40]}")
         yield where, row
+
+
+class _TwiceError(ValueError):
+    """A key stands twice in an object."""
+
+
+def _unique_keys(pairs):
+    """The object of its pairs; of two values under one key Python would silently take the last."""
+    row = dict(pairs)
+    if len(row) < len(pairs):
+        twice = next(key for key in row if sum(key == other for other, _ in pairs) > 1)
+        raise _TwiceError(f"an object has the key {twice!r} twice")
+    return row
 
 
 def read_parallel(paths, *, bad_bytes="stop"):
@@ -144,7 +182,7 @@ def read_parallel(paths, *, bad_bytes="stop"):
     Raises:
         UserError: a file cannot be read, or they have not the same number of lines.
     """
-    files = [read_lines(path, bad_bytes) for path in paths.values()]
+    files = [reread_lines(path, bad_bytes) for path in paths.values()]
     for number, lines in enumerate(itertools.zip_longest(*files)):
         if None in lines:
             counts = [number + (line is not None) + sum(1 for _ in f) for f, line in zip(files, lines, strict=True)]

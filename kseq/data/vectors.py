@@ -5,7 +5,7 @@ from itertools import islice
 
 import numpy as np
 
-from kseq.data.tables import read_lines
+from kseq.data.tables import reread_lines
 from kseq.errors import UserError
 
 
@@ -32,11 +32,13 @@ def read_vectors(path, words, size):
         lower[word.lower()].append(i)
     # What the file has under a word's own name counts more than what it has under its name in lower case.
     vectors, rank = np.zeros((len(words), size), "float32"), np.zeros(len(words), int)
-    lines = _without_counts(read_lines(path, "replace"), path, size)
+    lines = _without_counts(reread_lines(path, "replace"), path, size)
     for where, line in lines:
         word, *numbers = line.rstrip(" ").rsplit(" ", size)
         if len(numbers) < size:
             raise UserError(f"{where}: {len(numbers)} number(s) where the lines before have {size}")
+        if " " in word and _is_number(word.rpartition(" ")[-1]):  # a word may hold spaces: ". . ."
+            raise UserError(f"{where}: more than {size} numbers, which the lines before have")
         for better, rows in ((2, wanted.get(word, ())), (1, lower.get(word, ()))):
             new = [i for i in rows if rank[i] < better]
             if new:
@@ -55,7 +57,7 @@ def first_words(path, size, count):
     Raises:
         UserError: the file cannot be read, or has vectors of another size.
     """
-    lines = _without_counts(read_lines(path, "replace"), path, size)
+    lines = _without_counts(reread_lines(path, "replace"), path, size)
     return [line.rstrip(" ").rsplit(" ", size)[0] for _, line in islice(lines, count)]
 
 
@@ -72,6 +74,14 @@ def _without_counts(lines, path, size):
     if not counts:
         yield where, line
     yield from lines
+
+
+def _is_number(text):
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _vector(numbers, where):

@@ -10,7 +10,8 @@ import pytest
 import tensorflow_datasets as tfds
 from PIL import Image
 
-from kseq.data import hold_out_pictures, read_pictures, toy
+import kseq.data
+from kseq.data import Picture, hold_out_pictures, picture_file, read_pictures, toy
 from kseq.errors import UserError
 
 FIELDS = {"image": "image", "caption": "caption"}
@@ -137,6 +138,24 @@ def test_a_column_that_is_not_there_is_named(folder, fields, column):
         read_pictures(source, "train", fields=FIELDS | fields)
 
 
+@pytest.mark.parametrize(
+    "pattern, message",
+    [
+        (
+            "images/{image",
+            "expected '}' before end of string; a column is {name}, and a brace that is meant is doubled",
+        ),
+        ("images/image}", "Single '}' encountered in format string; a column is {name}"),
+        ("{image:>99999999999}", "between braces only the name of a column may stand"),
+        ("{image!r}", "between braces only the name of a column may stand"),
+    ],
+)
+def test_a_pattern_that_is_none_is_named(folder, pattern, message):
+    source = table(folder, ("image", "caption"), ("images/a.png", "a dog"))
+    with pytest.raises(UserError, match=re.escape(f"data.fields.image {pattern!r}: {message}")):
+        read_pictures(source, "train", fields=FIELDS | {"image": pattern})
+
+
 @pytest.mark.parametrize("caption", ["", "  ", "\u3000"])
 def test_an_empty_caption_is_an_error(folder, caption):
     source = table(folder, ("image", "caption"), ("images/a.png", "a dog"), ("images/a.png", caption))
@@ -194,7 +213,7 @@ def test_a_missing_picture_is_an_error_when_it_is_read_and_not_before(folder):
 @pytest.mark.parametrize("name", ["images", ""])
 def test_a_folder_is_no_picture(folder, name):
     (picture,) = read_pictures(table(folder, ("image", "caption"), (name, "a dog")), "train", fields=FIELDS)
-    with pytest.raises(UserError, match=r"table\.tsv:2: picture .* cannot be read: Is a directory"):
+    with pytest.raises(UserError, match=r"table\.tsv:2: picture .* is not a file"):
         picture.read()
 
 
@@ -225,6 +244,45 @@ def test_pictures_of_two_data_folders_have_two_fingerprints(tmp_path):
         source = table(tmp_path / name, ("image", "caption"), ("0.bmp", "a dog"))
         found.add(read_pictures(source, "train", fields=FIELDS)[0].fingerprint)
     assert len(found) == 2
+
+
+@pytest.mark.parametrize(
+    "caption, stays",
+    [
+        ("a dog on the left, asleep", False),
+        ('a "Right" turn', False),
+        ("a left-handed man", False),
+        ("the leftmost dog", False),
+        ("ein Hund links.", False),
+        ("die rechte Hand", False),
+        ("un chien à gauche.", False),
+        ("à droite, un chien", False),
+        ("un perro a la izquierda", False),
+        ("el lado derecho", False),
+        ("a sinistra un cane", False),
+        ("собака слева.", False),
+        ("左边有一只狗", False),
+        ("右手を上げる", False),
+        ("a bright upright copyright", True),
+        ("un droitier adroit", True),
+        ("a prawn in a linen shirt", True),
+    ],
+)
+def test_a_mirrored_picture_keeps_the_captions_that_name_no_side(caption, stays):
+    picture = Picture("a", (caption, "a dog"), bytes, "here", "a")
+    assert picture.mirror().captions == ((caption, "a dog") if stays else ("a dog",))
+
+
+@pytest.mark.parametrize("kind", ["pipe", "folder"])
+def test_what_is_no_file_is_no_picture(folder, kind):
+    """A pipe would be waited for, and a device read without end."""
+    path = folder / "images/a.png"
+    path.unlink()
+    os.mkfifo(path) if kind == "pipe" else path.mkdir()
+    (picture,) = read_pictures(table(folder, ("image", "caption"), ("images/a.png", "a dog")), "train", fields=FIELDS)
+    for one, where in ((picture, "table.tsv:2"), (picture_file("/dev/zero"), "/dev/zero")):
+        with pytest.raises(UserError, match=rf"{where}: picture .* is not a file$"):
+            one.read()
 
 
 def test_a_table_with_a_header_alone_has_no_pictures(folder):
@@ -422,18 +480,43 @@ def test_an_unknown_split_of_tfds_is_named(data_dir):
         read_tfds("dev")
 
 
-def test_a_dataset_that_is_prepared_without_random_access_is_named(builder, tmp_path, monkeypatch):
-    """`tfds.load` prepares as TFRecord, which has none."""
+def test_tfrecord_files_are_read_as_array_record_files_are(builder, tmp_path, monkeypatch):
+    """`tfds.load` and `tfds build` prepare as TFRecord."""
+    found = {}
+    for form in ("array_record", "tfrecord"):
+        builder(data_dir=str(tmp_path / form), file_format=form).download_and_prepare()
+        monkeypatch.setattr(tfds.core.constants, "DATA_DIR", str(tmp_path / form))
+        splits = ("train", "validation", "train[1:]", "train[:-1]+validation[1:]")
+        found[form] = [sorted((p.captions, p.read()) for p in read_tfds(split)) for split in splits]
+        rows = [
+            row for _, row in kseq.data.read("tfds:kseq_pictures", "train", {"text": "inner/one", "label": "label"})
+        ]
+        assert sorted(row["text"] for row in rows) == ["one 0", "one 1", "one 2"]
+        assert {row["label"] for row in rows} == {"dog"}
+    assert [len(part) for part in found["tfrecord"]] == [3, 2, 2, 3] and list(tmp_path.rglob("*.tfrecord*"))
+    assert found["tfrecord"] == found["array_record"]
+
+
+def test_a_dataset_of_ones_own_is_read_from_its_files_alone(builder, tmp_path, monkeypatch):
+    """As another process does, which has not imported the builder."""
+    builder(data_dir=str(tmp_path)).download_and_prepare()
+    monkeypatch.setattr(tfds.core.constants, "DATA_DIR", str(tmp_path))
+    monkeypatch.delitem(tfds.core.registered._DATASET_REGISTRY, "kseq_pictures")
+    assert [len(read_tfds(split)) for split in ("train", "validation")] == [3, 2]
+
+
+def test_a_tfrecord_file_that_is_cut_off_is_named(builder, tmp_path, monkeypatch):
     monkeypatch.setattr(tfds.core.constants, "DATA_DIR", str(tmp_path))
     builder().download_and_prepare()
-    message = f"dataset is already prepared at {tmp_path}/kseq_pictures/1.2.3 in the FileFormat.TFRECORD format"
-    with pytest.raises(UserError, match=re.escape(message)):
+    (path,) = tmp_path.rglob("*train.tfrecord*")
+    path.write_bytes(path.read_bytes()[:100])
+    with pytest.raises(UserError, match=r"train.tfrecord-00000-of-00001 is cut off after 1 records; prepare it anew"):
         read_tfds()
 
 
 def test_an_unknown_dataset_of_tfds_is_an_error(tmp_path, monkeypatch):
     monkeypatch.setattr(tfds.core.constants, "DATA_DIR", str(tmp_path))
-    with pytest.raises(UserError, match=r"tfds:kseq_nothing, split 'train': .*Dataset kseq_nothing not found"):
+    with pytest.raises(UserError, match=r"tfds:kseq_nothing: there is no such dataset"):
         read_pictures("tfds:kseq_nothing", "train", fields=FIELDS)
 
 

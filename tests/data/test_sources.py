@@ -159,6 +159,16 @@ def test_the_split_may_be_a_field(write):
         texts(f"jsonl:{path}", "test", fields)
 
 
+@pytest.mark.parametrize("side", ["fr", "en"])
+def test_a_split_without_any_text_is_an_error(write, side):
+    """Else the model learns nothing, or its empty answers are all right."""
+    for name in ("fr", "en"):
+        path = write(f"dev.{name}", "\n \n\n" if name == side else "one\n\nthree\n")
+    source = f"text:{path.parent}/{{split}}.{{field}}"
+    with pytest.raises(UserError, match=re.escape(f"{source}: all texts of {side} in split 'dev' are empty")):
+        texts(source, "dev", {"source": "fr", "target": "en"})
+
+
 @pytest.fixture
 def numbers(write):
     """2,000 examples of 1,000 texts: each stands twice, far apart."""
@@ -400,9 +410,18 @@ def test_a_feature_that_is_not_there_is_named(mock, field):
         texts("tfds:snli", "train", {"text": field})
 
 
-def test_an_unknown_dataset_is_named(mock):
-    with pytest.raises(UserError, match=r"tfds:kseq_nothing, split 'train': .*Dataset kseq_nothing not found"):
-        texts("tfds:kseq_nothing", "train", {"text": "text"})
+@pytest.mark.parametrize(
+    "name, message",
+    [
+        ("multi_nlii", "tfds:multi_nlii: there is no such dataset; did you mean multi_nli or multi_nli_mismatch"),
+        ("kseq_zqx", "tfds:kseq_zqx: there is no such dataset; `tfds.list_builders..` names all that"),
+        ("glue/mrpcc", r"tfds:glue/mrpcc, split 'train': ValueError: .*; did you mean glue/mrpc.*\?$"),
+    ],
+)
+def test_a_mistyped_dataset_is_one_line_with_the_nearest_names(name, message):
+    with pytest.raises(UserError, match=message) as error:
+        texts(f"tfds:{name}", "train", {"text": "text"})
+    assert "\n" not in str(error.value) and len(str(error.value)) < 600
 
 
 # --- real data

@@ -1,11 +1,12 @@
 """Tests of tables in text files against tables written by hand."""
 
 import gzip
+import os
 import re
 
 import pytest
 
-from kseq.data import read_csv, read_jsonl, read_lines, read_tsv
+from kseq.data import read_csv, read_jsonl, read_labelled, read_lines, read_parallel, read_tsv, tables
 from kseq.errors import UserError
 
 TABLE = b"image\tcaption\n1.png\ta dog\n2.png\ttwo cats\n"
@@ -156,7 +157,7 @@ def test_a_row_in_quotation_marks_stands_where_it_begins(write):
     [
         (CSV + b'1,"open\nand more\n', ":7: unexpected end of data; is a quotation mark not doubled, or not closed?"),
         (CSV + b'1,"a "dog" runs"\n', ":7: ',' expected after '\"'; is a quotation mark not doubled, or not closed?"),
-        (CSV + b'1,"' + b"x\n" * 70_000, ":7: field larger than field limit (131072); is a quotation mark not "),
+        (CSV + b'1,"' + b"x\n" * 70_000, ":7: field larger than field limit (100000); is a quotation mark not "),
         (CSV + b"1\n", ":7: 1 field(s) between commas where the first line names 2 (label, review)"),
         (b'"a\nb",c\n\n1,2,3\n', ":4: 3 field(s) between commas where the first line names 2"),
         (CSV.replace(b"plain", b"caf\xe9"), ":2: not UTF-8 (byte 6 of the line)"),
@@ -165,7 +166,8 @@ def test_a_row_in_quotation_marks_stands_where_it_begins(write):
     ],
     ids=["open", "not-doubled", "endless", "no-comma", "after-lines", "latin-1", "in-marks", "empty"],
 )
-def test_a_row_of_a_csv_that_is_wrong_is_named(write, content, message):
+def test_a_row_of_a_csv_that_is_wrong_is_named(write, content, message, monkeypatch):
+    monkeypatch.setattr(tables, "LONGEST_FIELD", 100_000)
     path = write(content)
     with pytest.raises(UserError, match=re.escape(f"{path}{message}")):
         list(read_csv(path))
@@ -187,3 +189,36 @@ def test_a_line_that_is_no_json_object_is_named(write, line, message):
     assert next(rows) == (f"{path}:1", {"a": 1})
     with pytest.raises(UserError, match=re.escape(f"{path}{message}")):
         next(rows)
+
+
+def test_a_long_field_of_a_csv_is_read(write):
+    """Python's own limit is 131,072 characters."""
+    ((_, row),) = read_csv(write(b'label,review\n1,"' + b"x" * 200_000 + b'"\n'))
+    assert len(row["review"]) == 200_000
+
+
+@pytest.mark.parametrize("reader, separator", [(read_csv, ","), (read_tsv, "\t")])
+def test_two_columns_of_one_name_are_an_error(write, reader, separator):
+    path = write(separator.join(["a", "b", "a"]).encode() + b"\n" + separator.join("123").encode() + b"\n")
+    with pytest.raises(UserError, match=re.escape(f"{path}:1: the first line gives two columns the name 'a'")):
+        list(reader(path))
+    with pytest.raises(UserError, match=re.escape(f"{path}: data.columns gives two columns the name 'c' and 'd'")):
+        list(reader(path, ("c", "d", "c", "d")))
+    path = write(separator.join(["a", "", ""]).encode() + b"\n" + separator.join("123").encode() + b"\n")
+    assert [row["a"] for _, row in reader(path)] == ["1"]  # columns without a name cannot be asked for
+
+
+def test_two_keys_of_one_name_are_an_error(write):
+    path = write(b'{"a": 1}\n{"a": 1, "b": {"c": 1, "c": 2}}\n')
+    with pytest.raises(UserError, match=re.escape(f"{path}:2: an object has the key 'c' twice")):
+        list(read_jsonl(path))
+
+
+@pytest.mark.parametrize(
+    "reader", [read_csv, read_tsv, read_jsonl, read_labelled, lambda path: read_parallel({"a": path})]
+)
+def test_a_pipe_is_refused(tmp_path, reader):
+    """To read it would wait for a writer, and it is read more than once."""
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(UserError, match=r"pipe is a pipe or a device, which cannot be read more than once"):
+        list(reader(tmp_path / "pipe"))

@@ -54,6 +54,7 @@ def test_the_first_words_are_those_of_the_first_lines(tmp_path, header):
         (GLOVE.replace(" 3", " 3 4"), "v.txt has vectors of 4 numbers; set model.embedding_size=4, it is 3"),
         ("2 50\n", "v.txt has vectors of 50 numbers; set model.embedding_size=50, it is 3"),
         (GLOVE + "bird 1 2\n", "v.txt:5: 2 number(s) where the lines before have 3"),
+        (GLOVE + "bird 1 2 3 4\n", "v.txt:5: more than 3 numbers, which the lines before have"),
         (GLOVE + "bird 1 two 3\n", "v.txt:5: could not convert string to float: 'two'"),
         (GLOVE + "bird 1 nan 3\n", "v.txt:5: a number is not finite"),
         ("the\n", "v.txt:1: a word and its numbers must stand here"),

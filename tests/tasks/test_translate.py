@@ -341,7 +341,8 @@ def test_the_configs_of_tfds_read_its_features(tmp_path, name):
 @real.needed
 def test_real_sentences_are_read_and_come_back_as_they_were(tmp_path, monkeypatch):
     monkeypatch.chdir(ROOT)
-    small = [*TINY, "data.train_count=2000", "data.min_count=1", "data.lower_case=none"]
+    source = f"data.source={real.SOURCES['multi30k'][0]}"
+    small = [*TINY, source, "data.train_count=2000", "data.min_count=1", "data.lower_case=none"]
     run = prepared(tmp_path, small, "configs/translate/multi30k.toml")
     sides = zip((run.source, run.target), ("source", "target"), strict=True)
     for text, side in sides:
