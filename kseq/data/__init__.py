@@ -2,8 +2,8 @@
 
 from kseq.data import toy
 from kseq.data.batches import SetEpoch, batches, length_boundaries, teacher_forced
-from kseq.data.cache import cached_rows
-from kseq.data.corpus import Rows, Sequences, encoded
+from kseq.data.cache import cached_columns, cached_folder, cached_rows, code, fingerprint
+from kseq.data.corpus import Rows, Sequences, count_truncated, encoded
 from kseq.data.pictures import Picture, hold_out_pictures, picture_file, read_pictures
 from kseq.data.sources import Examples, read, require_splits
 from kseq.data.tables import read_csv, read_jsonl, read_labelled, read_lines, read_parallel, read_tsv
@@ -16,8 +16,13 @@ __all__ = [
     "Sequences",
     "SetEpoch",
     "batches",
+    "cached_columns",
+    "cached_folder",
     "cached_rows",
+    "code",
+    "count_truncated",
     "encoded",
+    "fingerprint",
     "first_words",
     "hold_out_pictures",
     "length_boundaries",

@@ -1,22 +1,146 @@
-"""Arrays that are computed once and read from disk ever after."""
+"""What is computed once and read from disk ever after: corpora as ids, vocabularies, pixels and features of pictures."""
 
+import contextlib
+import functools
 import hashlib
 import json
+import sys
 from pathlib import Path
 
 import numpy as np
+import tensorflow as tf
 from tqdm import tqdm
 
+from kseq.data.corpus import Sequences
 from kseq.errors import UserError
-from kseq.files import replacing, write_json
+from kseq.files import remove_drafts, replacing, write_json
+
+CHECKSUMS = "checksums.json"  # in each entry: {file: SHA-256}
+LOCK = ".lock"
+
+
+def cached_folder(folder, key, write):
+    """The folder in the cache that `write` has filled, now or in an earlier run.
+
+    Each entry has the checksums of its files. One that is damaged is told of and made anew, and one that a killed
+    process left half made is removed. Several processes may share a cache.
+
+    Args:
+        folder: of the cache.
+        key: list of strings that say all that the content depends on.
+        write: function of a path that does not exist yet, which makes a folder of files there.
+
+    Returns:
+        `Path` of the entry.
+    """
+    folder = Path(folder)
+    path = folder / hashlib.sha256(json.dumps(key).encode()).hexdigest()[:20]
+    damage = _damage(path) if path.exists() else "it is not there"
+    if path.exists() and damage:
+        print(f"{path} is damaged ({damage}); it is made anew", flush=True)
+    if damage:
+        folder.mkdir(parents=True, exist_ok=True)
+        with _writing(folder), replacing(path) as draft:
+            write(draft)
+            write_json(draft / CHECKSUMS, {file.name: _checksum(file) for file in draft.iterdir()})
+    return path
+
+
+def _damage(path):
+    """What is wrong with an entry; empty where nothing is."""
+    try:
+        expected = json.loads((path / CHECKSUMS).read_text(encoding="utf-8"))
+        wrong = [name for name, checksum in expected.items() if _checksum(path / name) != checksum]
+    except (OSError, ValueError, AttributeError) as error:
+        return str(error)
+    return f"{wrong[0]} is not as it was written" if wrong else ""
+
+
+def _checksum(file):
+    with open(file, "rb") as content:
+        return hashlib.file_digest(content, "sha256").hexdigest()
+
+
+@contextlib.contextmanager
+def _writing(folder):
+    """Holds a shared lock, which dies with the process. Whoever gets it alone removes the drafts of the dead."""
+    with open(folder / LOCK, "a") as lock:
+        if sys.platform != "win32":  # which has no locks that die with their process
+            import fcntl
+
+            with contextlib.suppress(OSError):  # another process writes, or the file system has no locks
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                remove_drafts(folder)
+            with contextlib.suppress(OSError):
+                fcntl.flock(lock, fcntl.LOCK_SH)
+        yield
+
+
+@functools.cache
+def code(*parts):
+    """Hash of the source of some parts of kseq, of all where none is named, and TensorFlow's version.
+
+    As part of a key it keeps an entry from outliving the code that made it.
+    """
+    root = Path(__file__).parents[1]
+    files = sorted(file for part in parts or ("",) for file in (root / part).rglob("*.py"))
+    return hashlib.sha256(b"".join([tf.__version__.encode(), *(file.read_bytes() for file in files)])).hexdigest()
+
+
+def fingerprint(examples):
+    """Hash of an iterable of examples, of anything that JSON can hold, and of their order."""
+    state = hashlib.blake2b()
+    for example in examples:
+        state.update(json.dumps(example).encode() + b"\n")
+    return state.hexdigest()
+
+
+def cached_columns(folder, key, make):
+    """The columns of an encoded corpus, memory-mapped from the cache.
+
+    Args:
+        folder: of the cache.
+        key: as of `cached_folder`.
+        make: function → (columns as of `kseq.data.encoded`, list of sentences on what was left out), called where the
+            cache does not have them.
+
+    Returns:
+        {name: `Sequences` or array}, read-only, and the sentences.
+    """
+
+    def write(path):
+        path.mkdir()
+        columns, notes = make()
+        for name, column in columns.items():
+            if isinstance(column, Sequences):
+                np.save(path / f"{name}.ids.npy", column.ids)
+                np.save(path / f"{name}.splits.npy", column.splits)
+            else:
+                np.save(path / f"{name}.npy", column)
+        kinds = {name: isinstance(column, Sequences) for name, column in columns.items()}
+        write_json(path / "columns.json", {"sequences": kinds, "notes": notes})
+
+    path = cached_folder(folder, ["columns", code(), *key], write)
+    about = json.loads((path / "columns.json").read_text(encoding="utf-8"))
+    read = {
+        name: Sequences(_mapped(path / f"{name}.ids.npy"), _mapped(path / f"{name}.splits.npy"))
+        if sequences
+        else _mapped(path / f"{name}.npy")
+        for name, sequences in about["sequences"].items()
+    }
+    return read, about["notes"]
+
+
+def _mapped(path):
+    return np.asarray(np.load(path, mmap_mode="r"))  # slices of a plain array are quicker than those of a `memmap`
 
 
 def cached_rows(folder, key, items, compute, *, title, batch_size=64, skip=False):
-    """One row for each of `items`: read from `folder` where the same were computed before, else computed now.
+    """One row for each of `items`, memory-mapped from the cache.
 
     Args:
-        folder: where the arrays are kept, each under the hash of its key.
-        key: list of strings that say all that the rows depend on.
+        folder: of the cache.
+        key: list of strings that say what else the rows depend on.
         items: list of things with `fingerprint` and `where`.
         compute: (list of items) → array, a row each. Raises `UserError` for an item that has none.
         title: what the progress bar says.
@@ -25,41 +149,47 @@ def cached_rows(folder, key, items, compute, *, title, batch_size=64, skip=False
 
     Returns:
         the rows, as a read-only memory map, and the list of the items they belong to.
+
+    Raises:
+        UserError: an item has no row, and `skip` is false; or none has one.
     """
-    name = hashlib.sha256("\n".join([*key, *(i.fingerprint for i in items)]).encode()).hexdigest()[:20]
-    path, dropped = Path(folder, f"{name}.npy"), Path(folder, f"{name}.skipped.json")
-    if not path.exists():
-        _fill(path, dropped, items, compute, title, batch_size, skip)
-    gone = set(json.loads(dropped.read_text()))
+
+    def write(path):
+        path.mkdir()
+        write_json(path / "skipped.json", _fill(path / "rows.npy", items, compute, title, batch_size, skip))
+
+    key = ["rows", code("data", "preprocessors"), *key, *(item.fingerprint for item in items)]
+    path = cached_folder(folder, key, write)
+    gone = set(json.loads((path / "skipped.json").read_text()))
     if gone and not skip:
         compute([items[min(gone)]])  # raises what it raised when it was left out
     if gone:
         print(f"{len(gone)} of {len(items)} pictures cannot be read and are left out", flush=True)
     kept = [item for i, item in enumerate(items) if i not in gone]
-    return np.load(path, mmap_mode="r")[: len(kept)], kept
+    return np.load(path / "rows.npy", mmap_mode="r")[: len(kept)], kept
 
 
-def _fill(path, dropped, items, compute, title, batch_size, skip):
+def _fill(path, items, compute, title, batch_size, skip):
+    """Writes the rows and returns the places of the items that have none."""
     gone, array, rows = [], None, 0
-    with replacing(path) as draft:
-        for first in tqdm(
-            range(0, len(items), batch_size), desc=title, unit_scale=batch_size, unit=" pictures", disable=None
-        ):
-            batch = items[first : first + batch_size]
-            try:
-                made = compute(batch)
-            except UserError:
-                made = _one_by_one(batch, first, compute, gone, skip)
-            if array is None and len(made):
-                shape = (len(items), *made.shape[1:])
-                array = np.lib.format.open_memmap(draft, "w+", made.dtype, shape)
-            if len(made):
-                array[rows : rows + len(made)] = made
-            rows += len(made)
-        if not rows:
-            raise UserError(f"none of {len(items)} pictures can be read; the first: {items[0].where}")
-        array.flush()
-        write_json(dropped, gone)
+    for first in tqdm(
+        range(0, len(items), batch_size), desc=title, unit_scale=batch_size, unit=" pictures", disable=None
+    ):
+        batch = items[first : first + batch_size]
+        try:
+            made = compute(batch)
+        except UserError:
+            made = _one_by_one(batch, first, compute, gone, skip)
+        if array is None and len(made):
+            shape = (len(items), *made.shape[1:])
+            array = np.lib.format.open_memmap(path, "w+", made.dtype, shape)
+        if len(made):
+            array[rows : rows + len(made)] = made
+        rows += len(made)
+    if not rows:
+        raise UserError(f"none of {len(items)} pictures can be read; the first: {items[0].where}")
+    array.flush()
+    return gone
 
 
 def _one_by_one(batch, first, compute, gone, skip):

@@ -72,6 +72,20 @@ class Rows:
         return self.array[self.index[examples]]
 
 
+def count_truncated(text, ids, *texts):
+    """How many of a list of texts, or of several side by side, are longer than a preprocessor keeps.
+
+    Args:
+        text: `TextPreprocessor` or `WordPieces`.
+        ids: ragged int32 `[n, (ids)]`, what `text.ids(*texts)` returns. Only texts whose ids are many are split again.
+        texts: lists of n texts.
+    """
+    long = np.flatnonzero(ids.row_lengths().numpy() >= text.max_length)
+    if not len(long):
+        return 0
+    return int(np.sum(text.truncated(*([side[i] for i in long] for side in texts))))
+
+
 def encoded(examples, encode):
     """The columns of a corpus, `BATCH` examples of which are in memory at a time.
 
