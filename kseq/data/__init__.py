@@ -2,7 +2,7 @@
 
 from kseq.data import toy
 from kseq.data.batches import SetEpoch, batches, length_boundaries, teacher_forced
-from kseq.data.cache import cached_columns, cached_folder, cached_rows, code, fingerprint
+from kseq.data.cache import cached_columns, cached_folder, cached_rows, code_fingerprint, fingerprint
 from kseq.data.corpus import Rows, Sequences, count_truncated, encoded
 from kseq.data.pictures import Picture, hold_out_pictures, picture_file, read_pictures
 from kseq.data.sources import Examples, read, require_splits
@@ -19,7 +19,7 @@ __all__ = [
     "cached_columns",
     "cached_folder",
     "cached_rows",
-    "code",
+    "code_fingerprint",
     "count_truncated",
     "encoded",
     "fingerprint",

@@ -1,4 +1,4 @@
-"""What is computed once and read from disk ever after: corpora as ids, vocabularies, pixels and features of pictures."""
+"""What is computed once and then read from disk: corpora as ids, vocabularies, pixels and features of pictures."""
 
 import contextlib
 import functools
@@ -77,7 +77,7 @@ def _writing(folder):
 
 
 @functools.cache
-def code(*parts):
+def code_fingerprint(*parts):
     """Hash of the source of some parts of kseq, of all where none is named, and TensorFlow's version.
 
     As part of a key it keeps an entry from outliving the code that made it.
@@ -120,7 +120,7 @@ def cached_columns(folder, key, make):
         kinds = {name: isinstance(column, Sequences) for name, column in columns.items()}
         write_json(path / "columns.json", {"sequences": kinds, "notes": notes})
 
-    path = cached_folder(folder, ["columns", code(), *key], write)
+    path = cached_folder(folder, ["columns", code_fingerprint(), *key], write)
     about = json.loads((path / "columns.json").read_text(encoding="utf-8"))
     read = {
         name: Sequences(_mapped(path / f"{name}.ids.npy"), _mapped(path / f"{name}.splits.npy"))
@@ -158,7 +158,7 @@ def cached_rows(folder, key, items, compute, *, title, batch_size=64, skip=False
         path.mkdir()
         write_json(path / "skipped.json", _fill(path / "rows.npy", items, compute, title, batch_size, skip))
 
-    key = ["rows", code("data", "preprocessors"), *key, *(item.fingerprint for item in items)]
+    key = ["rows", code_fingerprint("data", "preprocessors"), *key, *(item.fingerprint for item in items)]
     path = cached_folder(folder, key, write)
     gone = set(json.loads((path / "skipped.json").read_text()))
     if gone and not skip:

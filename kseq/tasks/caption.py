@@ -221,10 +221,7 @@ class Caption(Task):
         sources, pictures = self.sources(pictures, "train")
         pairs = [(row, caption) for row, picture in enumerate(pictures) for caption in picture.captions]
         rows, captions = zip(*pairs, strict=True)
-        columns = {
-            "source": kseq.data.Rows(sources, np.array(rows)),
-            **kseq.data.encoded(captions, lambda texts: {"tokens": self.text.targets(texts)}),
-        }
+        columns = {"source": kseq.data.Rows(sources, np.array(rows)), **self.encoded(captions)}
 
         def make(batch):
             inputs, *rest = kseq.data.teacher_forced(batch)
@@ -239,6 +236,23 @@ class Caption(Task):
             epoch=epoch,
             full=training.xla,
         )
+
+    def encoded(self, captions):
+        """The column of the captions' tokens, made or from the cache; how many are cut off is said."""
+        data, words = self.config.data, kseq.preprocessors
+
+        def make():
+            columns = kseq.data.encoded(captions, lambda texts: {"tokens": self.text.targets(texts)})
+            tokens = columns["tokens"]
+            cut = int(np.sum(tokens.ids[tokens.splits[1:] - 1] != words.END))
+            long = f"{cut} captions of {data.train} have more than {data.max_length} words"
+            return columns, [f"{long}; the rest is cut off, and they teach no end"] if cut else []
+
+        key = [self.name, kseq.data.fingerprint(captions), self.text.fingerprint(), str(data.max_length)]
+        columns, notes = kseq.data.cached_columns(data.cache, key, make)
+        for note in notes:
+            print(note, flush=True)
+        return columns
 
     def loss(self):
         return kseq.losses.TokenCrossentropy(self.config.training.label_smoothing)

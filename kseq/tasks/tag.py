@@ -110,7 +110,7 @@ class Tag(Labelled):
         ids = labelled.filled(ids).to_tensor()
         return ids, first.to_tensor(shape=tf.shape(ids))
 
-    def encode(self, examples):
+    def encode(self, examples, counts):
         import tensorflow as tf
 
         ids, first = self.pieces([example["text"] for _, example in examples])
@@ -121,6 +121,7 @@ class Tag(Labelled):
                 for name, found in self.labels(where, example).items()
             }
             row[real] = numbers["tags"][: np.sum(real)]
+            counts["texts"] += np.sum(real) < len(numbers["tags"])
             labels += numbers.get("label", ())
         lengths = tf.math.count_nonzero(ids, axis=1)
         columns = {"text": ids, "tags": tags, "first": tf.cast(first, tf.int32)}

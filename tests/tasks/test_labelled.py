@@ -4,6 +4,7 @@ import csv
 import functools
 import html.parser
 import json
+import os
 import re
 from pathlib import Path
 
@@ -437,6 +438,52 @@ def test_words_and_tags_that_do_not_fit_are_named(lines, tmp_path, text, tags, m
     changes = [f"data.source=text:{tmp_path}/{{split}}.{{field}}", "data.fields.text=in", "data.fields.tags=out"]
     with pytest.raises(UserError, match=message):
         train("tag", tmp_path / "run", [*changes, "data.fields.label="])
+
+
+def test_words_that_are_spelled_like_special_tokens_are_tagged_as_any_other(lines, tmp_path):
+    """`<pad>` has its tag in its place; no word of a text is padding, start or end."""
+    lines("play <pad> by <unk>\n<s> it </s>\n" * 4, "train.in", "dev.in")
+    lines("O B-song O B-artist\nO B-it O\n" * 4, "train.out", "dev.out")
+    changes = [f"data.source=text:{tmp_path}/{{split}}.{{field}}", "data.fields.text=in", "data.fields.tags=out"]
+    run = prepared("tag", tmp_path / "run", [*changes, "data.fields.label=", f"data.cache={tmp_path}/cache"])
+    ids, tags = run.columns["text"], run.columns["tags"]
+    names = run.tables["tags"]
+    assert [names[tag] for tag in tags[0]] == ["O", "B-song", "O", "B-artist"]
+    assert [names[tag] for tag in tags[1]] == ["O", "B-it", "O"]
+    assert (ids[0] == UNKNOWN).tolist() == [False, True, False, True]
+    assert (ids[1] == UNKNOWN).tolist() == [True, False, True]
+    assert [len(answer["text"].split()) for answer in run.answers(["<pad> play <s>", "</s>"])] == [3, 1]
+
+
+@pytest.mark.parametrize("name", ["classify", "tag", "entail"])
+def test_texts_that_are_cut_off_are_counted(name, tmp_path, capsys):
+    """Oracle: the words of the generated training texts."""
+    changes = ["data.unit=space", "data.max_length=5", f"data.cache={tmp_path}/cache"]
+    run = prepared(name, tmp_path / "run", changes)
+    long = sum(len(example[role].split()) > 5 for _, example in run.examples("train") for role in run.raw)
+    told = f"{long} texts of train have more than 5 tokens; the rest is cut off"
+    assert long and told in capsys.readouterr().out.splitlines()
+    prepared(name, tmp_path / "again", changes)
+    assert told in capsys.readouterr().out.splitlines()
+
+
+@pytest.mark.parametrize("name", ["classify", "tag", "entail"])
+def test_changed_data_are_never_read_from_the_cache(name, tmp_path):
+    """A text, a label, the order: whatever changes, the columns are those of a run with a new cache."""
+    texts = [{"text": f"w{i} x", "premise": f"p{i}", "hypothesis": "q", "tags": "O B-y"} for i in range(24)]
+    examples = [row | {"label": "ab"[i // 2 % 2]} for i, row in enumerate(texts)]
+    moved = [{**examples[i], "label": label} for i, label in ((1, "b"), (0, "a"))]
+    path, stat = tmp_path / "train.jsonl", None
+    changes = [f"data.source=jsonl:{path}", "data.holdout=0.2", "data.train_count=0"]
+    for i, version in enumerate([examples, [*moved, *examples[2:]], examples[::-1], examples[:-1], examples]):
+        path.write_text("".join(f"{json.dumps(row)}\n" for row in version))
+        stat = stat or path.stat()
+        os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))  # as a careless copy leaves it
+        caches = {"cached": tmp_path / "cache", "new": tmp_path / f"cache-{i}"}
+        runs = [prepared(name, tmp_path / f"{kind}-{i}", [*changes, f"data.cache={at}"]) for kind, at in caches.items()]
+        assert runs[0].text.vocabulary == runs[1].text.vocabulary
+        for column, other in zip(*(run.columns.values() for run in runs), strict=True):
+            np.testing.assert_array_equal(getattr(column, "ids", column), getattr(other, "ids", other))
 
 
 def test_texts_without_words_and_very_long_ones_train(lines, tmp_path):

@@ -185,11 +185,21 @@ def test_only_empty_pairs_are_no_corpus(tmp_path):
         prepared(tmp_path, files(tmp_path / "data", ["", "x"], ["y", ""]))
 
 
-def test_a_long_line_is_cut_and_a_nul_is_a_sign_of_its_own(tmp_path):
+def test_a_long_line_is_cut_and_a_nul_is_a_sign_of_its_own(tmp_path, capsys):
     long = " ".join(["mot"] * 10_000)
     changes = files(tmp_path / "data", [long, "a\x00b", *FRENCH], ["word " * 10_000, "a\x00b", *ENGLISH])
-    run = prepared(tmp_path, [*changes, "data.max_length=7", "data.max_target_length=5"])
-    assert run.columns["source"].lengths[:2].tolist() == [7, 3] and run.columns["tokens"].lengths[:2].tolist() == [7, 5]
+    changes += ["data.max_length=7", "data.max_target_length=5", f"data.cache={tmp_path}/cache"]
+    for workdir in ("first", "again"):  # which reads the cache, and says the same
+        run = prepared(tmp_path / workdir, changes)
+        out = capsys.readouterr().out
+        assert "\n1 sources of train have more than 7 tokens; the rest is cut off\n" in f"\n{out}"
+        assert "\n1 targets of train have more than 5 tokens; the rest is cut off, and they teach no end\n" in out
+    assert run.columns["source"].lengths[:2].tolist() == [7, 3]
+    word, end = run.target.vocabulary.index("word"), 2
+    assert run.columns["tokens"][0].tolist() == [1] + [word] * 5 and run.columns["tokens"][1][-1] == end
+    inputs, targets, weights = next(iter(run.batches(SetEpoch())))
+    row = inputs["tokens"].numpy()[:, 1].tolist().index(word)
+    assert targets[row].numpy().tolist() == [word] * 5 and weights[row].numpy().tolist() == [1] * 5
     assert "\ufffd" in "".join(run.source.vocabulary)
     answers = run.generate([long, "a\x00b"], "texts")
     assert all(len(text.split()) <= 6 for text, _ in answers)
@@ -204,7 +214,12 @@ def test_a_long_line_is_cut_and_a_nul_is_a_sign_of_its_own(tmp_path):
         (FRENCH, ENGLISH, ["data.source=text:none/{split}.{field}"], r"none/dev.fr cannot be read: No such file"),
         (FRENCH, ENGLISH, ["data.source=text:{split}"], r"must hold \{field\}, which stands for fr and en in turn"),
         (FRENCH, ENGLISH, ["data.dev=test"], r"test.fr cannot be read: No such file"),
-        (FRENCH, ENGLISH, ["training.batch_size=5", "training.xla=true"], r"4 pairs in 1 buckets make no full batch"),
+        (
+            FRENCH,
+            ENGLISH,
+            ["training.batch_size=5", "training.xla=true"],
+            r"4 examples in 1 buckets make no full batch",
+        ),
         (FRENCH, ENGLISH, ["data.holdout=1e-9"], r"data.holdout=1e-09 leaves no example for dev; raise it"),
         (FRENCH, ENGLISH, ["model.bridge=copy", "model.units=9"], r"model: .*use DenseBridge, whose weights join"),
         (FRENCH, ENGLISH, ["model.attention=dot", "model.units=9"], r"model: .*dot attention needs a query and"),

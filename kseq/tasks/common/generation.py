@@ -63,10 +63,8 @@ class Generation(TextTask):
             elif data.shared and side == "target":
                 text = self.source.with_max_length(lengths[side])
             else:
-                sides = tuple(sizes) if data.shared else (side,)
-                texts = (pair[s] for _, pair in self.walk(train, f"vocabulary of {' and '.join(sides)}") for s in sides)
                 text = made(lengths[side], tokenizer=tokenizer, max_tokens=sizes[side], min_count=data.min_count)
-                text.adapt(texts)
+                text = self.adapted(text, train, tuple(sizes) if data.shared else (side,))
             text.save(self.workdir / f"{side}_vocabulary.txt")
             setattr(self, side, text)
 
@@ -77,31 +75,35 @@ class Generation(TextTask):
     def fingerprints(self):
         return {f"{side}_vocabulary.txt": getattr(self, side).fingerprint() for side in ("source", "target")}
 
-    def keep(self, examples):
-        data, left_out = self.config.data, 0
-
-        def encode(pairs):
-            nonlocal left_out
-            columns, empty = self.encode([pair for _, pair in pairs])
-            left_out += empty
-            return columns
-
-        self.columns = kseq.data.encoded(examples, encode)
-        if not len(self.columns["tokens"].lengths):
-            raise UserError(f"{data.source}: no pair of {data.train} has words on both sides")
-        if left_out:
-            print(f"{left_out} pairs of {data.train} have an empty side and are left out", flush=True)
-
-    def encode(self, pairs):
-        """List of pairs → the columns of those that have words on both sides, and how many have not."""
+    def encode(self, examples, counts):
+        """The columns of the pairs that have words on both sides."""
         import tensorflow as tf
 
-        sources, targets = ([pair[side] for pair in pairs] for side in ("source", "target"))
+        sources, targets = ([pair[side] for _, pair in examples] for side in ("source", "target"))
         oov = self.oov_words(sources)
         source, tokens = self.source.ids(sources, oov), self.target.targets(targets, oov)
-        whole = (source.row_lengths() > 0) & (tokens.row_lengths() > 2)
-        columns = {name: tf.ragged.boolean_mask(x, whole) for name, x in {"source": source, "tokens": tokens}.items()}
-        return columns, len(pairs) - int(columns["source"].nrows())
+        said = tf.reduce_sum(tf.cast(tokens > kseq.preprocessors.END, tf.int32), axis=1)
+        whole = (source.row_lengths() > 0) & (said > 0)
+        counts["pairs"] += int(tf.reduce_sum(tf.cast(whole, tf.int32)))
+        counts["empty"] += len(examples) - int(tf.reduce_sum(tf.cast(whole, tf.int32)))
+        counts["sources"] += kseq.data.count_truncated(self.source, source, sources)
+        counts["targets"] += kseq.data.count_truncated(self.target, tokens, targets)
+        return {name: tf.ragged.boolean_mask(x, whole) for name, x in {"source": source, "tokens": tokens}.items()}
+
+    def encoding(self):
+        return [str(self.config.model.copies)]
+
+    def notes(self, counts):
+        data, found = self.config.data, []
+        if not counts["pairs"]:
+            raise UserError(f"{data.source}: no pair of {data.train} has words on both sides")
+        if counts["empty"]:
+            found.append(f"{counts['empty']} pairs of {data.train} have an empty side and are left out")
+        for side, length in zip(("sources", "targets"), data.lengths(), strict=True):
+            if counts[side]:
+                rest = "the rest is cut off" + (", and they teach no end" if side == "targets" else "")
+                found.append(f"{counts[side]} {side} of {data.train} have more than {length} tokens; {rest}")
+        return found
 
     def oov_words(self, texts):
         """The out-of-vocabulary words of each source, string `[batch, copies]`; None where none are copied."""

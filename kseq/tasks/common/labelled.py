@@ -94,12 +94,9 @@ class Labelled(TextTask):
     def learn_words(self, train):
         """The `TextPreprocessor` of the training texts, and of more words where vectors are to be had for them."""
         data = self.config.data
-        walk = self.walk(train, f"vocabulary of {data.train}")
-        texts = (example[role] for _, example in walk for role in self.raw)
         options = {"max_tokens": data.vocabulary_size, "min_count": data.min_count}
         text = kseq.preprocessors.TextPreprocessor(data.length(), tokenizer=self.tokenizer(), **options)
-        text.adapt(texts)
-        return with_words(self.config.model, text)
+        return with_words(self.config.model, self.adapted(text, train, self.raw))
 
     def recall(self):
         path = self.workdir / "vocabulary.txt"
@@ -135,15 +132,14 @@ class Labelled(TextTask):
         return filled(self.text.ids(texts))
 
     @abc.abstractmethod
-    def encode(self, examples):
-        """List of (place, example) → the columns of a corpus, as of `kseq.data.encoded`."""
-
-    @abc.abstractmethod
     def make_batch(self, batch):
         """A batch of these columns → what `fit` takes."""
 
-    def keep(self, examples):
-        self.columns = kseq.data.encoded(examples, self.encode)
+    def notes(self, counts):
+        data = self.config.data
+        if not counts["texts"]:
+            return []
+        return [f"{counts['texts']} texts of {data.train} have more than {data.length()} tokens; the rest is cut off"]
 
     def batches(self, epoch):
         return kseq.data.batches(

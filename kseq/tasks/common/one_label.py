@@ -27,8 +27,11 @@ class OneLabel(Labelled):
     def labels(self, where, example):
         return {"label": [labelled.label_of(where, example, self.config.data.names)]}
 
-    def encode(self, examples):
-        sides = self.read(*([example[role] for _, example in examples] for role in self.raw))
+    def encode(self, examples, counts):
+        texts = [[example[role] for _, example in examples] for role in self.raw]
+        sides = self.read(*texts)
+        for ids, read in [(sides[0], texts)] if self.preset else zip(sides, ([side] for side in texts), strict=True):
+            counts["texts"] += kseq.data.count_truncated(self.text, ids, *read)
         labels = [
             labelled.known(self.labels(where, example)["label"], self.names, where, "label")
             for where, example in examples

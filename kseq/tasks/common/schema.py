@@ -77,6 +77,7 @@ class TextDataConfig(SplitsConfig):
     bad_bytes: Literal["stop", "latin-1", "replace"] = Field("stop", description="what becomes of a line not in UTF-8")
     normalize: Literal["none", "nfc", "nfkc"] = "none"
     min_count: int = Field(1, ge=1, description="a word that training has less often is unknown")
+    cache: str = Field("runs/cache", description="folder that keeps encoded texts, so that the next run starts at once")
 
 
 class SamplerConfig(Config):

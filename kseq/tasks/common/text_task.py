@@ -1,7 +1,9 @@
 """What the tasks share that read texts: from a source of examples to a model that begins anew, goes on or is served."""
 
 import abc
+import collections
 import functools
+import json
 
 from tqdm import tqdm
 
@@ -34,8 +36,15 @@ class TextTask(Task):
         """Reads what `learn` wrote; `UserError` where a file is missing, or is not what the run was trained with."""
 
     @abc.abstractmethod
-    def keep(self, examples):
-        """Makes of the training examples, as `learn` has them, what `batches` needs of them."""
+    def encode(self, examples, counts):
+        """List of (place, example) → the columns of a corpus, as of `kseq.data.encoded`.
+
+        What is cut off or left out is counted in `counts`, a `Counter`.
+        """
+
+    @abc.abstractmethod
+    def notes(self, counts):
+        """The sentences in which a user is told of the counts of `encode`."""
 
     @abc.abstractmethod
     def build(self):
@@ -44,6 +53,10 @@ class TextTask(Task):
     @abc.abstractmethod
     def check(self, where, example):
         """Raises `UserError` where an example of the dev split cannot be measured."""
+
+    def encoding(self):
+        """What the ids depend on beside the data and the preprocessors, as strings."""
+        return []
 
     def prepare(self):
         again = (self.workdir / kseq.checkpoints.PROGRESS).exists()
@@ -59,10 +72,44 @@ class TextTask(Task):
         else:
             self.learn(train, start)
             self.keep_fingerprints()
-        self.keep(self.walk(train, self.config.data.train))
+        self.columns = self.encoded(train)
         self.model = self.build()
         if not again:
             self.begin(start)
+
+    @functools.cached_property
+    def digest(self):
+        """Hash of the training examples: what is cached of them depends on it."""
+        walk = TextTask.walk(self, self.examples("train"), f"{self.config.data.train}, read for changes,")
+        return kseq.data.fingerprint(example for _, example in walk)
+
+    def adapted(self, text, train, roles):
+        """A `TextPreprocessor` with the vocabulary of the training texts of some roles, made or from the cache."""
+        data = self.config.data
+
+        def write(path):
+            examples = self.walk(train, f"vocabulary of {' and '.join(roles)}")
+            text.adapt(example[role] for _, example in examples for role in roles)
+            path.mkdir()
+            text.save(path / "vocabulary.txt")
+
+        key = ["vocabulary", kseq.data.code_fingerprint(), self.digest, *roles, json.dumps(text.get_config())]
+        return text.load(kseq.data.cached_folder(data.cache, key, write) / "vocabulary.txt")
+
+    def encoded(self, train):
+        """The columns of the training examples, made or from the cache; what is cut off or left out is said."""
+        data = self.config.data
+
+        def make():
+            counts = collections.Counter()
+            examples = self.walk(train, data.train)
+            return kseq.data.encoded(examples, lambda batch: self.encode(batch, counts)), self.notes(counts)
+
+        key = [self.name, self.digest, self.fingerprint(), data.model_dump_json(), *self.encoding()]
+        columns, notes = kseq.data.cached_columns(data.cache, key, make)
+        for note in notes:
+            print(note, flush=True)
+        return columns
 
     def begin(self, start):
         """Gives a new model the weights that are not drawn."""
