@@ -470,7 +470,7 @@ def test_texts_that_are_cut_off_are_counted(name, tmp_path, capsys):
 @pytest.mark.parametrize("name", ["classify", "tag", "entail"])
 def test_changed_data_are_never_read_from_the_cache(name, tmp_path):
     """A text, a label, the order: whatever changes, the columns are those of a run with a new cache."""
-    texts = [{"text": f"w{i} x", "premise": f"p{i}", "hypothesis": "q", "tags": "O B-y"} for i in range(24)]
+    texts = [{"text": f"w{i} x", "premise": f"p{i}", "hypothesis": f"q{i}", "tags": "O B-y"} for i in range(24)]
     examples = [row | {"label": "ab"[i // 2 % 2]} for i, row in enumerate(texts)]
     moved = [{**examples[i], "label": label} for i, label in ((1, "b"), (0, "a"))]
     path, stat = tmp_path / "train.jsonl", None
@@ -484,6 +484,13 @@ def test_changed_data_are_never_read_from_the_cache(name, tmp_path):
         assert runs[0].text.vocabulary == runs[1].text.vocabulary
         for column, other in zip(*(run.columns.values() for run in runs), strict=True):
             np.testing.assert_array_equal(getattr(column, "ids", column), getattr(other, "ids", other))
+
+
+def test_a_held_out_share_that_takes_all_of_train_is_told(lines, tmp_path):
+    """All pairs share one text, and so they are on one side."""
+    path = lines("premise,hypothesis,label\n" + "".join(f"p{i},q,{'ab'[i % 2]}\n" for i in range(9)), "x.csv")
+    with pytest.raises(UserError, match=r"x.csv: every example of train shares a text with one that is held out; set"):
+        prepared("entail", tmp_path / "run", [f"data.source=csv:{path}", "data.holdout=0.95"])
 
 
 def test_texts_without_words_and_very_long_ones_train(lines, tmp_path):

@@ -77,6 +77,11 @@ class Labelled(TextTask):
             for name, labels in self.labels(where, example).items():
                 found.setdefault(name, set()).update(labels)
             unused.discard(example.get("label", "").strip())
+        if not found:
+            raise UserError(
+                f"{data.source}: every example of {data.train} shares a text with one that is held out; set data.dev in "
+                "place of data.holdout"
+            )
         unused -= {example.get("label", "").strip() for _, example in self.dev}
         if unused:
             there = ", ".join(sorted(found.get("label", ()))[:10]) or "none"
