@@ -79,8 +79,8 @@ class Labelled(TextTask):
             unused.discard(example.get("label", "").strip())
         if not found:
             raise UserError(
-                f"{data.source}: every example of {data.train} shares a text with one that is held out; set data.dev in "
-                "place of data.holdout"
+                f"{data.source}: every example of {data.train} shares a text with one that is held out; set data.dev "
+                "in place of data.holdout"
             )
         unused -= {example.get("label", "").strip() for _, example in self.dev}
         if unused:
