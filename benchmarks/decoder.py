@@ -1,18 +1,18 @@
-"""An encoder-decoder with attention, kseq and a twin in PyTorch side by side: training, decoding, memory, growth.
+"""An encoder-decoder with attention in kseq and in PyTorch side by side: training, decoding, memory, growth.
 
     python benchmarks/decoder.py
 
-needs `pip install -e '.[bench]'`. An LSTM encoder and a Bahdanau decoder of an LSTM, 256 units everywhere, 8,000 words
-on both sides, 64 pairs of 20 and 20 words, float32, Adam. A training step is `train_on_batch`, with all that `fit` does
-for a batch. Decoding makes 20 words for each of 64 sources, with random weights and no end: all make the same number.
+Each in a process of its own, in turns; PyTorch is left out unless it is installed (`pip install -e '.[bench]'`). An
+LSTM encoder and a Bahdanau decoder of an LSTM, 256 units everywhere, 8,000 words on both sides, 64 pairs of 20 and 20
+words, float32, Adam. A training step is `train_on_batch`, with all that `fit` does for a batch. Decoding makes 20 words
+for each of 64 sources, with random weights and no end: all make the same number.
 """
 
 import argparse
-import multiprocessing
 import statistics
 
 import numpy as np
-from timing import in_turns, machine, milliseconds, peak, ratio
+from timing import contestants, in_turns, machine, milliseconds, peak, ratio
 
 BATCH, LENGTH, UNITS, VOCABULARY = 64, 20, 256, 8_000
 
@@ -71,20 +71,73 @@ def theirs(length, vocabulary):
     return model, step
 
 
-CONTESTANTS = {
-    "kseq": lambda length, vocabulary: ours(length, vocabulary, xla=False),
-    "kseq XLA": lambda length, vocabulary: ours(length, vocabulary, xla=True),
-    "PyTorch": theirs,
-}
+def kseq_runs(length, vocabulary, xla):
+    """What is timed of kseq."""
+    import tensorflow as tf
+
+    from kseq.samplers import Beam, Greedy
+
+    model, step = ours(length, vocabulary, xla)
+    source, _, _ = batch(length, vocabulary)
+
+    def searched(sampler):
+        @tf.function(jit_compile=xla)
+        def search():
+            # Id 0 is padding, which no word is: as the end it is never said, for nothing has that logit.
+            states, memory = model.encode(tf.constant(source))
+            return sampler(endless, states, memory, start=1, end=0, max_length=length).ids
+
+        def endless(tokens, states, memory):
+            logits, states, alignment = model.step(tokens, states, memory)
+            return logits + tf.one_hot(0, vocabulary, on_value=-1e9), states, alignment
+
+        return lambda: search().numpy()
+
+    return {
+        "step": step,
+        "greedy": searched(Greedy()),
+        "beam 5": searched(Beam(5)),
+        "peak": lambda: peak(lambda a, b: tf.matmul(a, b).numpy()),
+        "memory": most_memory,
+    }
+
+
+def torch_runs(length, vocabulary):
+    """What is timed of PyTorch."""
+    import torch
+
+    model, step = theirs(length, vocabulary)
+    source = torch.tensor(batch(length, vocabulary)[0]).long()
+    return {
+        "step": step,
+        "greedy": lambda: model.beam(source, 1, length, 1),
+        "beam 5": lambda: model.beam(source, 1, length, 5),
+        "memory": most_memory,
+    }
+
+
+def most_memory():
+    """The most memory that this process has held, in MiB."""
+    with open("/proc/self/status", encoding="utf-8") as lines:  # what getrusage tells begins with the parent's
+        return next(int(line.split()[1]) / 1024 for line in lines if line.startswith("VmHWM"))
+
+
+def all_contestants():
+    """Those of every table but that of growth."""
+    return contestants(
+        {
+            "kseq": (kseq_runs, LENGTH, VOCABULARY, False),
+            "kseq XLA": (kseq_runs, LENGTH, VOCABULARY, True),
+            "PyTorch": (torch_runs, LENGTH, VOCABULARY),
+        }
+    )
 
 
 def training(rounds):
     """The training step, beside what its products alone would take at the speed measured here."""
-    import tensorflow as tf
-
-    runs = {name: make(LENGTH, VOCABULARY)[1] for name, make in CONTESTANTS.items()}
-    speed = peak(lambda a, b: tf.matmul(a, b).numpy())
-    seconds = in_turns(runs, rounds)
+    with all_contestants() as made:
+        _, speed = made["kseq"].run("peak")
+        seconds = in_turns({name: (one, "step") for name, one in made.items()}, rounds)
     products = operations(LENGTH, VOCABULARY) / speed
     print(f"\nProducts of a training step: {operations(LENGTH, VOCABULARY) / 1e9:.1f} billion operations, ", end="")
     print(f"{1e3 * products:.0f} ms at the {speed / 1e9:.0f} billion a second of a product of 2048 × 2048.\n")
@@ -94,96 +147,57 @@ def training(rounds):
     for name, own in seconds.items():
         median = statistics.median(own)
         print(f"| {name} | {milliseconds(own)} | {BATCH * LENGTH / median:,.0f} | {products / median:.0%} ", end="")
-        print(f"| {ratio(seconds['PyTorch'], own)} |", flush=True)
+        print(f"| {ratio(seconds.get('PyTorch'), own)} |", flush=True)
 
 
 def decoding(rounds):
     """Greedy and beam search, in words of the result a second."""
-    import tensorflow as tf
-    import torch
-
-    from kseq.samplers import Beam, Greedy
-
-    source, _, _ = batch(LENGTH, VOCABULARY)
-    model, step = CONTESTANTS["kseq"](LENGTH, VOCABULARY)
-    step()
-    twin, _ = theirs(LENGTH, VOCABULARY)
-    torch_source = torch.tensor(source).long()
-
-    def searched(sampler, xla):
-        @tf.function(jit_compile=xla)
-        def search():
-            # Id 0 is padding, which no word is: as the end it is never said, for nothing has that logit.
-            states, memory = model.encode(tf.constant(source))
-            return sampler(endless, states, memory, start=1, end=0, max_length=LENGTH).ids
-
-        def endless(tokens, states, memory):
-            logits, states, alignment = model.step(tokens, states, memory)
-            return logits + tf.one_hot(0, VOCABULARY, on_value=-1e9), states, alignment
-
-        return lambda: search().numpy()
-
     print("\n| | search | 64 × 20 words, ms | words a second | as fast as PyTorch |\n|---|---|---|---|---|")
-    for title, sampler, width in (("greedy", Greedy(), 1), ("beam 5", Beam(5), 5)):
-        runs = {
-            "kseq": searched(sampler, xla=False),
-            "kseq XLA": searched(sampler, xla=True),
-            "PyTorch": lambda width=width: twin.beam(torch_source, 1, LENGTH, width),
-        }
-        seconds = in_turns(runs, rounds)
-        for name, own in seconds.items():
-            speed = BATCH * LENGTH / statistics.median(own)
-            print(
-                f"| {name} | {title} | {milliseconds(own)} | {speed:,.0f} | {ratio(seconds['PyTorch'], own)} |",
-                flush=True,
-            )
+    with all_contestants() as made:
+        for contestant in made.values():
+            contestant.run("step")
+        for search in ("greedy", "beam 5"):
+            seconds = in_turns({name: (one, search) for name, one in made.items()}, rounds)
+            for name, own in seconds.items():
+                speed = BATCH * LENGTH / statistics.median(own)
+                print(
+                    f"| {name} | {search} | {milliseconds(own)} | {speed:,.0f} "
+                    f"| {ratio(seconds.get('PyTorch'), own)} |",
+                    flush=True,
+                )
 
 
 def growth(rounds):
     """The training step of ours at other lengths and vocabularies."""
     print("\n| length | vocabulary | kseq XLA, ms | products alone at 2048 × 2048, ms |\n|---|---|---|---|")
-    import tensorflow as tf
-
-    speed = peak(lambda a, b: tf.matmul(a, b).numpy())
     for length, vocabulary in ((10, 8_000), (20, 8_000), (40, 8_000), (80, 8_000), (20, 2_000), (20, 32_000)):
-        _, step = CONTESTANTS["kseq XLA"](length, vocabulary)
-        [own] = in_turns({"kseq XLA": step}, rounds).values()
+        with contestants({"kseq XLA": (kseq_runs, length, vocabulary, True)}) as made:
+            _, speed = made["kseq XLA"].run("peak")
+            [own] = in_turns({"kseq XLA": (made["kseq XLA"], "step")}, rounds).values()
         alone = 1e3 * operations(length, vocabulary) / speed
         print(f"| {length} | {vocabulary:,} | {milliseconds(own)} | {alone:.0f} |", flush=True)
 
 
-def _peak_memory(name, steps, pipe):
-    _, step = CONTESTANTS[name](LENGTH, VOCABULARY)
-    for _ in range(steps):
-        step()
-    with open("/proc/self/status", encoding="utf-8") as lines:  # what getrusage tells begins with the parent's
-        pipe.send(next(int(line.split()[1]) / 1024 for line in lines if line.startswith("VmHWM")))
-
-
-def memory():
+def memory(rounds):
     """The most memory that a process held: with the model made, and after five training steps."""
     print("\n| | model made, MiB | after five steps, MiB |\n|---|---|---|")
-    spawn = multiprocessing.get_context("spawn")
-    for name in CONTESTANTS:
-        sizes = []
-        for steps in (0, 5):
-            receive, send = spawn.Pipe(duplex=False)
-            process = spawn.Process(target=_peak_memory, args=(name, steps, send))
-            process.start()
-            sizes.append(receive.recv())
-            process.join()
-        print(f"| {name} | " + " | ".join(f"{size:,.0f}" for size in sizes) + " |", flush=True)
+    with all_contestants() as made:
+        for name, contestant in made.items():
+            _, before = contestant.run("memory")
+            for _ in range(5):
+                contestant.run("step")
+            print(f"| {name} | {before:,.0f} | {contestant.run('memory')[1]:,.0f} |", flush=True)
 
 
-PARTS = {"training": training, "decoding": decoding, "growth": growth, "memory": lambda rounds: memory()}
+PARTS = {"training": training, "decoding": decoding, "growth": growth, "memory": memory}
 
 
-def main():
+def main(arguments=None):
     """Parses the flags and prints tables in Markdown."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS))
     parser.add_argument("--rounds", type=int, default=15)
-    flags = parser.parse_args()
+    flags = parser.parse_args(arguments)
     print(f"{machine()}; median (least to most) of {flags.rounds} rounds")
     for part in flags.parts:
         PARTS[part](flags.rounds)

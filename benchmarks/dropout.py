@@ -1,32 +1,45 @@
-"""Dropout of kseq and of Keras side by side, in a graph and under XLA.
+"""Dropout of kseq and of Keras side by side, in a graph and under XLA, each in a process of its own.
 
 python benchmarks/dropout.py
 """
 
-import keras
-import tensorflow as tf
-from timing import in_turns, machine, milliseconds, ratio
+import argparse
+import importlib.metadata
 
-from kseq.layers import Dropout
+from timing import contestants, in_turns, machine, milliseconds, ratio
 
-SHAPE, ROUNDS = (64, 36, 1280), 7  # what a captioner drops of the features of a batch of pictures
-
-
-def run(layer, xla):
-    """A function that drops half of a tensor of ones and waits for the sum of what is left."""
-    compiled = tf.function(lambda: tf.reduce_sum(layer(tf.ones(SHAPE), training=True)), jit_compile=xla)
-    return lambda: compiled().numpy()
+SHAPE = (64, 36, 1280)  # what a captioner drops of the features of a batch of pictures
 
 
-def main():
-    """Prints a table in Markdown."""
-    print(f"{machine()}, Keras {keras.__version__}; {SHAPE}, median (least to most) of {ROUNDS} rounds\n")
+def runs_of(name):
+    """What is timed of "kseq" or "Keras": half of a tensor of ones is dropped, and the sum of the rest awaited."""
+    import keras
+    import tensorflow as tf
+
+    from kseq.layers import Dropout
+
+    layer = Dropout(0.5, seed=0) if name == "kseq" else keras.layers.Dropout(0.5, seed=0)
+
+    def run(xla):
+        compiled = tf.function(lambda: tf.reduce_sum(layer(tf.ones(SHAPE), training=True)), jit_compile=xla)
+        return lambda: compiled().numpy()
+
+    return {"graph": run(False), "XLA": run(True)}
+
+
+def main(arguments=None):
+    """Parses the flags and prints a table in Markdown."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--rounds", type=int, default=7)
+    flags = parser.parse_args(arguments)
+    keras = importlib.metadata.version("keras")
+    print(f"{machine()}, Keras {keras}; {SHAPE}, median (least to most) of {flags.rounds} rounds\n")
     print("| | kseq, ms | Keras, ms | as fast as Keras |\n|---|---|---|---|")
-    for name, xla in (("graph", False), ("XLA", True)):
-        layers = {"kseq": Dropout(0.5, seed=0), "Keras": keras.layers.Dropout(0.5, seed=0)}
-        seconds = in_turns({key: run(layer, xla) for key, layer in layers.items()}, ROUNDS)
-        ours, theirs = seconds["kseq"], seconds["Keras"]
-        print(f"| {name} | {milliseconds(ours)} | {milliseconds(theirs)} | {ratio(theirs, ours)} |", flush=True)
+    with contestants({name: (runs_of, name) for name in ("kseq", "Keras")}) as made:
+        for way in ("graph", "XLA"):
+            seconds = in_turns({name: (one, way) for name, one in made.items()}, flags.rounds)
+            ours, theirs = seconds["kseq"], seconds["Keras"]
+            print(f"| {way} | {milliseconds(ours)} | {milliseconds(theirs)} | {ratio(theirs, ours)} |", flush=True)
 
 
 if __name__ == "__main__":

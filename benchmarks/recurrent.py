@@ -2,111 +2,134 @@
 
     python benchmarks/recurrent.py --units 64 256 512
 
-needs `pip install -e '.[bench]'`. One batch of 64 sequences of 50 steps, as many features as units, float32. A GRU is
-the form with the reset gate after the product, PyTorch's only one; that of the papers is timed against Keras' own.
+Each in a process of its own, in turns; PyTorch is left out unless it is installed (`pip install -e '.[bench]'`). One
+batch of 64 sequences of 50 steps, as many features as units, float32. A GRU is the form with the reset gate after the
+product, PyTorch's only one; that of the papers is timed against Keras' own.
 """
 
 import argparse
+import importlib.metadata
 
-import keras
 import numpy as np
-import tensorflow as tf
-import torch
-from timing import best, in_turns, machine, milliseconds, ratio
-
-from kseq.layers import GRUCell, LSTMCell, Recurrent, RNNCell
+from timing import best, contestants, in_turns, machine, milliseconds, ratio
 
 BATCH, TIME = 64, 50
-
-LAYERS = {
-    "LSTM": (
-        lambda n: Recurrent(LSTMCell(n)),
-        lambda n: keras.layers.LSTM(n, return_sequences=True),
-        torch.nn.LSTM,
-    ),
-    "GRU": (
-        lambda n: Recurrent(GRUCell(n, reset_after=True)),
-        lambda n: keras.layers.GRU(n, return_sequences=True),
-        torch.nn.GRU,
-    ),
-    "GRU, reset before": (
-        lambda n: Recurrent(GRUCell(n)),
-        lambda n: keras.layers.GRU(n, return_sequences=True, reset_after=False),
-        None,
-    ),
-    "RNN": (
-        lambda n: Recurrent(RNNCell(n)),
-        lambda n: keras.layers.SimpleRNN(n, return_sequences=True),
-        torch.nn.RNN,
-    ),
-}
+KINDS = ("LSTM", "GRU", "GRU, reset before", "RNN")
+NO_TORCH = ("GRU, reset before",)
 
 
-def keras_runs(layer, inputs, xla):
-    """(forward, training step) of a layer of Keras or kseq; each waits for its result."""
-    layer(inputs)
-
-    @tf.function(jit_compile=xla)
-    def forward():
-        return layer(inputs, training=False)
-
-    @tf.function(jit_compile=xla)
-    def step():
-        with tf.GradientTape() as tape:
-            loss = tf.reduce_mean(tf.square(layer(inputs, training=True)))
-        return tape.gradient(loss, layer.trainable_weights)
-
-    return lambda: forward().numpy(), lambda: [gradient.numpy() for gradient in step()]
+def inputs(units):
+    """One batch of sequences."""
+    return np.random.default_rng(0).normal(size=(BATCH, TIME, units)).astype("float32")
 
 
-def torch_runs(layer, inputs):
-    """(forward, training step) of a layer of PyTorch."""
+def kseq_runs(kind, units):
+    """What is timed of kseq."""
+    from kseq.layers import GRUCell, LSTMCell, Recurrent, RNNCell
+
+    makers = {
+        "LSTM": LSTMCell,
+        "GRU": lambda n: GRUCell(n, reset_after=True),
+        "GRU, reset before": GRUCell,
+        "RNN": RNNCell,
+    }
+    return _tensorflow_runs(Recurrent(makers[kind](units)), units)
+
+
+def keras_runs(kind, units):
+    """What is timed of Keras."""
+    import keras
+
+    makers = {
+        "LSTM": keras.layers.LSTM,
+        "GRU": keras.layers.GRU,
+        "GRU, reset before": lambda n, **options: keras.layers.GRU(n, reset_after=False, **options),
+        "RNN": keras.layers.SimpleRNN,
+    }
+    return _tensorflow_runs(makers[kind](units, return_sequences=True), units)
+
+
+def _tensorflow_runs(layer, units):
+    import tensorflow as tf
+
+    x, runs = tf.constant(inputs(units)), {}
+    layer(x)
+    for name, xla in (("", False), (" XLA", True)):
+
+        @tf.function(jit_compile=xla)
+        def forward():
+            return layer(x, training=False)
+
+        @tf.function(jit_compile=xla)
+        def step():
+            with tf.GradientTape() as tape:
+                loss = tf.reduce_mean(tf.square(layer(x, training=True)))
+            return tape.gradient(loss, layer.trainable_weights)
+
+        runs[f"forward{name}"] = lambda forward=forward: forward().numpy()
+        runs[f"training step{name}"] = lambda step=step: [gradient.numpy() for gradient in step()]
+    return runs
+
+
+def torch_runs(kind, units):
+    """What is timed of PyTorch."""
+    import torch
+
+    layer = getattr(torch.nn, kind)(units, units, batch_first=True)
+    x = torch.tensor(inputs(units))
 
     def forward():
         with torch.no_grad():
-            layer(inputs)
+            layer(x)
 
     def step():
         layer.zero_grad()
-        layer(inputs)[0].square().mean().backward()
+        layer(x)[0].square().mean().backward()
 
-    return forward, step
+    return {"forward": forward, "training step": step}
 
 
-def measure(kind, units, rounds):
+def measure(kind, units, rounds, torch):
     """Times one layer at one size, and prints a row for forward and one for the training step."""
-    make_ours, make_keras, make_torch = LAYERS[kind]
-    x = np.random.default_rng(0).normal(size=(BATCH, TIME, units)).astype("float32")
-    runs = {
-        f"{name}{' XLA' if xla else ''}": keras_runs(make(units), tf.constant(x), xla)
-        for name, make in (("kseq", make_ours), ("Keras", make_keras))
-        for xla in (False, True)
-    }
-    if make_torch is not None:
-        runs["PyTorch"] = torch_runs(make_torch(units, units, batch_first=True), torch.tensor(x))
-    for what, index in (("forward", 0), ("training step", 1)):
-        seconds = in_turns({name: both[index] for name, both in runs.items()}, rounds)
-        ours = seconds[best(seconds, "kseq", "kseq XLA")]
-        cells = [milliseconds(s) for s in seconds.values()] + ([] if make_torch else ["–"])
-        cells.append(ratio(seconds[best(seconds, "Keras", "Keras XLA")], ours))
-        cells.append(ratio(seconds["PyTorch"], ours) if make_torch else "–")
-        print(f"| {kind} | {units} | {what} | " + " | ".join(cells) + " |", flush=True)
+    makers = {"kseq": (kseq_runs, kind, units), "Keras": (keras_runs, kind, units)}
+    if torch and kind not in NO_TORCH:
+        makers["PyTorch"] = (torch_runs, kind, units)
+    with contestants(makers) as made:
+        for what in ("forward", "training step"):
+            runs = {f"{name}{xla}": (made[name], f"{what}{xla}") for name in ("kseq", "Keras") for xla in ("", " XLA")}
+            runs |= {"PyTorch": (made["PyTorch"], what)} if "PyTorch" in made else {}
+            seconds = in_turns(runs, rounds)
+            ours, theirs = (seconds[best(seconds, name, f"{name} XLA")] for name in ("kseq", "Keras"))
+            cells = [milliseconds(s) for s in seconds.values()] + ["–"] * (5 - len(seconds))
+            cells += [ratio(theirs, ours), ratio(seconds.get("PyTorch"), ours)]
+            print(f"| {kind} | {units} | {what} | " + " | ".join(cells) + " |", flush=True)
 
 
-def main():
+def version(package):
+    """The installed version of a package, or None."""
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def main(arguments=None):
     """Parses the flags and prints a table in Markdown."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--units", type=int, nargs="+", default=[64, 256, 512])
     parser.add_argument("--rounds", type=int, default=21)
-    parser.add_argument("--kinds", nargs="+", choices=LAYERS, default=list(LAYERS))
-    flags = parser.parse_args()
-    versions = f"TensorFlow {tf.__version__}, Keras {keras.__version__}, PyTorch {torch.__version__}"
+    parser.add_argument("--kinds", nargs="+", choices=KINDS, default=list(KINDS))
+    flags = parser.parse_args(arguments)
+    torch = version("torch")
+    versions = (
+        f"TensorFlow {version('tensorflow')}, Keras {version('keras')}, PyTorch {torch or 'not installed: left out'}"
+    )
     print(f"{machine()}, {versions}; milliseconds, median (least to most) of {flags.rounds} rounds\n")
     print("| layer | units | | kseq | kseq XLA | Keras | Keras XLA | PyTorch | our best over Keras' | over PyTorch |")
     print("|---|---|---|---|---|---|---|---|---|---|")
     for kind in flags.kinds:
         for units in flags.units:
-            measure(kind, units, flags.rounds)
+            measure(kind, units, flags.rounds, torch)
 
 
 if __name__ == "__main__":

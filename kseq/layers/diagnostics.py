@@ -1,29 +1,34 @@
-"""What happens inside a cell over a sequence: the gradient that reaches each step, and what the gates do. Eager."""
+"""Inside a cell over a sequence: the gradient that reaches each step, and the activations of the gates.
+
+Both run eagerly.
+"""
 
 import tensorflow as tf
 
+from kseq.layers.recurrent.cells import RecurrentCell
 from kseq.layers.recurrent.stack import StackedCell
 
 
 def state_gradients(cell, inputs, loss, initial_state=None):
-    """How much of the loss each step still feels (Pascanu et al., 2013, https://arxiv.org/abs/1211.5063, equation 5).
+    """The norm of the loss' gradient for the state at each step (Pascanu et al., 2013, https://arxiv.org/abs/1211.5063,
+    equation 5).
 
         g_t = ‖∂ loss / ∂ h_t‖,  through all the steps after t
 
-    The norm is over the batch and the units, h_t the first state after step t, as a step of the unrolled graph: what
-    the loss reads of h_t directly counts too.
+    The norm is over the batch and the units. h_t is the first state after step t. The gradient includes what the loss
+    reads from h_t directly.
 
     Args:
         cell: built cell of `kseq.layers`.
         inputs: `[batch, time, d]`.
-        loss: function from the outputs of all steps, a list of `[batch, units]`, to a number.
-        initial_state: list of `[batch, units]`; zeros when not given.
+        loss: function from the outputs of all steps, a list of `[batch, units]`, to a scalar.
+        initial_state: list of `[batch, units]`; that of the cell when not given.
 
     Returns:
-        list of `time` numbers, the first step's first; 0 where the loss does not depend on the step.
+        list of `time` floats, one for each step in order; 0 where the loss does not depend on the step.
 
     Raises:
-        ValueError: the cell is a stack.
+        ValueError: cell is not a cell of kseq, is a stack, or is not built.
     """
     _check_single(cell)
     inputs = tf.convert_to_tensor(inputs)
@@ -42,20 +47,22 @@ def state_gradients(cell, inputs, loss, initial_state=None):
 
 
 def gate_activations(cell, inputs, initial_state=None):
-    """What the gates of a cell do at each step.
+    """The activations of a cell's gates at each step.
 
     Args:
         cell: built cell of `kseq.layers` with `activations`: `RNNCell`, `LSTMCell`, `GRUCell`.
         inputs: `[batch, time, d]`.
-        initial_state: list of `[batch, units]`; zeros when not given.
+        initial_state: list of `[batch, units]`; that of the cell when not given.
 
     Returns:
-        {letter of the cell's equations: `[batch, time, units]`}.
+        {letter in the cell's equations: `[batch, time, units]`}.
 
     Raises:
-        ValueError: the cell is a stack.
+        ValueError: cell is not a cell of kseq with `activations`, is a stack, or is not built.
     """
     _check_single(cell)
+    if not hasattr(cell, "activations"):
+        raise ValueError(f"cell must be an RNNCell, an LSTMCell or a GRUCell, got {cell!r}")
     inputs = tf.convert_to_tensor(inputs)
     states = cell.get_initial_state(inputs.shape[0]) if initial_state is None else initial_state
     steps = []
@@ -68,4 +75,8 @@ def gate_activations(cell, inputs, initial_state=None):
 
 def _check_single(cell):
     if isinstance(cell, StackedCell):
-        raise ValueError(f"cell must be of one layer, got the stack {cell.name}; look at its `cells` one by one")
+        raise ValueError(f"cell must be a single cell, got the stack {cell.name}; look at its `cells` one by one")
+    if not isinstance(cell, RecurrentCell):
+        raise ValueError(f"cell must be a cell of kseq.layers, got {cell!r}")
+    if not cell.built:
+        raise ValueError(f"cell {cell.name} has no weights yet; call or build it first")

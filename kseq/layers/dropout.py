@@ -1,7 +1,7 @@
-"""Random numbers for training, from a generator that is as quick under XLA on a CPU as without.
+"""Random numbers for training that are as fast under XLA on a CPU as without XLA.
 
-Keras leaves the choice to TensorFlow, which under XLA takes one that needs a hundred times as long
-(`benchmarks/dropout.py`). The numbers of a seed are others with XLA than without.
+Keras leaves the choice of the generator to TensorFlow, which under XLA takes one a hundred times slower
+(`benchmarks/dropout.py`). With XLA, a seed gives other numbers than without.
 """
 
 import keras
@@ -12,17 +12,17 @@ from kseq.layers.functional import check_fraction
 
 
 def uniform(shape, generator):
-    """Evenly spread in 0…1: float32 `shape`, from a `keras.random.SeedGenerator`."""
+    """Uniform in [0, 1): float32 `shape`, from a `keras.random.SeedGenerator`."""
     return tf.random.stateless_uniform(shape, _seed(generator), alg="philox")
 
 
 def normal(shape, generator):
-    """Of mean 0 and standard deviation 1: float32 `shape`, from a `keras.random.SeedGenerator`."""
+    """Standard normal: float32 `shape`, from a `keras.random.SeedGenerator`."""
     return tf.random.stateless_normal(shape, _seed(generator), alg="philox")
 
 
-def drawn(logits, generator):
-    """The number of a class drawn from softmax(logits): `[..., classes]` → int32 `[...]` (the Gumbel trick)."""
+def categorical(logits, generator):
+    """A sample from softmax(logits) by the Gumbel-max trick: `[..., classes]` → int32 `[...]`."""
     spread = -ops.log(-ops.log(uniform(ops.shape(logits), generator) + 1e-9))
     return ops.argmax(ops.cast(logits, "float32") + spread, axis=-1)
 
@@ -35,15 +35,15 @@ def dropout(x, rate, generator):
 
 @keras.saving.register_keras_serializable("kseq")
 class Dropout(keras.layers.Layer):
-    """In training, values at random are 0 and the others larger by as much (Srivastava et al., 2014,
-    https://jmlr.org/papers/v15/srivastava14a.html, section 4). It is `keras.layers.Dropout`, but as quick under XLA on
-    a CPU as without.
+    """Sets values to 0 at random in training and scales the others up (Srivastava et al., 2014,
+    https://jmlr.org/papers/v15/srivastava14a.html, section 4). It does what `keras.layers.Dropout` does, and is as fast
+    under XLA on a CPU as without XLA.
 
         y = m ∘ x / (1 − rate),  m Bernoulli(1 − rate)
 
     Args:
-        rate: share that is dropped.
-        seed: of the draws.
+        rate: fraction of the values to drop.
+        seed: of the random numbers.
 
     Call arguments:
         inputs: tensor of any shape.

@@ -7,7 +7,7 @@ import numpy as np
 from keras import layers, ops
 
 from kseq.layers import Decoder, Dropout, PointerGenerator
-from kseq.layers.dropout import drawn, uniform
+from kseq.layers.dropout import categorical, uniform
 from kseq.layers.functional import check_fraction, check_non_negative, check_positive
 from kseq.models.checks import check_bridge, check_layer, check_vocabulary
 from kseq.models.encoders import encoded_by, word_embedding
@@ -209,7 +209,7 @@ class Seq2Seq(NamedSignature, keras.Model):
 
         def next_inputs(output, alignment, embedded):
             logits = logits_of(output, alignment, embedded)
-            words = drawn(logits, self.seed_generator)
+            words = categorical(logits, self.seed_generator)
             return self.input_dropout(self.embedding(self._known(words)), training=True)
 
         draws = uniform(ops.shape(tokens), self.seed_generator)

@@ -6,7 +6,16 @@ import tensorflow as tf
 
 import reference
 from contracts import cell_oracle, normal, randomise
-from kseq.layers import GRUCell, LSTMCell, Recurrent, RNNCell, StackedCell, gate_activations, state_gradients
+from kseq.layers import (
+    GRUCell,
+    LayerNormGRUCell,
+    LSTMCell,
+    Recurrent,
+    RNNCell,
+    StackedCell,
+    gate_activations,
+    state_gradients,
+)
 
 BATCH, TIME, DEPTH, UNITS = 2, 6, 3, 4
 
@@ -75,9 +84,22 @@ def test_gates_are_those_of_the_run(make, letters):
 
 
 @pytest.mark.parametrize("look", [gate_activations, lambda cell, x: state_gradients(cell, x, lambda outputs: 0.0)])
-def test_a_stack_is_refused(look):
-    cell = made(StackedCell([GRUCell(UNITS), GRUCell(UNITS)], name="two"))
-    with pytest.raises(
-        ValueError, match="cell must be of one layer, got the stack two; look at its `cells` one by one"
-    ):
-        look(cell, normal(BATCH, TIME, DEPTH))
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (
+            lambda: made(StackedCell([GRUCell(UNITS), GRUCell(UNITS)], name="two")),
+            "cell must be a single cell, got the stack two; look at its `cells` one by one",
+        ),
+        (lambda: Recurrent(GRUCell(UNITS)), "cell must be a cell of kseq.layers, got <Recurrent"),
+        (lambda: GRUCell(UNITS, name="a"), "cell a has no weights yet; call or build it first"),
+    ],
+)
+def test_what_cannot_be_looked_into_is_named(look, make, message):
+    with pytest.raises(ValueError, match=f"^{message}"):
+        look(make(), normal(BATCH, TIME, DEPTH))
+
+
+def test_gates_are_those_of_cells_that_say_them():
+    with pytest.raises(ValueError, match=r"^cell must be an RNNCell, an LSTMCell or a GRUCell, got <LayerNormGRUCell"):
+        gate_activations(made(LayerNormGRUCell(UNITS)), normal(BATCH, TIME, DEPTH))

@@ -4,7 +4,7 @@ import keras
 from keras import ops
 
 from kseq.layers.attention.additive import AdditiveMechanism, additive_score
-from kseq.layers.dropout import drawn
+from kseq.layers.dropout import categorical
 from kseq.layers.functional import check_fraction, check_non_negative, linear
 
 
@@ -70,7 +70,7 @@ class HardAttention(AdditiveMechanism):
     def weigh(self, query, keys, memory_mask, attention_state, training):
         e = ops.where(memory_mask, self.score(query, keys, attention_state), -1e9)
         log_alpha = e - ops.logsumexp(e, axis=-1, keepdims=True)
-        k = drawn(log_alpha, self.seed_generator) if training else ops.argmax(log_alpha, axis=-1)
+        k = categorical(log_alpha, self.seed_generator) if training else ops.argmax(log_alpha, axis=-1)
         taken = ops.one_hot(k, ops.shape(e)[1], dtype="float32") * ops.cast(memory_mask, "float32")
         return taken * (1 + _gradient_of(log_alpha))
 
