@@ -6,7 +6,7 @@ import pytest
 import tensorflow as tf
 
 from kseq.layers import Dropout
-from kseq.layers.dropout import drawn, normal, uniform
+from kseq.layers.dropout import categorical, normal, uniform
 
 WAYS = {"eager": lambda f: f, "graph": tf.function, "xla": tf.function(jit_compile=True)}
 ways = pytest.mark.parametrize("way", WAYS)
@@ -29,7 +29,7 @@ def test_uniform_and_normal_have_their_quantiles(way):
 def test_classes_are_drawn_as_often_as_the_softmax_says(way):
     source = generator()
     logits = np.log(np.array([0.6, 0.3, 0.1, 1e-30], "float32"))
-    classes = WAYS[way](lambda: drawn(tf.tile(logits[None], [40_000, 1]), source))()
+    classes = WAYS[way](lambda: categorical(tf.tile(logits[None], [40_000, 1]), source))()
     np.testing.assert_allclose(np.bincount(classes, minlength=4) / 40_000, [0.6, 0.3, 0.1, 0], atol=0.01)
 
 
