@@ -5,6 +5,7 @@ from kseq.data.batches import SetEpoch, batches, length_boundaries, teacher_forc
 from kseq.data.cache import cached_columns, cached_folder, cached_rows, code_fingerprint, fingerprint
 from kseq.data.corpus import Rows, Sequences, count_truncated, encoded
 from kseq.data.pictures import Picture, hold_out_pictures, picture_file, read_pictures
+from kseq.data.public import fetch_hint
 from kseq.data.sources import Examples, read, require_splits
 from kseq.data.tables import read_csv, read_jsonl, read_labelled, read_lines, read_parallel, read_tsv
 from kseq.data.vectors import first_words, read_vectors
@@ -22,6 +23,7 @@ __all__ = [
     "code_fingerprint",
     "count_truncated",
     "encoded",
+    "fetch_hint",
     "fingerprint",
     "first_words",
     "hold_out_pictures",

@@ -15,7 +15,7 @@ import numpy as np
 from tqdm import tqdm
 
 from kseq.data import toy
-from kseq.data.public import fetch_command
+from kseq.data.public import fetch_hint
 from kseq.data.sources import splitter
 from kseq.data.tables import read_tsv
 from kseq.data.tfds import open_tfds, value_at
@@ -218,9 +218,7 @@ def _file(folder, name, where, captions):
                 raise UserError(f"{where}: picture {path} is not a file")
             return path.read_bytes()
         except OSError as error:
-            command = fetch_command(path) if isinstance(error, FileNotFoundError) else ""
-            hint = f"; get it with {command}" if command else ""
-            raise UserError(f"{where}: picture {path} cannot be read: {error.strerror}{hint}") from None
+            raise UserError(f"{where}: picture {path} cannot be read: {error.strerror}{fetch_hint(path)}") from None
 
     try:
         stat = path.stat()

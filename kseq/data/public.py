@@ -13,10 +13,16 @@ def public_data():
 
 
 def fetch_command(path):
-    """The command that gets a missing file, empty where no public data belong at its path: data/NAME/…."""
+    """The command that fetches the public data at a path, data/NAME/…; empty if there are none."""
     parts = Path(path).parts
     for i, (folder, name) in enumerate(itertools.pairwise(parts)):
         if folder == "data" and name in public_data():
             to = Path(*parts[: i + 1])
             return f"python -m kseq.data.fetch {name}" + ("" if to == Path("data") else f" --to={to}")
     return ""
+
+
+def fetch_hint(path):
+    """The end of a message about a file that cannot be read: "; get it with …" where it is missing and public."""
+    command = "" if Path(path).exists() else fetch_command(path)
+    return f"; get it with {command}" if command else ""

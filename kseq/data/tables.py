@@ -7,7 +7,7 @@ import json
 import zlib
 from pathlib import Path
 
-from kseq.data.public import fetch_command
+from kseq.data.public import fetch_hint
 from kseq.errors import UserError
 
 BAD_BYTES = ("stop", "latin-1", "replace")
@@ -36,9 +36,8 @@ def read_lines(path, bad_bytes="stop"):
                 where = f"{path}:{number}"
                 yield where, _text(line, where, bad_bytes).rstrip("\r\n")
     except (OSError, EOFError, zlib.error) as error:  # the last two: a .gz that is cut off or damaged
-        command = fetch_command(path) if isinstance(error, FileNotFoundError) else ""
-        hint = f"; get it with {command}" if command else ""
-        raise UserError(f"{path} cannot be read: {getattr(error, 'strerror', None) or error}{hint}") from None
+        reason = getattr(error, "strerror", None) or error
+        raise UserError(f"{path} cannot be read: {reason}{fetch_hint(path)}") from None
 
 
 def reread_lines(path, bad_bytes="stop"):

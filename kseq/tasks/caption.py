@@ -148,7 +148,7 @@ class Caption(Task):
                 encoder.backbone, size=size, weights=encoder.weights or None, trainable=encoder.trainable
             )
         except ValueError as error:
-            raise UserError(f"model.encoder: {error}") from None
+            raise UserError(f"model.encoder: {error}{kseq.data.fetch_hint(encoder.backbone)}") from None
         decoder = self.decoder()
         model = kseq.models.Seq2Seq(
             kseq.models.ImageEncoder(backbone, encoder.units, dropout=encoder.dropout),

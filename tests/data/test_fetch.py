@@ -15,7 +15,7 @@ import real
 from kseq.data import fetch as module
 from kseq.data import read
 from kseq.data.fetch import fetch, main
-from kseq.data.public import fetch_command, public_data
+from kseq.data.public import fetch_command, fetch_hint, public_data
 from kseq.errors import UserError
 
 CONTENT = {"a.txt": bytes(range(256)) * 1000, "sub/b.txt": b"small\n"}
@@ -235,6 +235,11 @@ def test_what_is_missing_is_told_with_the_command_that_fetches_it(tmp_path, monk
     assert fetch_command("/x/data/snips/train/label") == "python -m kseq.data.fetch snips --to=/x/data"
     assert fetch_command("data/mine/train.txt") == fetch_command("multi30k/train.fr.gz") == ""
     monkeypatch.chdir(tmp_path)
+    hint = "; get it with python -m kseq.data.fetch pretrained"
+    assert fetch_hint("data/pretrained/efficientnet_lite0.keras") == hint and fetch_hint("EfficientNetV2B0") == ""
+    (tmp_path / "data/pretrained").mkdir(parents=True)
+    (tmp_path / "data/pretrained/efficientnet_lite0.keras").touch()
+    assert fetch_hint("data/pretrained/efficientnet_lite0.keras") == ""
     with pytest.raises(UserError, match=r"No such file or directory; get it with python -m kseq.data.fetch multi30k$"):
         list(read("text:data/multi30k/{split}.{field}.gz", "train", {"source": "fr", "target": "en"}))
 

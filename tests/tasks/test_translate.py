@@ -361,7 +361,7 @@ def test_real_sentences_are_read_and_come_back_as_they_were(tmp_path, monkeypatc
     run = prepared(tmp_path, small, "configs/translate/multi30k.toml")
     sides = zip((run.source, run.target), ("source", "target"), strict=True)
     for text, side in sides:
-        texts = [pair[side] for _, pair in run.examples()[0]]
+        texts = [pair[side] for _, pair in run.examples("train")]
         kept = [t.decode() for t in text.text(text.ids(texts).to_tensor()).numpy()]
         assert np.mean([" ".join(t.split()) == k for t, k in zip(texts, kept, strict=True)]) > 0.99
 
