@@ -165,10 +165,10 @@ def test_a_folder_without_a_run_says_how_to_make_one(tmp_path):
         (["../../x.png\ta cat"], [], r"captions_train.tsv:2: '.*x.png' leaves the data folder"),
         ([], [], r"has no pictures"),
         (GOOD, ["data.fields.caption=text"], r"there is no column 'text'; the first line names image, caption"),
-        (GOOD, ["data.source=csv:x"], r"data.source 'csv:x' is not one of toy:shapes, tsv:<file> or tfds:<name>"),
+        (GOOD, ["data.source=csv:{split}"], r"'csv:.split.' is not one of toy:shapes, tsv:<file> or tfds:<name>"),
         (GOOD, ["data.source=tsv:x.tsv"], r"the same examples for data.train and data.dev. Put \{split\}.*holdout"),
         (GOOD, ["model.encoder.backbone=ResNet5"], r"model.encoder: backbone must be .* got 'ResNet5'"),
-        (GOOD, ["model.encoder.backbone=data/pretrained/x.keras"], r"get it with python -m kseq.data.fetch pretrained$"),
+        (GOOD, ["model.encoder.backbone=data/pretrained/x.keras"], r"; get it with python -m kseq.data.fetch pretrain"),
         (GOOD, ["training.xla=true"], r"make no full batch of 16; lower training.batch_size"),
     ],
 )
