@@ -21,20 +21,30 @@ def blocks(path):
     ]
 
 
-LONG = ("from-tfa-seq2seq",)
+LONG = ("from-tfa-seq2seq", "keras", "library")
 
 
 @pytest.mark.parametrize(
     "page",
     [pytest.param(p, marks=[pytest.mark.slow] * (p.stem in LONG), id=p.stem) for p in (*PAGES, ROOT / "README.md")],
 )
-def test_examples_run(page):
-    """Each with what the first one of its page has defined."""
+def test_examples_run(page, tmp_path, monkeypatch):
+    """Each with what the first one of its page has defined, in a folder of its own."""
+    monkeypatch.chdir(tmp_path)
     (line, first), *others = blocks(page)
     shared = {}
     exec(compile("\n" * (line - 1) + first, page, "exec"), shared)
     for line, code in others:
         exec(compile("\n" * (line - 1) + code, page, "exec"), dict(shared))
+
+
+def test_the_page_of_the_library_needs_fewer_than_40_lines_for_a_model():
+    page = ROOT / "docs" / "library.md"
+    assert all(len([line for line in code.splitlines() if line.strip()]) < 40 for _, code in blocks(page))
+
+
+def test_the_page_of_keras_has_ten_programs():
+    assert len(blocks(ROOT / "docs" / "keras.md")) == 1 + 10
 
 
 @pytest.mark.parametrize("card", CARDS, ids=lambda card: card.parent.name)
