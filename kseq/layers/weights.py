@@ -25,13 +25,13 @@ class Kernels(keras.layers.Layer):
         self.kernel_regularizer = keras.regularizers.get(kernel_regularizer)
         self.kernel_constraint = keras.constraints.get(kernel_constraint)
 
-    def add_kernel(self, shape, name, initializer=None):
-        """A new weight with the options of a kernel, `initializer` in place of theirs where it is given."""
+    def add_kernel(self, shape, name, initializer=None, **kwargs):
+        """A new weight with the options of a kernel, and `initializer` in place of theirs where it is given."""
         initializer = self.kernel_initializer if initializer is None else initializer
         # One initializer draws the same values each time that it is called.
         initializer = initializer.clone() if isinstance(initializer, keras.Initializer) else initializer
         options = {"regularizer": self.kernel_regularizer, "constraint": self.kernel_constraint}
-        return self.add_weight(shape, initializer, name=name, **options)
+        return self.add_weight(shape, initializer, name=name, **options, **kwargs)
 
     def get_config(self):
         return super().get_config() | {
@@ -66,12 +66,12 @@ class Biases(keras.layers.Layer):
         self.bias_regularizer = keras.regularizers.get(bias_regularizer)
         self.bias_constraint = keras.constraints.get(bias_constraint)
 
-    def add_bias(self, shape, name):
+    def add_bias(self, shape, name, **kwargs):
         """A new weight with the options of a bias; None without `use_bias`."""
         if not self.use_bias:
             return None
         options = {"regularizer": self.bias_regularizer, "constraint": self.bias_constraint}
-        return self.add_weight(shape, self.bias_initializer, name=name, **options)
+        return self.add_weight(shape, self.bias_initializer, name=name, **options, **kwargs)
 
     def get_config(self):
         return super().get_config() | {

@@ -13,17 +13,29 @@ import keras
 import pytest
 from keras.src.testing import TestCase
 
-from contracts import normal
+from contracts import normal, public_layers
 from kseq.layers import (
+    ATTENTIONS,
     CELLS,
+    DECODERS,
+    BahdanauAttention,
     Bidirectional,
+    CopyBridge,
+    DenseBridge,
     Dropout,
     GRUCell,
     KerasCell,
     LSTMCell,
+    MonotonicAttention,
+    MutualAttention,
+    PointerGenerator,
+    PoolingAttention,
     Recurrent,
     Stack,
     StackedCell,
+    WordByWordAttention,
+    ZeroBridge,
+    make_attention,
 )
 
 BATCH, TIME, DEPTH, UNITS = 3, 4, 5, 6
@@ -36,7 +48,7 @@ class Row(NamedTuple):
     init: Callable[
         [], dict
     ]  # the constructor's arguments, made anew for each run: Keras shares the objects among its checks
-    inputs: object  # the shape of the inputs, or a dict of arrays by the name of call's arguments
+    inputs: object  # shapes: of one input, of a list of them, or {"NAME_shape": of call's argument NAME}; or arrays
     call: Mapping = MappingProxyType({})  # further arguments of `call`
     outputs: object = None  # the shape of the outputs, or a tuple of shapes
     masks: bool = False  # whether the layer supports masking
@@ -62,6 +74,30 @@ def cell_row(cell, states, **init):
         ((BATCH, UNITS), states),
         exempt=NEEDS_STATES,
     )
+
+
+SOURCE = 7
+TWO_INPUTS = {"run_training_check": "the suite trains a layer on its first argument alone, and this one has several"}
+TWO_OUTPUTS = {"run_training_check": "the suite's loss reads one output, and its generator takes no list"}
+MEMORY = (BATCH, SOURCE, DEPTH)
+
+
+def attention_row(name):
+    """A mechanism of `ATTENTIONS`, with the options of its defaults."""
+    layer = make_attention(name, UNITS)
+    sizes = {"units": UNITS} if hasattr(layer, "units") else {}
+    shapes = {"query_shape": (BATCH, DEPTH), "memory_shape": MEMORY}
+    seeds = 1 if hasattr(layer, "seed_generator") else 0
+    outputs = (BATCH, DEPTH), (BATCH, SOURCE)
+    return Row(ATTENTIONS[name], lambda: sizes, shapes, outputs=outputs, masks=True, seeds=seeds, exempt=TWO_INPUTS)
+
+
+def decoder_row(name, seeds=0, **init):
+    """A decoder over the memory of another length than its words."""
+    parts = lambda: {"cell": LSTMCell(UNITS)} | {key: x() if callable(x) else x for key, x in init.items()}  # noqa: E731
+    shapes = {"inputs_shape": SEQUENCE, "memory_shape": MEMORY}
+    outputs = (BATCH, TIME, UNITS), (BATCH, TIME, SOURCE)
+    return Row(DECODERS[name], parts, shapes, outputs=outputs, masks=True, seeds=seeds, exempt=TWO_INPUTS)
 
 
 TABLE = {
@@ -138,6 +174,82 @@ TABLE = {
         seeds=3,
     ),
     "Dropout": Row(Dropout, lambda: {"rate": 0.5}, SEQUENCE, outputs=SEQUENCE, masks=True, seeds=1),
+    **{name: attention_row(name) for name in ATTENTIONS},
+    "PoolingAttention": Row(
+        PoolingAttention,
+        lambda: {"units": UNITS, "return_alignment": False},
+        MEMORY,
+        outputs=(BATCH, DEPTH),
+        masks=True,
+    ),
+    "PoolingAttention with its alignment": Row(
+        PoolingAttention,
+        lambda: {"units": UNITS, "use_bias": False},
+        MEMORY,
+        outputs=((BATCH, DEPTH), (BATCH, SOURCE)),
+        masks=True,
+        exempt=TWO_OUTPUTS,
+    ),
+    "WordByWordAttention": Row(
+        WordByWordAttention,
+        lambda: {"units": UNITS},
+        {"inputs_shape": (BATCH, TIME, 2), "memory_shape": MEMORY},
+        outputs=((BATCH, DEPTH), (BATCH, TIME, SOURCE)),
+        masks=True,
+        exempt=TWO_INPUTS,
+    ),
+    "MutualAttention": Row(
+        MutualAttention,
+        lambda: {"units": UNITS},
+        {"inputs_shape": SEQUENCE, "memory_shape": MEMORY},
+        outputs=((BATCH, 4 * UNITS), (BATCH, TIME, SOURCE)),
+        masks=True,
+        exempt=TWO_INPUTS,
+    ),
+    "BahdanauDecoder": decoder_row("bahdanau", attention=lambda: BahdanauAttention(2), gate=True),
+    "BahdanauDecoder stateful": decoder_row(
+        "bahdanau", attention="location", deep_output=True, readout_dropout=0.5, seeds=1
+    ),
+    "LuongDecoder": decoder_row("luong", attention="scaled_luong", kernel_regularizer="l2"),
+    "LuongDecoder monotonic": decoder_row(
+        "luong", attention=lambda: MonotonicAttention(2), input_feeding=False, seeds=1
+    ),
+    "FixedContextDecoder": decoder_row("fixed"),
+    "DenseBridge": Row(
+        DenseBridge, lambda: {"state_size": UNITS}, (BATCH, DEPTH), outputs=[(BATCH, UNITS)], exempt=TWO_OUTPUTS
+    ),
+    "DenseBridge of two states": Row(
+        DenseBridge,
+        lambda: {"state_size": [2, 3], "kernel_constraint": "non_neg"},
+        [(BATCH, 4), (BATCH, 5)],
+        outputs=[(BATCH, 2), (BATCH, 3)],
+        exempt=TWO_OUTPUTS,
+    ),
+    "ZeroBridge": Row(
+        ZeroBridge, lambda: {"state_size": [UNITS]}, (BATCH, DEPTH), outputs=[(BATCH, UNITS)], exempt=TWO_OUTPUTS
+    ),
+    "CopyBridge": Row(
+        CopyBridge,
+        lambda: {"state_size": [UNITS] * 4, "reads": 1, "makes": 2},
+        [(BATCH, UNITS)] * 2,
+        outputs=[(BATCH, UNITS)] * 4,
+        exempt=TWO_OUTPUTS,
+    ),
+    "PointerGenerator": Row(
+        PointerGenerator,
+        lambda: {"max_oov_words": 2},
+        {
+            "logits_shape": (BATCH, TIME, 9),
+            "output_shape": (BATCH, TIME, UNITS),
+            "context_shape": SEQUENCE,
+            "inputs_shape": (BATCH, TIME, 2),
+            "alignments_shape": (BATCH, TIME, SOURCE),
+            "source_ids_shape": (BATCH, SOURCE),
+        },
+        outputs=(BATCH, TIME, 11),
+        masks=True,
+        exempt=TWO_INPUTS,
+    ),
 }
 
 
@@ -147,7 +259,8 @@ TABLE = {
 @pytest.mark.parametrize("name", TABLE)
 def test_a_layer_passes_keras_own_test(name):
     row = TABLE[name]
-    inputs = {"input_shape": row.inputs} if isinstance(row.inputs, tuple) else {"input_data": row.inputs}
+    are_shapes = all(isinstance(x, int) for x in keras.tree.flatten(row.inputs))
+    inputs = {"input_shape" if are_shapes else "input_data": row.inputs}
     TestCase().run_layer_test(
         row.layer,
         row.init(),
@@ -165,3 +278,10 @@ def test_exemptions_name_checks_of_the_suite_and_give_a_reason():
     for row in TABLE.values():
         assert set(row.exempt) <= {name for name in checks if name.startswith("run_")}
         assert all(len(reason) > 20 for reason in row.exempt.values())
+
+
+def test_the_table_has_every_public_layer():
+    """Those of `kseq.layers`: the models have dictionaries for inputs, and are in the contract table."""
+    layers = {layer for layer in public_layers() if layer.__module__.startswith("kseq.layers.")}
+    assert len(layers) > 30
+    assert {row.layer for row in TABLE.values()} == layers

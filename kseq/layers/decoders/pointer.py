@@ -21,6 +21,8 @@ class PointerGenerator(Biases, Kernels):
     z_t is the context, s_t the decoder's output, y_{t−1} the embedded previous word, α the alignment. In the paper r_t
     is 0. Here the vocabulary gets what α gives to padding, and what is missing where α sums to less than 1.
 
+    Everything is computed in float32 under every dtype policy.
+
     The out-of-vocabulary words of each source have ids of their own: vocabulary, vocabulary + 1, … An id that stands
     for no word, or for one that α does not weigh, has a probability of 10⁻²⁰. The result can be used as logits. Label
     smoothing ε then counts the unused ids: each adds a constant 46 ε/V to the loss, and none changes a gradient.
@@ -28,8 +30,7 @@ class PointerGenerator(Biases, Kernels):
     Args:
         max_oov_words: the largest number of out-of-vocabulary words in a source.
         **kwargs: kernel_initializer, kernel_regularizer, kernel_constraint, use_bias, bias_initializer,
-            bias_regularizer and bias_constraint for w and b, and those of every Keras layer. The dtype is float32
-            unless it is given.
+            bias_regularizer and bias_constraint for w and b, and those of every Keras layer.
 
     Call arguments:
         logits: `[batch, time, vocabulary]`. For one step, this and the next four have no time axis.
@@ -47,20 +48,21 @@ class PointerGenerator(Biases, Kernels):
     """
 
     def __init__(self, max_oov_words, **kwargs):
-        super().__init__(**({"dtype": "float32"} | kwargs))  # log-probabilities, whatever the policy
+        super().__init__(autocast=False, **kwargs)  # log-probabilities need the precision of float32
         self.max_oov_words = check_positive("max_oov_words", max_oov_words)
         self.supports_masking = True
 
     def build(
         self, logits_shape, output_shape, context_shape, inputs_shape, alignments_shape=None, source_ids_shape=None
     ):
-        self.context_kernel = self.add_kernel((context_shape[-1], 1), "context_kernel")
-        self.output_kernel = self.add_kernel((output_shape[-1], 1), "output_kernel")
-        self.input_kernel = self.add_kernel((inputs_shape[-1], 1), "input_kernel")
-        self.bias = self.add_bias((1,), "bias")
+        self.context_kernel = self.add_kernel((context_shape[-1], 1), "context_kernel", autocast=False)
+        self.output_kernel = self.add_kernel((output_shape[-1], 1), "output_kernel", autocast=False)
+        self.input_kernel = self.add_kernel((inputs_shape[-1], 1), "input_kernel", autocast=False)
+        self.bias = self.add_bias((1,), "bias", autocast=False)
 
     def call(self, logits, output, context, inputs, alignments, source_ids):
-        arguments, source_ids = (logits, output, context, inputs, alignments), ops.cast(source_ids, "int32")
+        arguments = [ops.cast(x, "float32") for x in (logits, output, context, inputs, alignments)]
+        source_ids = ops.cast(source_ids, "int32")
         if len(logits.shape) == 2:
             return self._log_probs(*(x[:, None] for x in arguments), source_ids)[:, 0]
         return self._log_probs(*arguments, source_ids)
@@ -79,6 +81,9 @@ class PointerGenerator(Biases, Kernels):
 
     def compute_output_shape(self, logits_shape):
         return (*logits_shape[:-1], logits_shape[-1] + self.max_oov_words)
+
+    def compute_output_spec(self, *args, **kwargs):
+        return keras.KerasTensor(super().compute_output_spec(*args, **kwargs).shape, "float32")
 
     def get_config(self):
         return super().get_config() | {"max_oov_words": self.max_oov_words}
