@@ -62,7 +62,7 @@ def train_captions(workdir, seed, *, killed_at=None, kill=None, xla=False, epoch
 
     The seed is of the first weights and of dropout; a run that is resumed must not depend on it.
     """
-    model, clock = caption_model(seed), SetEpoch()
+    model, set_epoch = caption_model(seed), SetEpoch()
     rows, sentences = random_sentences(30)
     sources = np.random.default_rng(1).normal(size=(8, REGIONS, DEPTH)).astype("float32")
     columns = {
@@ -72,23 +72,23 @@ def train_captions(workdir, seed, *, killed_at=None, kill=None, xla=False, epoch
     options = {"batch_size": 4, "buckets": 1 if xla else 2, "seed": 3, "full": xla}
 
     def at(batch):
-        if (clock.epoch, batch) == killed_at:
+        if (set_epoch.epoch, batch) == killed_at:
             kill()
 
     def validate():
         at(None)
         return {"score": float(np.sin(1e3 * np.sum(model.words.kernel)))}
 
-    clock.on_train_batch_end = lambda batch, logs=None: at(batch)
+    set_epoch.on_train_batch_end = lambda batch, logs=None: at(batch)
     progress = training.fit(
         model,
-        data.batches(columns, teacher_forced, epoch=clock, **options),
+        data.batches(columns, teacher_forced, epoch=set_epoch, **options),
         TrainingConfig(epochs=epochs, xla=xla, learning_rate=0.01, clip_norm=0.5, average=0.9),
         workdir,
         loss=TokenCrossentropy(0.1),
         validate=validate,
         monitor="score",
-        clock=clock,
+        set_epoch=set_epoch,
         show=0,
     )
     return model, progress
@@ -109,7 +109,7 @@ def points(batches=4, bad=None):
     return tf.data.Dataset.from_tensor_slices((x, y))
 
 
-def train_points(workdir, model, validate=None, *, batches=None, clock=None, **config):
+def train_points(workdir, model, validate=None, *, batches=None, set_epoch=None, **config):
     return training.fit(
         model,
         points() if batches is None else batches,
@@ -118,7 +118,7 @@ def train_points(workdir, model, validate=None, *, batches=None, clock=None, **c
         loss=keras.losses.MeanSquaredError(),
         validate=validate or (lambda: {"score": float(np.sin(1e3 * np.sum(model.weights[0])))}),
         monitor="score",
-        clock=clock or SetEpoch(),
+        set_epoch=set_epoch or SetEpoch(),
         show=0,
     )
 
@@ -257,22 +257,22 @@ def test_the_loss_scale_is_resumed(tmp_path):
     assert_same_values(again.optimizer.variables, model.optimizer.variables)
 
 
-def test_fit_tells_the_clock_the_epoch(tmp_path):
-    """The data of each epoch are asked for with its number on the clock, in a resumed run too."""
-    clock, asked = SetEpoch(), []
+def test_fit_tells_the_dataset_the_epoch(tmp_path):
+    """The data of each epoch are asked for with its number, in a resumed run too."""
+    set_epoch, asked = SetEpoch(), []
 
     def numbers():
-        asked.append(clock.epoch)
+        asked.append(set_epoch.epoch)
         for _ in range(2):
             yield np.ones((1, 3), "float32"), np.ones((1, 2), "float32")
 
     signature = (tf.TensorSpec([1, 3]), tf.TensorSpec([1, 2]))
     batches = tf.data.Dataset.from_generator(numbers, output_signature=signature)
     batches = batches.apply(tf.data.experimental.assert_cardinality(2))
-    train_points(tmp_path, regression(), batches=batches, clock=clock, epochs=2)
+    train_points(tmp_path, regression(), batches=batches, set_epoch=set_epoch, epochs=2)
     assert asked[-2:] == [0, 1] and set(asked) == {0, 1}
-    clock.epoch, asked[:] = 0, []
-    train_points(tmp_path, regression(), batches=batches, clock=clock, epochs=4)
+    set_epoch.epoch, asked[:] = 0, []
+    train_points(tmp_path, regression(), batches=batches, set_epoch=set_epoch, epochs=4)
     assert asked[-2:] == [2, 3]
 
 
@@ -384,16 +384,16 @@ def test_a_score_that_is_no_number_stops_the_run(tmp_path, value, epoch):
 @pytest.mark.parametrize("when", ["step", "validation"])
 def test_an_interrupt_that_is_swallowed_stops_the_run(tmp_path, when):
     """As one that arrives while TensorFlow calls Python: the exception is printed there and lost."""
-    usual, clock, model = signal.getsignal(signal.SIGINT), SetEpoch(), regression()
+    usual, set_epoch, model = signal.getsignal(signal.SIGINT), SetEpoch(), regression()
 
     def interrupt(*_, **__):
         with contextlib.suppress(KeyboardInterrupt):
             signal.raise_signal(signal.SIGINT)
 
     if when == "step":
-        clock.on_train_batch_end = interrupt
+        set_epoch.on_train_batch_end = interrupt
     with pytest.raises(KeyboardInterrupt):
-        train_points(tmp_path, model, lambda: interrupt() or {"score": 1.0}, clock=clock)
+        train_points(tmp_path, model, lambda: interrupt() or {"score": 1.0}, set_epoch=set_epoch)
     assert signal.getsignal(signal.SIGINT) is usual
     assert (tmp_path / "progress.json").exists() == (when == "validation")
 

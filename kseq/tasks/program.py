@@ -54,16 +54,16 @@ def train(task, workdir, config, *, resume, show):
     run.prepare()
     if new:
         runs.keep_files(workdir, run.files())
-    clock = kseq.data.SetEpoch()
+    set_epoch = kseq.data.SetEpoch()
     progress = kseq.training.fit(
         run.model,
-        run.batches(clock),
+        run.batches(set_epoch),
         config.training,
         workdir,
         loss=run.loss(),
         validate=run.validate,
         monitor=task.monitor,
-        clock=clock,
+        set_epoch=set_epoch,
         scales=transfer.scales(run.model, config),
         started=started,
         show=show,

@@ -46,7 +46,7 @@ class Task(abc.ABC):
         """Builds the model from what `prepare` wrote, with the weights in the file."""
 
     @abc.abstractmethod
-    def batches(self, clock):
+    def batches(self, epoch):
         """`tf.data.Dataset` of one training epoch: (inputs, targets, sample weights)."""
 
     @abc.abstractmethod

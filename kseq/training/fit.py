@@ -11,7 +11,7 @@ from kseq.training.callbacks import Checkpoints, Interrupts, StopAtNaN
 from kseq.training.optimizer import ClippedAdam
 
 
-def fit(model, batches, config, workdir, *, loss, validate, monitor, clock, scales=(), started=None, show=2):
+def fit(model, batches, config, workdir, *, loss, validate, monitor, set_epoch, scales=(), started=None, show=2):
     """Trains `model`, from the last checkpoint in `workdir` where there is one.
 
     After each epoch `validate()` measures what the model generates. The weights that were best at `monitor` are kept,
@@ -21,13 +21,13 @@ def fit(model, batches, config, workdir, *, loss, validate, monitor, clock, scal
 
     Args:
         model: built `keras.Model`.
-        batches: `tf.data.Dataset`, one epoch; its order may depend on `clock`.
+        batches: `tf.data.Dataset`, one epoch; its order may depend on `set_epoch`.
         config: `TrainingConfig`.
         workdir: folder for checkpoints and logs.
         loss: `keras.losses.Loss`, or {output: loss}.
         validate: function without arguments → {name: number}.
         monitor: name of the metric that decides, larger is better.
-        clock: `kseq.data.SetEpoch`.
+        set_epoch: `kseq.data.SetEpoch`.
         scales: as of `ClippedAdam`.
         started: `time.monotonic()` from which the run's seconds count; now when not given.
         show: `verbose` of `model.fit`.
@@ -46,7 +46,7 @@ def fit(model, batches, config, workdir, *, loss, validate, monitor, clock, scal
     if not kept.finished and progress["epoch"] < config.epochs:
         with Interrupts() as interrupts:
             callbacks = [
-                clock,
+                set_epoch,
                 keras.callbacks.LearningRateScheduler(lambda epoch: rate(config, epoch)),
                 interrupts,
                 StopAtNaN(int(batches.cardinality())),
