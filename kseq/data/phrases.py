@@ -1,6 +1,4 @@
-"""Generated data that come with their answers: phrases about shapes, each with labels that only the order of its words
-tells, and texts with summaries.
-"""
+"""Generated data: phrases about shapes, whose labels depend on the order of the words, and texts with summaries."""
 
 import hashlib
 import itertools
@@ -14,8 +12,8 @@ from kseq.data.toy import COLOURS, SHAPES, SIZES
 SPLITS = ("train", "dev", "test")
 _HELD_OUT = 0.1  # share of the examples that "train" never shows
 _COUNTS = {"train": 6000, "dev": 600, "test": 600}
-# Each relation, whether the object that is named first is first from left to right or from top to bottom, and the
-# relation that says the same of the two objects in the other order.
+# Each relation, whether the object that is named first also comes first from left to right or from top to bottom, and
+# the inverse relation.
 _RELATIONS = {
     "left of": (True, "right of"),
     "right of": (False, "left of"),
@@ -25,7 +23,7 @@ _RELATIONS = {
 
 
 def places(rng):
-    """Which of two objects is the first one, from left to right or from top to bottom: `label` of `text`."""
+    """`text` relates two objects; `label` is the shape that comes first from left to right or from top to bottom."""
     objects = [_object(rng) for _ in range(2)]
     relation = _draw(rng, _RELATIONS)
     first = objects[0] if _RELATIONS[relation][0] else objects[1]
@@ -33,9 +31,9 @@ def places(rng):
 
 
 def orders(rng):
-    """What is to be done, and with what: `text`, a tag for each of its words, and `label`.
+    """An order as `text`, a tag for each of its words as `tags`, and the action as `label`.
 
-    "paint the red circle blue": red belongs to the object, blue is what it is to become.
+    In "paint the red circle blue", red describes the object, and blue is the colour it will have.
     """
     kind = _draw(rng, ("put", "paint", "resize", "remove"))
     words = [(_draw(rng, {"paint": ("paint", "make", "turn"), "resize": ("make",)}.get(kind, (kind,))), "O")]
@@ -52,7 +50,7 @@ def orders(rng):
 
 
 def claims(rng):
-    """A premise and a hypothesis, and whether the one follows from the other: `premise`, `hypothesis`, `label`."""
+    """A `premise`, a `hypothesis`, and as `label` whether the first entails or contradicts the second, or neither."""
     (_, colour, shape), (_, _, other) = a, b = _two_objects(rng)
     relation = _draw(rng, _RELATIONS)
     back = _RELATIONS[relation][1]

@@ -1,4 +1,4 @@
-"""Pictures with their captions, from any source: generated, a table of files, or TensorFlow Datasets."""
+"""Pictures with captions, from generated data, a table of files or TensorFlow Datasets."""
 
 import contextlib
 import dataclasses
@@ -22,8 +22,8 @@ from kseq.data.tfds import open_tfds, value_at
 from kseq.errors import UserError
 
 FORMS = "toy:shapes, tsv:<file> or tfds:<name>"
-# What a caption says that is not true of the mirrored picture: words that begin so, in the languages that name sides by
-# words of their own, and the characters of those that write without spaces or glue endings to them.
+# Captions that name a side are not true of the mirrored picture. These are beginnings of words, then characters that
+# may stand anywhere in a text.
 _SIDE_WORDS = (
     "left|right|link[se]|recht[se]|gauche|droite?s?\\b|izquierd|derech|sinistr[aoei]\\b|destr[aoei]\\b|esquerd|direit|"
     "vlevo|vpravo|lev[ýáéo]|prav[ýáéo]|lew[aąeoy]|praw[aąeoy]|venstre|høyre|højre|vänster|höger|vasen|vasemm|oike|"
@@ -35,17 +35,17 @@ TOY_COUNT = {"train": 20_000, "dev": 1_000, "test": 1_000}
 
 @dataclass(frozen=True)
 class Picture:
-    """One picture and everything that is said of it.
+    """A picture and its captions.
 
     Attributes:
-        id: what tells it from the others of its source.
+        id: its name, unique in its source.
         captions: one or more.
         read: function that returns the bytes of the picture file.
-        where: file and line it comes from, for messages.
-        fingerprint: changes when the picture does.
-        boxes: float32 `[objects, 4]`, (top, left, bottom, right) as shares of the picture, in the order of the first
-            caption; empty where the source knows none.
-        mirrored: whether it is seen with left and right exchanged.
+        where: the file and line that name the picture, for messages.
+        fingerprint: string that changes when the picture does.
+        boxes: float32 `[objects, 4]`, (top, left, bottom, right) as fractions of the picture, in the order of the first
+            caption; empty if the source has none.
+        mirrored: whether left and right are exchanged.
     """
 
     id: str
@@ -57,7 +57,7 @@ class Picture:
     mirrored: bool = False
 
     def mirror(self):
-        """The same picture with left and right exchanged, and those of its captions that name neither."""
+        """The picture with left and right exchanged, without the captions that name a side."""
         top, left, bottom, right = self.boxes.T
         boxes = np.stack([top, 1 - right, bottom, 1 - left], axis=-1)
         captions = tuple(text for text in self.captions if not SIDES.search(text))
@@ -74,21 +74,20 @@ def read_pictures(source, split, *, fields, count=0, size=64, seed=0, bad_bytes=
     """The pictures of one split.
 
     Args:
-        source: "toy:shapes"; "tsv:<file>", in whose name `{split}` stands for the split; or "tfds:<name>".
+        source: "toy:shapes"; "tsv:<file>", where `{split}` in the name is replaced by the split; or "tfds:<name>".
         split: name of the split.
-        fields: names the columns of the table or the features of the dataset. `image` and `caption` are needed; a value
-            of `image` with braces is a pattern over the columns, as "images/{name}.png"; `split` names a column that
-            holds the split.
-        count: at most so many; 0 for all, of which toy has `TOY_COUNT`.
+        fields: names of the table's columns or the dataset's features. `image` and `caption` are required; `image` may
+            be a pattern over columns, such as "images/{name}.png"; `split` names a column that holds the split.
+        count: at most this many pictures; 0 for all, which for toy is `TOY_COUNT`.
         size: for toy, the side in pixels.
         seed: for toy.
-        bad_bytes: for tsv, what becomes of a line that is not UTF-8: "stop", "latin-1" or "replace" (see `read_lines`).
+        bad_bytes: for tsv, how lines that are not UTF-8 are read: "stop", "latin-1" or "replace" (see `read_lines`).
 
     Returns:
         list of `Picture`.
 
     Raises:
-        UserError: the source or a line of it is not as it must be.
+        UserError: the source is unknown, or one of its lines is malformed.
     """
     for key in fields:
         if key not in ("image", "caption", "split"):
@@ -112,12 +111,13 @@ def read_pictures(source, split, *, fields, count=0, size=64, seed=0, bad_bytes=
 
 
 def hold_out_pictures(pictures, shares, seed):
-    """Splits pictures, each with all of its captions, as `Examples.hold_out` does examples.
+    """Takes shares of the pictures for other splits, as `Examples.hold_out` does with examples.
 
-    What decides is the name of the picture: pictures that are added move none of the others.
+    A picture is chosen by a hash of its id and the seed and keeps all of its captions. Adding pictures does not move
+    the others to another split.
 
     Returns:
-        (list of `Picture` that stay, {split: list of `Picture`}).
+        (the remaining pictures, {split: the pictures held out for it}), lists of `Picture`.
 
     Raises:
         UserError: a share is not between 0 and 1, or a split would have no picture.

@@ -1,4 +1,4 @@
-"""Generated data: who got what from whom, told among other things, in a line. Names are made up, hardly one twice."""
+"""Generated data: short texts about a deal among other events, with one-line summaries. Nearly every name is new."""
 
 CONSONANTS, VOWELS, LAST = "bdfgklmnprstvz", "aeiou", ("", "l", "n", "r", "s", "x")
 THINGS = ("bicycle", "boat", "camera", "chair", "clock", "drum", "garden", "guitar", "house", "lamp", "mirror", "table")

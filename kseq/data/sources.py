@@ -1,4 +1,4 @@
-"""Texts from any source: generated, parallel files, tables, JSON lines, TensorFlow Datasets."""
+"""Examples of texts from generated data, parallel files, tables, JSON Lines or TensorFlow Datasets."""
 
 import functools
 import hashlib
@@ -19,7 +19,7 @@ TOY_COUNT = {"train": 20_000, "dev": 1_000, "test": 1_000}
 
 
 class Examples:
-    """Pairs (place, {role: text}), read anew each time that they are iterated; none stays in memory.
+    """Pairs (place, {role: text}) that are read again at each iteration, so that none of them stays in memory.
 
     Args:
         rows: function that returns a new iterator over the pairs.
@@ -32,24 +32,25 @@ class Examples:
         return self._rows()
 
     def first(self, count):
-        """At most `count` of them, or all where it is 0."""
+        """The first `count` examples; 0 keeps all."""
         return Examples(lambda: itertools.islice(self, count or None))
 
     def hold_out(self, shares, seed, by=()):
-        """Splits the examples into those that stay and those that are held out, by a hash of their texts and the seed.
+        """Takes shares of the examples for other splits, chosen by a hash of their texts and the seed.
 
-        Examples that share a text are on one side, whatever their labels. With one role, or none, examples that are
-        added move none of the others, and nothing is kept in memory. With several roles, every text is read once
-        before the first example, and a hash of it is kept: examples are on one side where one text of one is any text
-        of the other, and so on from one example to the next.
+        Examples that share a text always land in the same split, whatever their labels. With several roles, examples
+        are linked if they have any text in common, in any role, and linked examples stay together; this reads the
+        source once more and keeps a hash of each text in memory. With one role or none, nothing is kept in memory,
+        and adding examples to the source does not move the others to another split.
 
         Args:
-            shares: {split: share}, about how much of the examples each split gets: {"dev": 0.1, "test": 0.1}.
+            shares: {split: approximate share of the examples}, such as {"dev": 0.1, "test": 0.1}.
             seed: int.
-            by: the roles of the texts. Where there are none, only equal examples stay together.
+            by: the roles whose texts are compared, such as ("premise", "hypothesis"). If empty, only examples that are
+                equal in every role stay together.
 
         Returns:
-            (`Examples` that stay, {split: `Examples`}).
+            (the remaining `Examples`, {split: the `Examples` held out for it}).
 
         Raises:
             UserError: a share is not between 0 and 1, or nothing would stay.
@@ -64,7 +65,7 @@ class Examples:
 
 
 def splitter(shares, seed):
-    """Function from what groups have in common, any JSON, to the split that the group is held out for, or to None.
+    """A function that maps what a group has in common, any JSON value, to the split it is held out for, or to None.
 
     Args:
         shares: as in `Examples.hold_out`.
@@ -99,7 +100,7 @@ def _group(example, by):
 
 
 def _linked(examples, by):
-    """Function from an example to the least hash of the texts that it is linked with, in one or more steps."""
+    """A function that maps an example to the smallest hash among the texts it is linked with, directly or not."""
 
     @functools.cache
     def parents():
@@ -114,7 +115,7 @@ def _linked(examples, by):
 
 
 def _root(parents, text):
-    """The text at the end of the chain of parents; the chain is shortened on the way."""
+    """The root of a text in a union-find forest; paths are halved on the way."""
     while (parent := parents.setdefault(text, text)) != text:
         parents[text] = parents[parent]
         text = parent
@@ -122,15 +123,16 @@ def _root(parents, text):
 
 
 def require_splits(source, fields, splits):
-    """Refuses a source that gives the same examples for two splits.
+    """Raises an error if a source gives the same examples for two splits.
 
     Args:
         source: as in `read`.
         fields: as in `read`.
-        splits: {config key: name of the split} of the splits that are read from the source, none of them held out.
+        splits: {config key: name of the split} for each split that is read from the source rather than held out.
 
     Raises:
-        UserError: two splits have one name, or files are read of whose names and fields none says the split.
+        UserError: two splits have the same name, one TFDS split is a slice of another, or neither the name of the file
+            nor a field tells the splits apart.
     """
     keys = {}
     for key, split in splits.items():
@@ -141,6 +143,13 @@ def require_splits(source, fields, splits):
             )
         keys[split] = key
     kind, _, name = source.partition(":")
+    for split, key in keys.items() if kind == "tfds" else ():
+        whole = split.partition("[")[0]
+        if whole != split and whole in keys:
+            raise UserError(
+                f"{key} = {split!r} is a part of {keys[whole]} = {whole!r}: the same examples; give each a slice of "
+                "its own, as train[10%:] and train[:10%]"
+            )
     if len(splits) > 1 and kind not in ("toy", "tfds") and "{split}" not in name and not fields.get("split"):
         raise UserError(
             f"data.source {source!r} gives the same examples for {' and '.join(splits)}. Put {{split}} where the "
@@ -153,30 +162,30 @@ def read(source, split, fields, *, columns=(), quotes=False, bad_bytes="stop"):
     """The examples of one split.
 
     Args:
-        source: where they are. Files may be compressed (`.gz`) and larger than memory; `{split}` in their names stands
-            for the split.
+        source: the kind and place of the data. Files may be compressed (`.gz`) and larger than memory; `{split}` in a
+            file's name is replaced by the split.
 
-            - `toy:numbers`: generated, as `toy.numbers` has them.
-            - `text:data/{split}.{field}.gz`: files that hold the same line by line, one for each field, which
-              `{field}` stands for.
-            - `tsv:<file>`, `csv:<file>`: a table, its columns named by the first line or by `columns`.
-            - `labelled:<file>`: the first word of a line is its `label`, the rest its `text`.
-            - `jsonl:<file>`: an object a line.
-            - `tfds:<name>`: TensorFlow Datasets; classes are their names.
+            - `toy:numbers`: numbers in words, from `toy.numbers`.
             - `toy:<name>`: generated phrases, one of `PHRASES`.
-        split: its name.
-        fields: {role: field}: what the task calls a text, and the column, the key or the feature that holds it;
-            "a/b" is `b` inside `a`. The role "split" names a field that holds the split of an example.
-        columns: names of the columns of a table whose first line does not name them.
-        quotes: for tsv, whether fields may stand in quotation marks, as those of csv always may.
-        bad_bytes: what becomes of a line that is not UTF-8: "stop", "latin-1" or "replace" (see `read_lines`).
+            - `text:data/{split}.{field}.gz`: parallel files, one for each field, aligned line by line; `{field}` is
+              replaced by the field.
+            - `tsv:<file>`, `csv:<file>`: a table whose columns are named by its first line or by `columns`.
+            - `labelled:<file>`: the first word of each line is its `label`, the rest its `text`.
+            - `jsonl:<file>`: one JSON object a line.
+            - `tfds:<name>`: TensorFlow Datasets; classes are given by name.
+        split: name of the split.
+        fields: {role: field}, from the task's name of a text to the column, key or feature that holds it; "a/b" is `b`
+            inside `a`. The role "split" names a field that holds each example's split.
+        columns: names of a table's columns, if its first line does not give them.
+        quotes: for tsv, whether fields may be quoted, as they always may in csv.
+        bad_bytes: how lines that are not UTF-8 are read: "stop", "latin-1" or "replace" (see `read_lines`).
 
     Returns:
-        `Examples`. Numbers, and true and false, are the words JSON has for them; a list of texts is its texts with
-        spaces between. Reading them raises `UserError` where a line is not as it must be, naming file and line.
+        `Examples`. Numbers and booleans are written as in JSON, and the texts of a list are joined with spaces.
+        Iterating raises `UserError` for a malformed line, naming file and line.
 
     Raises:
-        UserError: there is no such kind of source.
+        UserError: the kind of source is unknown.
     """
     kind, _, name = source.partition(":")
     path = name.replace("{split}", split)

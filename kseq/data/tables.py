@@ -1,4 +1,4 @@
-"""Tables and lines in text files, read one by one, each with the place it stands; files may be larger than memory."""
+"""Lines and tables in text files, read one by one together with their place; files may be larger than memory."""
 
 import csv
 import gzip
@@ -21,8 +21,8 @@ def read_lines(path, bad_bytes="stop"):
 
     Args:
         path: of the file.
-        bad_bytes: what becomes of a line that is not UTF-8: "stop" raises an error that names it, "latin-1" reads that
-            line as Latin-1, "replace" puts U+FFFD in place of the bytes that are wrong.
+        bad_bytes: how lines that are not UTF-8 are read: "stop" raises an error, "latin-1" reads the line as Latin-1,
+            "replace" replaces invalid bytes by U+FFFD.
 
     Raises:
         UserError: the file or a line of it cannot be read.
@@ -67,24 +67,25 @@ def _text(line, where, bad_bytes):
 def read_tsv(path, columns=(), *, bad_bytes="stop"):
     """Yields ("file:line", {column: text}) for each row of a tab-separated file, plain or `.gz`.
 
-    A quotation mark is a character as any other. Empty lines are passed over.
+    Quotation marks have no special meaning. Empty lines are skipped.
 
     Args:
         path: of the file.
-        columns: names of the columns; where there are none, the first line names them.
+        columns: names of the columns; if empty, the first line names them.
         bad_bytes: as in `read_lines`.
 
     Raises:
-        UserError: the file cannot be read or is empty, or a line has not as many fields as there are columns.
+        UserError: the file cannot be read or is empty, two columns have the same name, or a line has too few or too
+            many fields.
     """
     rows = ((where, line.split("\t")) for where, line in reread_lines(path, bad_bytes) if line)
     return _named(path, rows, columns, "tabs")
 
 
 def read_csv(path, columns=(), *, separator=",", bad_bytes="stop"):
-    """The same as `read_tsv` for fields between commas, or another separator, that may stand in quotation marks.
+    """As `read_tsv`, for fields that are separated by commas, or another separator, and may be quoted (RFC 4180).
 
-    Inside the marks a separator and a line end are text, and a doubled mark is one (RFC 4180).
+    A quoted field may contain separators and line ends; a quotation mark inside it is doubled.
     """
     rows = _quoted(path, reread_lines(path, bad_bytes), separator)
     return _named(path, rows, columns, "tabs" if separator == "\t" else "commas")

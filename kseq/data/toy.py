@@ -1,4 +1,4 @@
-"""Generated data: small pictures of coloured shapes with the one caption that describes them, and spelled numbers."""
+"""Generated data: small pictures of coloured shapes with a caption each, and numbers in words."""
 
 import bisect
 import functools

@@ -1,4 +1,4 @@
-"""Vectors of words that were trained elsewhere, from the text files of GloVe and word2vec."""
+"""Pretrained word vectors from text files in the format of GloVe or word2vec."""
 
 from collections import defaultdict
 from itertools import islice
@@ -10,10 +10,10 @@ from kseq.errors import UserError
 
 
 def read_vectors(path, words, size):
-    """The vectors that a file has for words: a line a word and its numbers, spaces between; plain or `.gz`.
+    """Reads the vectors of the given words. Each line of the file is a word and its numbers; plain or `.gz`.
 
-    Read line by line; only what is asked for is kept. A first line with the two counts (word2vec) is passed over. A
-    word that the file does not have is looked for in lower case.
+    Only the given words are kept in memory. A first line with two counts (word2vec) is skipped. A word that the file
+    does not have is looked up in lower case.
 
     Args:
         path: of the file.
@@ -21,16 +21,16 @@ def read_vectors(path, words, size):
         size: numbers of a vector.
 
     Returns:
-        float32 `[words, size]`, zeros where the file has no such word, and bool `[words]`, true where it has.
+        float32 `[words, size]`, zero for words that the file does not have, and bool `[words]`, whether it has them.
 
     Raises:
-        UserError: the file cannot be read, has vectors of another size, or a line is not as the others.
+        UserError: the file cannot be read, its vectors have another size, or a line is malformed.
     """
     wanted, lower = defaultdict(list), defaultdict(list)
     for i, word in enumerate(words):
         wanted[word].append(i)
         lower[word.lower()].append(i)
-    # What the file has under a word's own name counts more than what it has under its name in lower case.
+    # The vector of the word as it is spelled is preferred to that of its lower case.
     vectors, rank = np.zeros((len(words), size), "float32"), np.zeros(len(words), int)
     lines = _without_counts(reread_lines(path, "replace"), path, size)
     for where, line in lines:
@@ -47,7 +47,7 @@ def read_vectors(path, words, size):
 
 
 def first_words(path, size, count):
-    """The words of the first lines of such a file, which are its commonest: at most `count` of them.
+    """The first `count` words of such a file, which are usually the most frequent.
 
     Args:
         path: of the file.

@@ -263,6 +263,13 @@ def test_files_that_are_the_same_for_two_splits_are_refused(source, fields):
         require_splits(other, fields, splits)
 
 
+def test_a_slice_of_another_split_is_refused():
+    message = r"data.dev = 'train\[:10%\]' is a part of data.train = 'train': the same examples; give each a slice"
+    with pytest.raises(UserError, match=message):
+        require_splits("tfds:snli", {}, {"data.train": "train", "data.dev": "train[:10%]"})
+    require_splits("tfds:snli", {}, {"data.train": "train[10%:]", "data.dev": "train[:10%]"})
+
+
 def test_two_splits_of_one_name_are_refused():
     message = "data.dev and data.test are both 'dev': the same examples; name another split, or hold a share"
     with pytest.raises(UserError, match=message):
