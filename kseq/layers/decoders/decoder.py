@@ -1,4 +1,4 @@
-"""Decoders: a step is written once, and unrolled over the teacher's words in training."""
+"""Decoders: one step, written once, by itself for a sampler and over all time in training."""
 
 import abc
 
@@ -177,7 +177,7 @@ class Decoder(keras.layers.Layer, abc.ABC):
         """The output from the word before, the state and the context, of one step or of all: `[..., output_size]`."""
 
     def penalty(self, alignments, logits, tokens):
-        """What it asks of training beside the right words: as of `AttentionMechanism`."""
+        """What the decoder adds to the training loss, see `AttentionMechanism.penalty`."""
         return 0.0
 
     def compute_mask(self, inputs, previous_mask=None):
