@@ -153,10 +153,15 @@ def begin(folder, task, config, circumstances):
     write_text(folder / CONFIG, text)
 
 
+def files_of(folder):
+    """The files in a folder, as a set of (name, time at which it was written)."""
+    return {(path.name, path.stat().st_mtime_ns) for path in Path(folder).iterdir() if path.is_file()}
+
+
 def keep_files(folder, names):
     """Remembers what files of a new run are, so that a change is noticed."""
     info = read_json(Path(folder, RUN))
-    files = {name: sha256(Path(folder, name)) for name in names}
+    files = {name: sha256(Path(folder, name)) for name in sorted(names)}
     write_json(Path(folder, RUN), info | {"files": info["files"] | files})
 
 

@@ -51,9 +51,10 @@ def train(task, workdir, config, *, resume, show):
     print(f"training in {workdir}", flush=True)
     _set_up(config)
     run = task(config, workdir)
+    before = runs.files_of(workdir)
     run.prepare()
     if new:
-        runs.keep_files(workdir, run.files())
+        runs.keep_files(workdir, [name for name, _ in runs.files_of(workdir) - before])
     set_epoch = kseq.data.SetEpoch()
     progress = kseq.training.fit(
         run.model,

@@ -285,10 +285,10 @@ def test_a_vocabulary_of_another_run_is_found_out(sentences):
         with pytest.raises(UserError, match=r"target_vocabulary.txt is not what the run was trained with"):
             program.evaluate(Translate, workdir, [])
         path.write_text("no vocabulary\n")
-        with pytest.raises(UserError, match=r"a vocabulary begins with <pad>"):
+        with pytest.raises(UserError, match=r"target_vocabulary.txt is not what the run was trained with"):
             program.evaluate(Translate, workdir, [])
         path.unlink()
-        with pytest.raises(UserError, match=r"vocabulary .*target_vocabulary.txt: .*No such file"):
+        with pytest.raises(UserError, match=r"target_vocabulary.txt cannot be read: No such file"):
             program.evaluate(Translate, workdir, [])
     finally:
         path.write_text("\n".join(words) + "\n")
