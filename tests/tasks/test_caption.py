@@ -181,10 +181,13 @@ def test_bad_data_stops_the_run_with_one_line(tmp_path, cache, rows, changes, me
 
 @pytest.mark.slow
 def test_unreadable_pictures_can_be_left_out(tmp_path, cache, capsys):
-    data = table(tmp_path / "mine", [*GOOD, "bad.png\ta broken picture"])
+    """An animated WebP, which TensorFlow's decoder would end the process over, among them."""
+    data = table(tmp_path / "mine", [*GOOD, "bad.png\ta broken picture", "c.webp\ttwo pictures in one"])
     (tmp_path / "mine/images/bad.png").write_bytes(b"no picture")
+    frames = [Image.new("RGB", (8, 8), colour) for colour in ("red", "blue")]
+    frames[0].save(tmp_path / "mine/images/c.webp", save_all=True, append_images=frames[1:])
     train(tmp_path / "run", [*TINY, cache, *data, "data.on_error=skip"])
-    assert "1 of 3 pictures cannot be read and are left out" in capsys.readouterr().out
+    assert "2 of 4 pictures cannot be read and are left out" in capsys.readouterr().out
 
 
 def test_without_attention_there_is_no_penalty_of_it():
