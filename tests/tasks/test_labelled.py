@@ -192,6 +192,18 @@ def test_a_vocabulary_of_another_run_is_refused(name, trained, tmp_path):
 
 
 @every_task
+@pytest.mark.parametrize(("option", "said"), [("lower_case", "lower_case = True"), ("normalize", "normalize = 'nfc'")])
+def test_options_of_a_vocabulary_that_were_changed_are_refused(name, tmp_path, option, said):
+    run = prepared(name, tmp_path)
+    path = tmp_path / "vocabulary.json"
+    made = json.loads(path.read_text())
+    made["config"]["tokenizer"]["config"][option] = {"lower_case": True, "normalize": "nfc"}[option]
+    path.write_text(json.dumps(made))
+    with pytest.raises(UserError, match=rf"vocabulary.txt was made with unit = .*{said}.*, the config asks for unit ="):
+        run.load(tmp_path / "best-0001.npz")
+
+
+@every_task
 def test_the_record_is_written_by_the_program(name, trained, tmp_path, monkeypatch):
     (tmp_path / "tasks" / name).mkdir(parents=True)
     monkeypatch.chdir(tmp_path)

@@ -127,6 +127,11 @@ def test_each_text_is_cut_and_the_pieces_come_back_from_their_files(hub, tmp_pat
         assert one.vocabulary == PIECES and one.fingerprint() == words.fingerprint()
         assert one.truncated(["The red star", "a b", "a"], ["a"] * 3).numpy().tolist() == [True, False, False]
         assert not {2, 3} & set(one.ids(["[CLS] [SEP]"])[0, 1:-1].numpy())  # these are no pieces of a text
+    options = json.loads((tmp_path / "vocabulary.json").read_text())
+    options["config"]["tokenizer"]["config"]["lowercase"] = False
+    (tmp_path / "vocabulary.json").write_text(json.dumps(options))
+    other = WordPieces.load(tmp_path / "vocabulary.txt")
+    assert other.fingerprint() != words.fingerprint() == words.with_max_length(9).fingerprint()
     (tmp_path / "vocabulary.json").unlink()
     with pytest.raises(UserError, match=r"vocabulary \S*vocabulary.txt: vocabulary.json is missing"):
         WordPieces.load(tmp_path / "vocabulary.txt")
