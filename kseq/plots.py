@@ -6,6 +6,7 @@ import warnings
 
 import matplotlib
 import numpy as np
+from matplotlib.colors import hsv_to_rgb
 from matplotlib.figure import Figure
 from matplotlib.font_manager import get_font_names
 from matplotlib.patches import Rectangle
@@ -25,6 +26,7 @@ CJK_FONTS = (
     "IPAGothic",
 )
 
+LINE = 80  # characters of a line of words
 
 _PAGE = """<!DOCTYPE html>
 <html lang="und">
@@ -222,7 +224,64 @@ def confusion(counts, labels, title=""):
     return figure
 
 
-def coloured_words(examples, title=""):
+def coloured_words(words, weights, title=""):
+    """The words of a text, each on a ground the redder the more it weighed among them.
+
+    Args:
+        words: list of words.
+        weights: a number a word.
+        title: above all.
+
+    Returns:
+        `matplotlib.figure.Figure`; `save` writes it.
+    """
+    most = max([*map(float, weights), 1e-9])
+    colours = [(0.84, 0.15, 0.16, 0.8 * float(weight) / most) for weight in weights]
+    return _words(words, colours, title)
+
+
+def coloured_spans(words, spans, title=""):
+    """The words of a text, those of each span on a ground of its kind's colour, with the kind after its last word.
+
+    Args:
+        words: list of words.
+        spans: as `kseq.metrics.spans` gives them.
+        title: above all.
+
+    Returns:
+        `matplotlib.figure.Figure`; `save` writes it.
+    """
+    words, colours = list(words), [(1.0, 1.0, 1.0, 0.0)] * len(words)
+    kinds = sorted({kind for kind, *_ in spans})
+    for kind, first, end in spans:
+        hue = (137.5 * kinds.index(kind)) % 360 / 360
+        colours[first:end] = [(*hsv_to_rgb((hue, 0.35, 1.0)), 1.0)] * (end - first)
+        words[end - 1] += f" ({kind})"
+    return _words(words, colours, title)
+
+
+def _words(words, colours, title):
+    """Words in lines of about 80 characters, each on its colour."""
+    lines, width = [[]], 0
+    for word, colour in zip(map(_label, words), colours, strict=True):
+        if width + len(word) > LINE and lines[-1]:
+            lines.append([])
+            width = 0
+        lines[-1].append((width, word, colour))
+        width += len(word) + 1
+    figure = Figure(figsize=(8.5, 0.45 + 0.3 * len(lines)))
+    axis = figure.add_axes([0.02, 0, 0.96, 1 - 0.35 / figure.get_figheight()])
+    axis.set(xlim=(0, LINE + 8), ylim=(len(lines), 0))
+    axis.axis("off")
+    for y, line in enumerate(lines):
+        for x, word, colour in line:
+            box = {"facecolor": colour, "edgecolor": "none", "boxstyle": "round,pad=0.15"}
+            axis.text(x, y + 0.5, word, fontsize=10, family="monospace", va="center", bbox=box)
+    figure.suptitle(title.replace("$", r"\$"), fontsize=11)
+    return figure
+
+
+def words_page(examples, title=""):
     """A page of texts, each word on a ground the redder the more it weighed, among those of its text.
 
     Args:
@@ -244,7 +303,7 @@ def coloured_words(examples, title=""):
     return "\n".join([*page, "</html>", ""])
 
 
-def coloured_spans(examples, title=""):
+def spans_page(examples, title=""):
     """A page of texts, the words of each span on a ground of its kind's colour, its kind behind it.
 
     Args:

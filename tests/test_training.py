@@ -23,7 +23,7 @@ from kseq.errors import UserError
 from kseq.layers import ATTENTIONS, CELLS, DECODERS, DenseBridge
 from kseq.losses import TokenCrossentropy
 from kseq.models import ImageEncoder, Seq2Seq
-from kseq.tasks.common.schema import TrainingConfig
+from kseq.tasks.schema import TrainingConfig
 
 VOCABULARY, REGIONS, DEPTH = 9, 4, 8
 

@@ -7,63 +7,74 @@ from pydantic import Field
 
 import kseq
 from kseq.config import Config
-from kseq.tasks.common import label_model, labelled
-from kseq.tasks.common.one_label import LabelTrainingConfig, OneLabel
-from kseq.tasks.common.schema import PretrainedConfig
+from kseq.tasks.labelling import Labelling, LabelTrainingConfig, OneLabel, attention_pages, line_of_label
+from kseq.tasks.schema import LabelDataConfig, OneLabelConfig, PoolingModelConfig, PretrainedConfig
 
 
 class Fields(Config):
-    """What the source calls the parts of an example; "split", where it has one, names its split."""
+    """The names that the source has for the parts of an example."""
 
-    text: str = Field("text", min_length=1)
-    label: str = Field("label", min_length=1)
-    split: str = ""
+    text: str = Field("text", min_length=1, description="of the text")
+    label: str = Field("label", min_length=1, description="of its label")
+    split: str = Field("", description="of the field that holds the split, if there is one")
 
 
-class DataConfig(labelled.DataConfig):
+class DataConfig(LabelDataConfig):
     """Which texts and labels, and how they are read."""
 
-    source: str = "toy:places"
+    source: str = Field("toy:places", description="where the examples are; see docs/text.md")
     fields: Fields = Fields()
 
 
-class ModelConfig(label_model.ModelConfig):
-    """What reads the words, and what is taken of all of them."""
+class ModelConfig(PoolingModelConfig):
+    """The encoder of the texts, and how all that it has read becomes one vector."""
 
     encoder: PretrainedConfig = PretrainedConfig()
 
 
-class ClassifyConfig(label_model.OneLabelConfig):
+class ClassifyConfig(OneLabelConfig):
     """One classification experiment."""
 
-    seed: int = Field(0, ge=0, lt=2**32)
+    seed: int = Field(0, ge=0, lt=2**32, description="of all that is drawn at random")
     data: DataConfig = DataConfig()
     model: ModelConfig = ModelConfig()
     training: LabelTrainingConfig = LabelTrainingConfig()
 
 
-class Classify(OneLabel):
+class Classify(Labelling):
     """A text in, its label out."""
 
     name = "classify"
     Config = ClassifyConfig
+    Output = OneLabel
+    monitor = "accuracy"
     raw = ("text",)
 
     def make(self, encoder):
         config = self.config.model
         return kseq.models.SequenceClassifier(
             encoder,
-            len(self.names),
+            len(self.tables["label"]),
             pooling=config.pooling,
             units=config.attention_units,
             dropout=config.dropout,
         )
 
     def answer(self, text):
-        return self.label(text)
+        return self.labelled(text)
 
-    def draw(self, answers, folder):
-        self.colour(answers, folder)
+    def figure(self, example, record):
+        """The words, each on a ground the redder the more it weighed."""
+        if record["alignment"] is None or not record["tokens"]:
+            return None
+        title = f"{record['text']} {record['score']:.2f}"
+        return kseq.plots.coloured_words(record["tokens"], record["alignment"], title)
+
+    def pages(self, records):
+        return attention_pages(self, records)
+
+    def line(self, name, example, record):
+        return line_of_label(self, example, record)
 
 
 if __name__ == "__main__":

@@ -5,92 +5,109 @@ python -m kseq.tasks.entail --help
 
 from typing import ClassVar, Literal
 
-import numpy as np
 from pydantic import Field
 
 import kseq
 from kseq.config import Config
-from kseq.tasks.common import label_model, labelled
-from kseq.tasks.common.one_label import LabelTrainingConfig, OneLabel
-from kseq.tasks.common.schema import PretrainedConfig
-from kseq.tasks.common.text_task import SHOWN
+from kseq.tasks.labelling import (
+    Labelling,
+    LabelTrainingConfig,
+    OneLabel,
+    attention_pages,
+    line_of_label,
+    make_layer,
+    shown,
+)
+from kseq.tasks.schema import LabelDataConfig, LabelEncoderConfig, OneLabelConfig, PretrainedConfig
+from kseq.tasks.task import text_of
 
 
 class Fields(Config):
-    """What the source calls the parts of an example; "split", where it has one, names its split."""
+    """The names that the source has for the parts of an example."""
 
-    premise: str = Field("premise", min_length=1)
-    hypothesis: str = Field("hypothesis", min_length=1)
-    label: str = Field("label", min_length=1)
-    split: str = ""
+    premise: str = Field("premise", min_length=1, description="of the first sentence")
+    hypothesis: str = Field("hypothesis", min_length=1, description="of the sentence that may follow from it")
+    label: str = Field("label", min_length=1, description="of the label of both")
+    split: str = Field("", description="of the field that holds the split, if there is one")
 
 
-class DataConfig(labelled.DataConfig):
+class DataConfig(LabelDataConfig):
     """Which pairs and labels, and how they are read."""
 
-    source: str = "toy:claims"
+    source: str = Field("toy:claims", description="where the examples are; see docs/text.md")
     fields: Fields = Fields()
 
 
-class ModelConfig(label_model.EncoderConfig):
-    """What reads the words, and how the two sentences are held against each other."""
+class ModelConfig(LabelEncoderConfig):
+    """The encoder of the sentences, and how the two are compared."""
 
-    bidirectional: bool = False
+    bidirectional: bool = Field(False, description="read in both directions")
     # Within Keras' 0.05 all states are near zero: for a thousand steps nothing shows that two words are equal.
-    embedding_spread: float = Field(0.5, gt=0, description="the numbers of a word begin between minus this and this")
+    embedding_range: float = Field(0.5, gt=0, description="token vectors are initialized uniformly in [-x, x]")
     attention: Literal["none", "last", "word", "mutual"] = Field(
-        "word", description="by the last word, word by word, or each word of both by those of the other"
+        "word",
+        description="to the premise, from the last word of the hypothesis or from each; or between all words of both",
     )
-    attention_units: int = Field(64, ge=1)
+    attention_units: int = Field(64, ge=1, description="size of the attention")
     encoder: PretrainedConfig = PretrainedConfig()
 
 
-class EntailConfig(label_model.OneLabelConfig):
+class EntailConfig(OneLabelConfig):
     """One entailment experiment."""
 
-    own: ClassVar = (*label_model.OneLabelConfig.own, "model.attention")
-    seed: int = Field(0, ge=0, lt=2**32)
+    kseq_only_keys: ClassVar = (*OneLabelConfig.kseq_only_keys, "model.attention")
+    seed: int = Field(0, ge=0, lt=2**32, description="of all that is drawn at random")
     data: DataConfig = DataConfig()
     model: ModelConfig = ModelConfig()
     training: LabelTrainingConfig = LabelTrainingConfig(epochs=15, learning_rate=3e-3)
 
 
-class Entail(OneLabel):
-    """A premise and a hypothesis in, whether the one follows from the other out."""
+class Entail(Labelling):
+    """A premise and a hypothesis in, whether the second follows from the first out."""
 
     name = "entail"
     Config = EntailConfig
+    Output = OneLabel
+    monitor = "accuracy"
     raw = ("premise", "hypothesis")
 
     def make(self, encoder):
-        config = self.config.model
-        if self.preset:  # it has read both sentences in one
+        config, classes = self.config.model, len(self.tables["label"])
+        if self.preset:  # it has read both sentences as one
             options = {"pooling": "attention", "units": config.attention_units, "dropout": config.dropout}
-            return kseq.models.SequenceClassifier(encoder, len(self.names), **options)
+            return kseq.models.SequenceClassifier(encoder, classes, **options)
         return kseq.models.PairClassifier(
             encoder,
-            None if config.attention == "mutual" else label_model.make_layer(config),
-            len(self.names),
+            None if config.attention == "mutual" else make_layer(config),
+            classes,
             attention=config.attention,
             units=config.attention_units,
             dropout=config.dropout,
         )
 
     def answer(self, premise, hypothesis):
-        return self.label(premise, hypothesis)
+        return self.labelled(premise, hypothesis)
 
-    def draw(self, answers, folder):
+    def figure(self, example, record):
+        """Where each word of the hypothesis looked in the premise; the weight of each word for a pretrained encoder."""
+        tokens, weights = record["tokens"], record["alignment"]
+        title = f"{record['text']} {record['score']:.2f}"
+        if weights is None or not tokens:
+            return None
         if self.preset:
-            self.colour(answers, folder)
-            return
-        for i, (texts, look, label) in enumerate(answers[:SHOWN], 1):
-            premise, hypothesis = self.tokens(texts)
-            if self.config.model.attention == "last":
-                hypothesis = hypothesis[-1:]
-            if np.any(look) and premise and hypothesis:
-                look = look[: len(hypothesis), : len(premise)]
-                figure = kseq.plots.text_alignment(premise, hypothesis, look, title=label)
-                kseq.plots.save(figure, folder / f"{i:05d}.png")
+            return kseq.plots.coloured_words(tokens, weights, title)
+        [premise] = self.text.tokens([text_of(example["premise"])]).to_list()
+        if not premise:
+            return None
+        hypothesis = tokens[-1:] if self.config.model.attention == "last" else tokens
+        premise = [shown(token.decode()) for token in premise]
+        return kseq.plots.text_alignment(premise, hypothesis, weights, title=title)
+
+    def pages(self, records):
+        return attention_pages(self, records) if self.preset else {}
+
+    def line(self, name, example, record):
+        return line_of_label(self, example, record)
 
 
 if __name__ == "__main__":

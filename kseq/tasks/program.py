@@ -19,8 +19,7 @@ import kseq
 from kseq import runs
 from kseq.config import ConfigError, differences, to_toml
 from kseq.errors import UserError
-from kseq.tasks import record
-from kseq.tasks.common import transfer
+from kseq.tasks import pretrained, record
 from kseq.tasks.task import hashed
 
 MODES = ("train", "evaluate", "predict", "export")
@@ -65,7 +64,7 @@ def train(task, workdir, config, *, resume, show):
         validate=run.validate,
         monitor=task.monitor,
         set_epoch=set_epoch,
-        scales=transfer.scales(run.model, config),
+        scales=pretrained.scales(run.model, config),
         started=started,
         show=show,
     )
@@ -234,7 +233,7 @@ def plan_of(task, values, inputs):
     workdir = Path(values.workdir or Path("runs", task.name, Path(values.config or "toy").stem))
     config, own = None, workdir if values.resume else None
     if values.mode in (None, "train"):
-        config = transfer.load_config(task, values.config, values.set, own=own)
+        config = pretrained.load_config(task, values.config, values.set, own=own)
     changes = () if values.mode is None else values.set
     record_as = workdir.name if values.record else None
     show = 1 if sys.stdout.isatty() else 2

@@ -13,85 +13,73 @@ from pydantic import Field
 import kseq
 from kseq.config import Config
 from kseq.errors import UserError
-from kseq.tasks.common import labelled
-from kseq.tasks.common.label_model import LabelConfig, ModelConfig
-from kseq.tasks.common.labelled import Labelled
-from kseq.tasks.common.schema import TrainingConfig
+from kseq.tasks.labelling import Labelling, Output, filled, label_of, numbers_of
+from kseq.tasks.schema import LabelConfig, LabelDataConfig, PoolingModelConfig, TrainingConfig, Unit
+from kseq.tasks.task import batched, text_of
 
 BIO = re.compile(r"O|[BI]-.+")
+CHECKED = 1000  # examples whose words are counted at once
 
 
 class Fields(Config):
-    """What the source calls the parts of an example; "label" and "split" may be empty."""
+    """The names that the source has for the parts of an example; "label" and "split" may be empty."""
 
-    text: str = Field("text", min_length=1)
-    tags: str = Field("tags", min_length=1)
-    label: str = "label"
-    split: str = ""
+    text: str = Field("text", min_length=1, description="of the words, with spaces between")
+    tags: str = Field("tags", min_length=1, description="of their tags, with spaces between")
+    label: str = Field("label", description="of the label of the whole; empty if there is none")
+    split: str = Field("", description="of the field that holds the split, if there is one")
 
 
-class DataConfig(labelled.DataConfig):
+class DataConfig(LabelDataConfig):
     """Which words and tags, and how they are read. Words, and tags, have spaces between."""
 
-    source: str = "toy:orders"
+    source: str = Field("toy:orders", description="where the examples are; see docs/text.md")
     fields: Fields = Fields()
-    unit: labelled.Unit = Field("space", description="into which a word is parted; its tag is told by the first part")
+    unit: Unit = Field("space", description="what a token is; a word of several tokens is tagged by its first one")
 
 
 class TagConfig(LabelConfig):
     """One tagging experiment."""
 
-    seed: int = Field(0, ge=0, lt=2**32)
+    seed: int = Field(0, ge=0, lt=2**32, description="of all that is drawn at random")
     data: DataConfig = DataConfig()
-    model: ModelConfig = ModelConfig()
+    model: PoolingModelConfig = PoolingModelConfig()
     training: TrainingConfig = TrainingConfig()
 
 
-class Tag(Labelled):
-    """Words in, a tag for each of them out, and a label for all."""
-
-    name = "tag"
-    Config = TagConfig
-    monitor = "span_f1"
-    raw = ("text",)
+class Tags(Output):
+    """A tag for each word, and a label for the whole."""
 
     @property
     def joint(self):
         """Whether the whole has a label too."""
-        return bool(self.config.data.fields.label)
+        return bool(self.task.config.data.fields.label)
 
     def labels(self, where, example):
         found = {"tags": example["tags"].split()}
         if not self.joint:
             return found
-        return found | {"label": [labelled.label_of(where, example, self.config.data.names)]}
+        return found | {"label": [label_of(where, example, self.task.config.data.names)]}
 
-    def walk(self, examples, title):
-        for batch in labelled.batched(super().walk(examples, title), 1000):
+    def checked(self, examples):
+        return kseq.data.Examples(lambda: self._counted(examples))
+
+    def _counted(self, examples):
+        """The examples, whose words and tags are counted."""
+        for batch in batched(examples, CHECKED):
             counts = self.words([example["text"] for _, example in batch]).row_lengths().numpy()
             for (where, example), count in zip(batch, counts, strict=True):
                 tags = example["tags"].split()
                 if len(tags) != count:
                     raise UserError(f"{where}: {count} word(s) and {len(tags)} tag(s); each word must have one")
-                strange = [tag for tag in tags if not BIO.fullmatch(tag)]
-                if strange:
-                    raise UserError(f"{where}: the tag {strange[0]!r} is neither O nor B-kind or I-kind")
+                wrong = [tag for tag in tags if not BIO.fullmatch(tag)]
+                if wrong:
+                    raise UserError(f"{where}: the tag {wrong[0]!r} is neither O nor B-kind or I-kind")
                 yield where, example
-
-    def make(self, encoder):
-        config = self.config.model
-        return kseq.models.SequenceTagger(
-            encoder,
-            len(self.tables["tags"]),
-            classes=len(self.tables["label"]) if self.joint else 0,
-            pooling=config.pooling,
-            units=config.attention_units,
-            dropout=config.dropout,
-        )
 
     @functools.cached_property
     def spaces(self):
-        """What parts a text into the words that are given."""
+        """What splits a text into the words that are tagged."""
         return kseq.preprocessors.SpaceTokenizer()
 
     def words(self, texts):
@@ -99,25 +87,25 @@ class Tag(Labelled):
         return self.spaces.split(texts)
 
     def pieces(self, texts):
-        """string `[batch]` → ids `[batch, time]` of the parts of all words, and which is the first one of its word."""
+        """string `[batch]` → ids `[batch, time]` of the tokens of all words, and which is the first of its word."""
         import tensorflow as tf
 
         words = self.words(texts)
-        ids = self.ids(words.values)
+        ids = self.task.ids(words.values)
         first = tf.ragged.range(ids.row_lengths()) == 0
         whole = [tf.RaggedTensor.from_row_splits(x, words.row_splits).merge_dims(1, 2) for x in (ids, first)]
-        ids, first = (x[:, : self.config.data.length()] for x in whole)
-        ids = labelled.filled(ids).to_tensor()
+        ids, first = (x[:, : self.task.config.data.length()] for x in whole)
+        ids = filled(ids).to_tensor()
         return ids, first.to_tensor(shape=tf.shape(ids))
 
-    def encode(self, examples, counts):
+    def columns(self, examples, counts):
         import tensorflow as tf
 
         ids, first = self.pieces([example["text"] for _, example in examples])
         tags, labels = np.zeros(ids.shape, "int32"), []
         for (where, example), row, real in zip(examples, tags, first.numpy(), strict=True):
             numbers = {
-                name: labelled.known(found, self.tables[name], where, name)
+                name: numbers_of(found, self.task.tables[name], where, name)
                 for name, found in self.labels(where, example).items()
             }
             row[real] = numbers["tags"][: np.sum(real)]
@@ -138,102 +126,112 @@ class Tag(Labelled):
         return batch["text"], labels, weights
 
     def loss(self):
-        one = kseq.losses.TokenCrossentropy(self.config.training.label_smoothing)
+        one = kseq.losses.TokenCrossentropy(self.task.config.training.label_smoothing)
         return {"tags": one, "label": one} if self.joint else {"tags": one}
 
     @functools.cached_property
-    def look(self):
-        """A `tf.function` from ids to {output: probabilities} and the alignment of the label."""
+    def graph(self):
+        """A `tf.function` from ids to {output: probabilities}."""
         import tensorflow as tf
 
         @tf.function(input_signature=[tf.TensorSpec([None, None], tf.int32)])
-        def look(ids):
-            logits, alignment = self.model.attend(ids)
-            return {name: tf.nn.softmax(x) for name, x in logits.items()}, alignment
+        def graph(ids):
+            logits, _ = self.task.model.attend(ids)
+            return {name: tf.nn.softmax(x) for name, x in logits.items()}
 
-        return look
+        return graph
 
     @functools.cached_property
     def rules(self):
-        """Which tag may follow which, bool `[tags, tags]`, and which may come first: I-kind goes on with a span."""
-        tags = self.tables["tags"]
+        """Which tag may follow which, bool `[tags, tags]`, and which may come first: I-kind continues a span."""
+        tags = self.task.tables["tags"]
         begins = np.array([tag[0] != "I" or f"B{tag[1:]}" not in tags for tag in tags])
-        goes_on = [[old[0] != "O" and old[2:] == new[2:] for new in tags] for old in tags]
-        return np.array(goes_on) | begins, begins
+        continues = [[old[0] != "O" and old[2:] == new[2:] for new in tags] for old in tags]
+        return np.array(continues) | begins, begins
 
-    def answer(self, text):
+    def predicted(self, texts):
         """The best tags that make whole spans. A word that was cut off has the tag O."""
         import tensorflow as tf
 
+        [text], tables = texts, self.task.tables
         ids, first = self.pieces(text)
-        probabilities, _ = self.look(ids)
+        probabilities = self.graph(ids)
         rows = tf.ragged.boolean_mask(probabilities["tags"], first)
         count = rows.row_lengths()
-        rows = rows.to_tensor(shape=[None, None, len(self.tables["tags"])])
+        rows = rows.to_tensor(shape=[None, None, len(tables["tags"])])
         found = kseq.samplers.viterbi_decode(tf.math.log(tf.maximum(rows, 1e-30)), count, *self.rules)
         sure = tf.RaggedTensor.from_tensor(tf.gather(rows, found, batch_dims=2), lengths=count)
-        best = tf.RaggedTensor.from_tensor(tf.gather(tf.constant(self.tables["tags"]), found), lengths=count)
+        best = tf.RaggedTensor.from_tensor(tf.gather(tf.constant(tables["tags"]), found), lengths=count)
         cut = self.words(text).row_lengths() - count
         best = tf.concat([best, tf.RaggedTensor.from_row_lengths(tf.fill([tf.reduce_sum(cut)], "O"), cut)], axis=1)
         score = tf.reduce_sum(sure, axis=1) / tf.maximum(tf.cast(count, tf.float32), 1)
         found = {"text": tf.strings.reduce_join(best, axis=-1, separator=" "), "score": score}
         if not self.joint:
             return found
-        label = tf.argmax(probabilities["label"], axis=-1)
-        return found | {"label": tf.gather(tf.constant(self.tables["label"]), label)}
+        return found | {"label": tf.gather(tf.constant(tables["label"]), tf.argmax(probabilities["label"], axis=-1))}
 
-    def answers(self, texts):
-        """{"text": the tags, "score": …, "label": …} for each of a list of texts."""
+    def tokens(self, texts):
+        [text] = texts
+        return [[[word.decode() for word in row]] for row in self.words(text).to_list()]
 
-        def answer(batch):
-            texts = np.array([text for (text,) in batch], object)
-            found = {name: x.numpy().tolist() for name, x in self.answer(texts).items()}
-            found = {name: [x.decode() if isinstance(x, bytes) else x for x in xs] for name, xs in found.items()}
-            return [dict(zip(found, values, strict=True)) for values in zip(*found.values(), strict=True)]
+    def records(self, predicted, tokens, n):
+        if n > 1:
+            raise UserError(f"{n} answers were asked for; tags have one, the likeliest sequence of them")
+        label = {"label": predicted["label"].decode()} if self.joint else {}
+        text, score = predicted["text"].decode(), float(predicted["score"])
+        return [{"text": text, "score": score, "tokens": tokens[0], "alignment": None, "tags": text.split(), **label}]
 
-        return labelled.by_length([(text,) for text in texts], answer)
+    def row(self, where, example, record):
+        known = self.labels(where, example)
+        labels = {"label": record["label"], "label_reference": known["label"][0]} if self.joint else {}
+        exact = record["tags"] == known["tags"] and labels.get("label") == labels.get("label_reference")
+        row = {"source": example["text"], "prediction": record["text"], "score": record["score"], "exact": exact}
+        return row | {"references": [" ".join(known["tags"])]} | labels
 
-    def answered(self, split):
-        """The examples of a split, what `answers` says of them, and {what is labelled: the right labels} of each."""
-        examples = self.scored(split)
-        references = [self.labels(where, example) for where, example in examples]
-        return examples, self.answers([example["text"] for _, example in examples]), references
-
-    def validate(self):
-        return self.scores(*self.answered("dev")[1:])
-
-    def scores(self, answers, references):
-        """The metrics by which a run is watched."""
-        tags = [answer["text"].split() for answer in answers]
-        metrics = {"span_f1": kseq.metrics.span_f1(tags, [known["tags"] for known in references])}
+    def scores(self, rows):
+        tags, references = ([row.split() for row in texts] for texts in _texts(rows))
+        metrics = {"span_f1": kseq.metrics.span_f1(tags, references)}
         if self.joint:
-            right = [a["label"] == known["label"][0] for a, known in zip(answers, references, strict=True)]
-            metrics["intent_accuracy"] = float(np.mean(right))
+            metrics["intent_accuracy"] = float(np.mean([row["label"] == row["label_reference"] for row in rows]))
         return metrics
 
-    def evaluate(self, split="dev"):
-        """Tags and labels that training has not are never the answer, and count as wrong."""
-        examples, answers, references = self.answered(split)
-        found = [answer["text"].split() for answer in answers]
-        rows = []
-        for (where, example), answer, tags, known in zip(examples, answers, found, references, strict=True):
-            labels = {"label": answer["label"], "label_reference": known["label"][0]} if self.joint else {}
-            exact = tags == known["tags"] and labels.get("label") == labels.get("label_reference")
-            row = {"id": where.rpartition("/")[2], "source": example["text"], "prediction": answer["text"]}
-            row |= {"score": answer["score"], "exact": exact, "references": [" ".join(known["tags"])]}
-            rows.append(row | labels)
-        metrics = self.scores(answers, references)
-        every = [tag for known in references for tag in known["tags"]]
-        self.strange(every, "tags")
-        metrics["accuracy"] = kseq.metrics.accuracy([tag for tags in found for tag in tags], every)
+    def more_scores(self, rows, split):
+        tags, references = (" ".join(texts).split() for texts in _texts(rows))
+        self.task.unknown_labels(references, "tags")
+        metrics = {"accuracy": kseq.metrics.accuracy(tags, references)}
         metrics["exact_match"] = float(np.mean([row["exact"] for row in rows]))
         if self.joint:
             labels = ([row[name] for row in rows] for name in ("label", "label_reference"))
-            metrics["confusion"] = self.confusion(*labels, split)
-        return metrics, rows
+            metrics["confusion"] = self.task.confusion(*labels, split)
+        return metrics
+
+
+def _texts(rows):
+    return [row["prediction"] for row in rows], [row["references"][0] for row in rows]
+
+
+class Tag(Labelling):
+    """Words in, a tag for each of them out, and a label for all."""
+
+    name = "tag"
+    Config = TagConfig
+    Output = Tags
+    monitor = "span_f1"
+    raw = ("text",)
+
+    def make(self, encoder):
+        config = self.config.model
+        return kseq.models.SequenceTagger(
+            encoder,
+            len(self.tables["tags"]),
+            classes=len(self.tables["label"]) if self.output.joint else 0,
+            pooling=config.pooling,
+            units=config.attention_units,
+            dropout=config.dropout,
+        )
 
     def shown(self, row):
-        words = [word.decode() for word in self.words([row["source"]])[0].numpy()]
+        words = [word.decode() for word in self.output.words([row["source"]])[0].numpy()]
 
         def marked(tags, label):
             marks = list(words)
@@ -244,25 +242,24 @@ class Tag(Labelled):
 
         return marked(row["prediction"], row.get("label")), marked(row["references"][0], row.get("label_reference"))
 
-    def predict(self, inputs, folder):
-        drawn = []
-        given = (text for _, text in self.given(inputs))
-        texts = given if inputs else [self.dev[i][1]["text"] for i in self.some_of_dev()]
-        for batch in labelled.batched(texts):
-            for text, answer in zip(batch, self.answers(batch), strict=True):
-                drawn += [(text, answer)] if len(drawn) < labelled.DRAWN else []
-                label = [answer["label"]] if self.joint else []
-                yield "\t".join([text.replace("\t", " "), answer["text"], *label, f"{answer['score']:.3f}"])
-        self.draw(drawn, folder)
+    def answer(self, text):
+        return self.labelled(text)
 
-    def draw(self, answers, folder):
-        """Writes a page of the words, those of a span in the colour of its kind."""
-        examples = []
-        for text, answer in answers:
-            words = [word.decode() for word in self.words([text])[0].numpy()]
-            examples.append((words, kseq.metrics.spans(answer["text"].split()), answer.get("label", "")))
-        page = kseq.plots.coloured_spans(examples, f"{self.workdir.name}: the spans that were found")
-        kseq.files.write_text(folder / "spans.html", page)
+    def figure(self, example, record):
+        """The words, those of a span on the colour of its kind."""
+        if not record["tokens"]:
+            return None
+        return kseq.plots.coloured_spans(record["tokens"], kseq.metrics.spans(record["tags"]), record.get("label", ""))
+
+    def pages(self, records):
+        examples = [(r["tokens"], kseq.metrics.spans(r["tags"]), r.get("label", "")) for r in records]
+        page = kseq.plots.spans_page(examples, f"{self.workdir.name}: the spans that were found")
+        return {"spans.html": page} if examples else {}
+
+    def line(self, name, example, record):
+        label = [record["label"]] if "label" in record else []
+        text = text_of(example["text"]).replace("\t", " ")
+        return "\t".join([text, record["text"], *label, f"{record['score']:.3f}"])
 
 
 if __name__ == "__main__":

@@ -1,20 +1,30 @@
-"""The questions that every task answers."""
+"""What every task answers: the contract between a task and the program, `kseq.load` and the export."""
 
 import abc
+import functools
 import hashlib
+import itertools
 import json
 from pathlib import Path
 
+from tqdm import tqdm
+
+import kseq
+from kseq.checkpoints import PROGRESS
 from kseq.errors import UserError
 from kseq.files import write_json
 
 FINGERPRINTS = "fingerprints.json"
+SHOWN = 4  # examples of the dev split that are predicted when no input is given
+DRAWN = 20  # inputs whose attention is drawn: the first ones of a long file
+ON_PAGE = 100  # inputs that a page shows
+
+# The parts are named through `kseq`, which imports them, and TensorFlow, when they are needed: `--help` and a wrong
+# config answer at once.
 
 
 class Task(abc.ABC):
-    """A model, its data and its words, from raw files to raw answers.
-
-    `kseq.tasks.program` asks the questions; the answers know nothing of flags.
+    """A model, its data and its vocabulary, from raw inputs to raw answers. It knows nothing of flags.
 
     Args:
         config: of the task's `Config`, already valid.
@@ -22,7 +32,7 @@ class Task(abc.ABC):
 
     Attributes:
         name: of the task, its configs and its card.
-        monitor: the metric that decides which weights are best, larger is better.
+        monitor: the metric that decides which weights are best; larger is better.
         raw: names of the inputs of `answer`.
         model: `keras.Model`, after `prepare` or `load`.
     """
@@ -37,17 +47,128 @@ class Task(abc.ABC):
         self.workdir = workdir
         self.model = None
 
+    # --- data
+
     @abc.abstractmethod
+    def examples(self, split):
+        """The examples of "train", "dev" or "test", not yet read; what is held out of train is taken out of it."""
+
+    @abc.abstractmethod
+    def check(self, example):
+        """Raises `UserError` when an example cannot be scored."""
+
+    @functools.cached_property
+    def dev(self):
+        """The examples of the dev split."""
+        return self.scored("dev")
+
+    def scored(self, split):
+        """The examples of "dev" or "test", all of which can be scored."""
+        if split == "dev" and "dev" in vars(self):
+            return self.dev
+        found = list(self.examples(split))
+        if not found:
+            raise self._nothing_held_out(split)
+        for example in found:
+            self.check(example)
+        return found
+
+    def _nothing_held_out(self, split):
+        key = {"dev": "holdout", "test": "test_holdout"}[split]
+        return UserError(f"data.{key}={self.config.data.shares()[split]} leaves no example for {split}; raise it")
+
+    def some_of_dev(self):
+        """A few examples of the dev split, evenly spaced: list of (name, example)."""
+        chosen = range(0, len(self.dev), max(1, len(self.dev) // SHOWN))[:SHOWN]
+        return [(self.name_of(self.dev[i], "dev", i), self.raw_of(self.dev[i])) for i in chosen]
+
+    @abc.abstractmethod
+    def name_of(self, example, split, i):
+        """What example i of a split is called."""
+
+    @abc.abstractmethod
+    def raw_of(self, example):
+        """An example as `answers` takes it, {raw name: str or bytes}."""
+
+    def example(self):
+        """One raw input, {raw name: bytes}, to ask an exported model."""
+        raw = max((example for _, example in self.some_of_dev()), key=lambda e: len(e[self.raw[0]]))
+        return {name: raw[name].encode() if isinstance(raw[name], str) else raw[name] for name in self.raw}
+
+    # --- training
+
     def prepare(self):
-        """Reads the training data, writes to the workdir what serving needs of them, and builds the model."""
+        """Reads the training data, writes to the workdir what serving needs of them, and builds the model.
 
-    @abc.abstractmethod
+        In a run that goes on, it is read back from the workdir.
+        """
+        again = (self.workdir / PROGRESS).exists()
+        start = None if again else self.start()
+        data = self.config.data
+        fields = data.fields if isinstance(data.fields, dict) else data.fields.model_dump()
+        kseq.data.require_splits(data.source, fields, data.own_splits())
+        train = self.examples("train")
+        _ = self.dev  # what is wrong with it is said before training
+        if "test" in data.scored() and not any(True for _ in self.examples("test")):
+            raise self._nothing_held_out("test")
+        if again:
+            self.recall()
+            self.check_fingerprints()
+        else:
+            self.learn(train, start)
+            self.keep_fingerprints()
+        self.model = self.build()
+        self.columns = self.encode(train)
+        if not again:
+            self.begin(start)
+
     def load(self, weights):
-        """Builds the model from what `prepare` wrote, with the weights in the file."""
+        """Builds the model from what `prepare` wrote, with the weights in a file."""
+        self.recall()
+        self.check_fingerprints()
+        self.model = self.build()
+        kseq.checkpoints.load_variables(weights, self.model.weights)
 
     @abc.abstractmethod
+    def start(self):
+        """The `pretrained.Start` of a new run; None when its encoder is new."""
+
+    @abc.abstractmethod
+    def learn(self, train, start):
+        """Makes the vocabularies and tables of the training examples, and writes them to the workdir."""
+
+    @abc.abstractmethod
+    def recall(self):
+        """Reads what `learn` wrote. Raises `UserError` when a file is missing or damaged."""
+
+    @abc.abstractmethod
+    def build(self):
+        """The model of the config, with new weights."""
+
+    @abc.abstractmethod
+    def encode(self, train):
+        """The training examples as columns of `kseq.data.batches`."""
+
+    @abc.abstractmethod
+    def make_batch(self, batch):
+        """A batch of these columns → (inputs, targets, sample weights)."""
+
+    @abc.abstractmethod
+    def begin(self, start):
+        """Gives a new model the weights that are not drawn at random."""
+
     def batches(self, epoch):
-        """`tf.data.Dataset` of one training epoch: (inputs, targets, sample weights)."""
+        """`tf.data.Dataset` of one training epoch; `epoch` is the `kseq.data.SetEpoch` that `fit` calls."""
+        training = self.config.training
+        return kseq.data.batches(
+            self.columns,
+            self.make_batch,
+            batch_size=training.batch_size,
+            buckets=self.config.data.buckets,
+            seed=self.config.seed,
+            epoch=epoch,
+            full=training.xla,
+        )
 
     @abc.abstractmethod
     def loss(self):
@@ -55,15 +176,17 @@ class Task(abc.ABC):
 
     @abc.abstractmethod
     def validate(self):
-        """{metric: number} of what the model generates for the dev split, quickly."""
+        """{metric: number} of the answers to the dev split, `monitor` among them."""
+
+    # --- answers
 
     @abc.abstractmethod
     def evaluate(self, split="dev"):
-        """(metrics, list of rows, one for each example of the split), of "dev" or "test".
+        """(metrics, list of rows, one for each example) of "dev" or "test".
 
-        A metric is a number, or a {name: number} that stands in `metrics.json` alone. A row has "id", "prediction",
-        "references", a list of what would be right, and "exact", whether the prediction is one of them; "source", where
-        what is read is a text; and what else the task knows.
+        A metric is a number, or a {name: number} that stands in the metrics file alone. A row has "id", "prediction",
+        "score", "references", a list of right answers, and "exact", whether the prediction is one of them; "source",
+        when the input is text; and what else the task knows.
         """
 
     def shown(self, row):
@@ -71,21 +194,66 @@ class Task(abc.ABC):
         return row["prediction"], row["references"][0]
 
     @abc.abstractmethod
-    def predict(self, inputs, folder):
-        """Yields a line of text for each input, and writes to `folder` what there is to be seen of it."""
+    def answer(self, **raw):
+        """Tensors of strings `[batch]` → {"text": string, "score": float32}: what a SavedModel serves."""
 
     @abc.abstractmethod
-    def answer(self, **raw):
-        """Tensors of strings → {"text": string, "score": float32}, in TensorFlow alone: what a SavedModel serves."""
+    def answers(self, examples, n=1):
+        """The n best answers to each of a list of {raw name: str or bytes}, by the function that `answer` serves.
+
+        Returns:
+            for each example a list of records, best first: {"text": …, "score": …, "tokens": list of str, "alignment":
+            array of the attention weights, …}.
+
+        Raises:
+            UserError: the config's sampler cannot give n answers.
+        """
+
+    @abc.abstractmethod
+    def figure(self, example, record):
+        """A matplotlib figure of the attention behind a record of `answers`; None when there is none."""
+
+    def pages(self, records):
+        """{file name: HTML} of pages that show many answers at once."""
+        return {}
+
+    @abc.abstractmethod
+    def given(self, inputs):
+        """Yields (name, example) for each input of the command line."""
+
+    @abc.abstractmethod
+    def line(self, name, example, record):
+        """The line of text that `--mode=predict` prints for a record."""
+
+    def predict(self, inputs, folder):
+        """Yields a line of text for each input, or for some of dev, and draws the attention into `folder`."""
+        drawn, shown = set(), []
+        for batch in batched(self.given(inputs) if inputs else iter(self.some_of_dev())):
+            found = self.answers([example for _, example in batch])
+            for (name, example), [record, *_] in zip(batch, found, strict=True):
+                figure = self.figure(example, record) if len(drawn) < DRAWN else None
+                if figure is not None:
+                    kseq.plots.save(figure, folder / f"{unused(name, drawn)}.png")
+                if len(shown) < ON_PAGE:
+                    shown.append(record)
+                yield self.line(name, example, record)
+        for name, page in self.pages(shown).items():
+            kseq.files.write_text(folder / name, page)
 
     def ask(self, example):
-        """`answer` for one raw example, {input: bytes}, as plain values."""
+        """`answer` for one raw example, {raw name: bytes}, as plain values."""
         answers = self.answer(**{name: [value] for name, value in example.items()})
         return {"text": answers["text"][0].numpy().decode(), "score": float(answers["score"][0])}
 
     @abc.abstractmethod
+    def parts(self):
+        """The objects with weights or tables that `answer` uses."""
+
+    # --- what a run must not lose
+
+    @abc.abstractmethod
     def fingerprints(self):
-        """{file that `prepare` wrote to the workdir: hash of all that decides what its ids or labels mean}."""
+        """{file that `learn` wrote: hash of all that decides what its ids or labels mean}."""
 
     def fingerprint(self):
         """A string that changes when an id or a label would mean something else."""
@@ -97,7 +265,7 @@ class Task(abc.ABC):
         return [*(path.name for stem in stems for path in self.workdir.glob(f"{stem}.*")), FINGERPRINTS]
 
     def keep_fingerprints(self):
-        """Writes the fingerprints of a run that begins."""
+        """Writes the fingerprints of a new run."""
         write_json(self.workdir / FINGERPRINTS, self.fingerprints())
 
     def check_fingerprints(self):
@@ -117,15 +285,99 @@ class Task(abc.ABC):
                     f"{self.workdir / name} is not what the run was trained with, or the .json beside it is not"
                 )
 
-    @abc.abstractmethod
-    def parts(self):
-        """The objects with weights or tables that `answer` uses."""
-
-    @abc.abstractmethod
-    def example(self):
-        """One raw input, to ask an exported model."""
-
 
 def hashed(value):
     """SHA-256 of what JSON can write."""
     return hashlib.sha256(json.dumps(value, ensure_ascii=False).encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def batched(items, size=64):
+    """Lists of at most `size` of them."""
+    items = iter(items)
+    while batch := list(itertools.islice(items, size)):
+        yield batch
+
+
+def by_length(lengths, size):
+    """The places of examples in lists of at most `size`, those of similar length together."""
+    return batched(sorted(range(len(lengths)), key=lambda i: lengths[i]), size)
+
+
+def unused(name, taken):
+    """`name`, or `name-2`, `name-3`, …, whichever is not among `taken` yet; it is added to them."""
+    names = (name if i == 1 else f"{name}-{i}" for i in itertools.count(1))
+    name = next(name for name in names if name not in taken)
+    taken.add(name)
+    return name
+
+
+def read_texts(config, split, raw):
+    """`Examples` of texts of "train", "dev" or "test", pairs (place, {role: text}).
+
+    Those held out share no text of the roles `raw` with those that are left.
+    """
+    data = config.data
+    fields = {role: field for role, field in data.fields.model_dump().items() if field}
+    options = {"columns": data.columns, "quotes": data.quotes, "bad_bytes": data.bad_bytes}
+    shares = data.shares()
+    if split != "train" and split not in shares:
+        examples = kseq.data.read(data.source, data.split(split), fields, **options)
+    else:
+        examples = kseq.data.read(data.source, data.train, fields, **options)
+        if shares:
+            rest, held_out = examples.hold_out(shares, seed=0, by=raw)
+            examples = {"train": rest, **held_out}[split]
+    return examples.first(getattr(data, f"{split}_count"))
+
+
+def progress(examples, title):
+    """The examples, with a progress bar."""
+    return tqdm(examples, desc=title, unit=" examples", disable=None)
+
+
+def digest_of(config, raw):
+    """Hash of the training examples, on which all that is cached of them depends."""
+    walk = progress(read_texts(config, "train", raw), f"{config.data.train}, read for changes,")
+    return kseq.data.fingerprint(example for _, example in walk)
+
+
+def adapted(text, train, roles, data, digest):
+    """A `TextPreprocessor` with the vocabulary of the training texts of some roles, made or from the cache."""
+
+    def write(path):
+        examples = progress(train, f"vocabulary of {' and '.join(roles)}")
+        text.adapt(example[role] for _, example in examples for role in roles)
+        path.mkdir()
+        text.save(path / "vocabulary.txt")
+
+    key = ["vocabulary", kseq.data.code_fingerprint(), digest, *roles, json.dumps(text.get_config())]
+    return text.load(kseq.data.cached_folder(data.cache, key, write) / "vocabulary.txt")
+
+
+def cached(data, key, make):
+    """The columns of `make()`, or from the cache, with a line for each of its notes."""
+    columns, notes = kseq.data.cached_columns(data.cache, key, make)
+    for note in notes:
+        print(note, flush=True)
+    return columns
+
+
+def given_texts(config, inputs):
+    """Yields (place, text) for each input of the command line: a text, or `@file`, whose lines are texts."""
+    for given in inputs:
+        if given.startswith("@"):
+            yield from kseq.data.read_lines(given[1:], config.data.bad_bytes)
+        else:  # a terminal may hand over bytes that are not UTF-8
+            yield given, given.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+
+
+def text_of(value):
+    """A raw text, str or bytes, as str."""
+    return value.decode("utf-8", "replace") if isinstance(value, bytes) else value
+
+
+def uniform(limit):
+    """The initializer of `embedding_range`: uniform in [-limit, limit]."""
+    import keras
+
+    return keras.initializers.RandomUniform(-limit, limit)

@@ -8,27 +8,25 @@ from typing import Literal
 from pydantic import Field
 
 import kseq
-from kseq.tasks.common import text_schema
-from kseq.tasks.common.generation import Generation
-from kseq.tasks.common.schema import TrainingConfig
-from kseq.tasks.common.text_schema import GenerationConfig, TextSamplerConfig
+from kseq.tasks.generation import Generation, Texts, line_of_text
+from kseq.tasks.schema import GenerationTrainingConfig, PairConfig, PairDataConfig, PairFields, TextSamplerConfig
 
 GROUPS = 8  # of sentences by their length, for BLEU by length
 
 
-class DataConfig(text_schema.DataConfig):
+class DataConfig(PairDataConfig):
     """Which pairs of sentences, and how they are read and scored."""
 
-    source: str = "toy:numbers"
-    fields: text_schema.Fields = text_schema.Fields(source="fr", target="en")
-    bleu: Literal["13a", "zh", "char"] = Field("13a", description="how sacrebleu parts the target into words")
+    source: str = Field("toy:numbers", description="where the examples are; see docs/text.md")
+    fields: PairFields = PairFields(source="fr", target="en")
+    bleu: Literal["13a", "zh", "char"] = Field("13a", description="how sacrebleu splits the target into words")
 
 
-class TranslateConfig(GenerationConfig):
+class TranslateConfig(PairConfig):
     """One translation experiment."""
 
     data: DataConfig = DataConfig()
-    training: TrainingConfig = TrainingConfig(batch_size=128)
+    training: GenerationTrainingConfig = GenerationTrainingConfig(batch_size=128)
     sampler: TextSamplerConfig = TextSamplerConfig(width=3, length_penalty=1.0)
 
 
@@ -37,15 +35,15 @@ class Translate(Generation):
 
     name = "translate"
     Config = TranslateConfig
+    Source = Texts
     monitor = "bleu"
+    raw = ("source",)
 
     def score(self, predictions, references):
-        references = [[text] for text in references]
         return {"bleu": kseq.metrics.corpus_bleu(predictions, references, self.config.data.bleu)}
 
-    def evaluate(self, split="dev"):
-        metrics, rows = super().evaluate(split)
-        return metrics | {"bleu_by_length": self.by_length(rows)}, rows
+    def more_scores(self, examples, records, rows):
+        return {"bleu_by_length": self.by_length(rows)}
 
     def by_length(self, rows):
         """{most words of a source in a group: BLEU}, of groups of about one size."""
@@ -58,6 +56,15 @@ class Translate(Generation):
             scores[longest] = kseq.metrics.corpus_bleu(predictions, references, self.config.data.bleu)
             shorter = longest
         return scores
+
+    def answer(self, source):
+        return self.written(source)
+
+    def figure(self, example, record):
+        return self.source.figure(example, record)
+
+    def line(self, name, example, record):
+        return line_of_text(example, record)
 
 
 if __name__ == "__main__":

@@ -225,11 +225,12 @@ def test_one_line_of_the_config_changes_the_model(tmp_path, cache, cell, decoder
     run = Caption(load(Caption.Config, overrides=[*TINY, cache, *changes]), tmp_path)
     run.prepare()
     assert type(run.model.decoder.cell) is CELLS[cell]
-    words, scores, alignments = run.generate(run.best, run.dev[0], "captions")
-    assert len(words) == 12 and np.all(np.isfinite(scores)) and np.any(alignments) == (decoder != "fixed")
+    _, records = run.answered("dev")
+    assert len(records) == 12 and np.all(np.isfinite([record["score"] for record in records]))
+    assert any(record["alignment"] is not None for record in records) == (decoder != "fixed")
 
 
-@pytest.mark.parametrize(("changes", "spread"), [([], 0.05), (["model.embedding_spread=3.0"], 3)])
+@pytest.mark.parametrize(("changes", "spread"), [([], 0.05), (["model.embedding_range=3.0"], 3)])
 def test_how_far_words_begin_is_in_the_config(tmp_path, cache, changes, spread):
     run = Caption(load(Caption.Config, overrides=[*TINY, cache, *changes]), tmp_path)
     run.prepare()
@@ -247,10 +248,10 @@ def test_mirrored_pictures_are_trained_on_too(tmp_path, cache):
     run = Caption(load(Caption.Config, overrides=changes), tmp_path)
     run.prepare()
     batches = list(run.batches(SetEpoch()))
-    words = sorted(" ".join(run.text.words(y.numpy()[0])) for _, y, _ in batches)
+    words = sorted(" ".join(run.target.words(y.numpy()[0])) for _, y, _ in batches)
     assert words == ["a red square", "a red square", "a square on the left", "right of nothing"]
     squares = [
-        inputs["source"][0] for inputs, y, _ in batches if run.text.words(y.numpy()[0]) == ["a", "red", "square"]
+        inputs["source"][0] for inputs, y, _ in batches if run.target.words(y.numpy()[0]) == ["a", "red", "square"]
     ]
     np.testing.assert_array_equal(squares[0], squares[1][:, ::-1])
 

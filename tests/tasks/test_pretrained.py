@@ -17,9 +17,8 @@ from kseq.config import ConfigError
 from kseq.errors import UserError
 from kseq.models import PretrainedEncoder
 from kseq.preprocessors import WordPieces
-from kseq.tasks import program
+from kseq.tasks import pretrained, program
 from kseq.tasks.classify import Classify
-from kseq.tasks.common import transfer
 from kseq.tasks.entail import Entail
 from kseq.tasks.tag import Tag
 
@@ -65,7 +64,7 @@ def hub(tmp_path_factory):
 
 
 def train(task, workdir, changes):
-    program.train(task, workdir, transfer.load_config(task, overrides=[*SMALL, *changes]), resume=False, show=0)
+    program.train(task, workdir, pretrained.load_config(task, overrides=[*SMALL, *changes]), resume=False, show=0)
     return program._finished(task, workdir, [])[0]
 
 
@@ -205,7 +204,7 @@ def test_it_trains_in_half_precision(hub, policy, tmp_path):
 @pytest.mark.slow
 def test_the_encoder_of_such_a_run_is_one_to_begin_with(hub, frozen, tmp_path):
     workdir, other = frozen
-    run = Entail(transfer.load_config(Entail, overrides=[*SMALL, f"model.encoder.from={workdir}"]), tmp_path)
+    run = Entail(pretrained.load_config(Entail, overrides=[*SMALL, f"model.encoder.from={workdir}"]), tmp_path)
     run.prepare()
     assert run.config.model.encoder.pretrained == str(hub[0])
     assert_same(run.model.encoder.get_weights(), other.model.encoder.get_weights())
@@ -219,19 +218,19 @@ def test_the_encoder_of_such_a_run_is_one_to_begin_with(hub, frozen, tmp_path):
 @pytest.mark.slow
 def test_only_tasks_of_whole_texts_take_it(hub, frozen):
     with pytest.raises(UserError, match=rf"has the encoder {hub[0]}, which only classify and entail take"):
-        transfer.load_config(Tag, overrides=[f"model.encoder.from={frozen[0]}"])
+        pretrained.load_config(Tag, overrides=[f"model.encoder.from={frozen[0]}"])
     with pytest.raises(ConfigError, match=r"model\.encoder\.pretrained = .*unknown key"):
-        transfer.load_config(Tag, overrides=["model.encoder.pretrained=bert"])
+        pretrained.load_config(Tag, overrides=["model.encoder.pretrained=bert"])
     with pytest.raises(UserError, match=rf"model.encoder.pretrained is 'bert', there '{hub[0]}'"):
-        transfer.load_config(Entail, overrides=[f"model.encoder.from={frozen[0]}", "model.encoder.pretrained=bert"])
+        pretrained.load_config(Entail, overrides=[f"model.encoder.from={frozen[0]}", "model.encoder.pretrained=bert"])
 
 
 @pytest.mark.slow
 def test_a_run_that_begins_with_a_pretrained_one_keeps_its_keys_and_precision(frozen, tmp_path):
     begun = f"model.encoder.from={frozen[0]}"
     with pytest.raises(UserError, match=rf"{begun} has no use for model.word_dropout, model.attention; leave that out"):
-        transfer.load_config(Entail, overrides=[begun, "model.attention=last", "model.word_dropout=0.1"])
-    config = transfer.load_config(Entail, overrides=[*SMALL, begun, "training.precision=mixed_float16"])
+        pretrained.load_config(Entail, overrides=[begun, "model.attention=last", "model.word_dropout=0.1"])
+    config = pretrained.load_config(Entail, overrides=[*SMALL, begun, "training.precision=mixed_float16"])
     message = f"training.precision is mixed_float16, and the pretrained encoder of {begun} computes in float32"
     with pytest.raises(UserError, match=message):
         Entail(config, tmp_path).prepare()
@@ -243,21 +242,21 @@ def test_keys_of_other_encoders_are_refused(hub, tmp_path):
         changes = [f"model.encoder.pretrained={hub[0]}", "data.max_length=9", *changes]
         keys = ", ".join([*["data.unit"][: len(changes) - 2], "model.units", "model.attention"])
         with pytest.raises(UserError, match=f"={re.escape(f'{hub[0]} has no use for {keys}')}; leave that out"):
-            transfer.load_config(Entail, tmp_path / "x.toml", changes)
+            pretrained.load_config(Entail, tmp_path / "x.toml", changes)
 
 
 def test_texts_that_are_longer_than_it_reads(hub, tmp_path):
     changes = [*SMALL, f"model.encoder.pretrained={hub[0]}", "data.max_length=15"]
     message = rf"data.max_length is 15 and may be 14 at most: {hub[0]} has places for 32 pieces of words"
     with pytest.raises(UserError, match=message):
-        Entail(transfer.load_config(Entail, overrides=changes), tmp_path).prepare()
+        Entail(pretrained.load_config(Entail, overrides=changes), tmp_path).prepare()
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("absent", ["keras_hub", "tensorflow_text"])
 def test_what_is_not_installed_is_named(frozen, tmp_path, monkeypatch, absent):
     monkeypatch.setitem(sys.modules, absent, None)
-    config = transfer.load_config(Classify, overrides=[*SMALL, "model.encoder.pretrained=bert_tiny_en_uncased"])
+    config = pretrained.load_config(Classify, overrides=[*SMALL, "model.encoder.pretrained=bert_tiny_en_uncased"])
     needs = re.escape("needs keras-hub: pip install 'kseq[pretrained]'")
     with pytest.raises(UserError, match=rf"model.encoder.pretrained=bert_tiny_en_uncased {needs}"):
         Classify(config, tmp_path).prepare()

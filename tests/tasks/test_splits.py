@@ -93,7 +93,7 @@ def test_pictures_are_held_out_with_all_their_captions(tmp_path):
     (tmp_path / "captions.tsv").write_text("\n".join(table) + "\n")
     changes = [f"data.source=tsv:{tmp_path}/captions.tsv", "data.holdout=0.2", "data.test_holdout=0.2"]
     run = Caption(load(Caption.Config, overrides=changes), tmp_path / "run")
-    splits = {name: run.pictures(name) for name in ("train", "dev", "test")}
+    splits = {name: run.examples(name) for name in ("train", "dev", "test")}
     assert sorted(p.id for part in splits.values() for p in part) == sorted(f"{i}.png" for i in range(40))
     assert all(len(p.captions) == 3 for part in splits.values() for p in part) and all(splits.values())
 
@@ -136,7 +136,7 @@ def test_a_caption_run_that_goes_on_keeps_its_vocabulary(tmp_path):
     before = (tmp_path / "run/vocabulary.txt").read_text()
     table.write_text("image\tcaption\na.png\tthe blue star of the sea\n")
     run = prepared(Caption, tmp_path / "run", changes)
-    assert (tmp_path / "run/vocabulary.txt").read_text() == before and "red" in run.text.vocabulary
+    assert (tmp_path / "run/vocabulary.txt").read_text() == before and "red" in run.target.vocabulary
 
 
 @pytest.mark.parametrize("going_on", [True, False])

@@ -41,7 +41,7 @@ TEXTS = [
     "The dog Bo sleeps on the mat.",
 ]
 SUMMARIES = ["Mila sleeps", "Rex sleeps", "Tom sees the dog", "Bo, the dog, sleeps"]
-PLAIN = ["model.copies=0", "model.attention=bahdanau", "model.coverage_weight=0.0"]
+PLAIN = ["model.max_oov_words=0", "model.attention=bahdanau", "model.coverage_weight=0.0"]
 
 
 def train(workdir, changes, *, resume=False):
@@ -52,6 +52,17 @@ def prepared(workdir, changes, path=None):
     run = Summarize(load(Summarize.Config, path, changes), workdir)
     run.prepare()
     return run
+
+
+def written(run, texts):
+    """The best record of each text."""
+    return [best for [best] in run.answers([{"source": text} for text in texts])]
+
+
+def say(monkeypatch, texts):
+    """Makes the model write these texts for the examples of a split."""
+    records = [[{"text": text, "score": 0.0, "tokens": text.split(), "alignment": None}] for text in texts]
+    monkeypatch.setattr(Summarize, "records", lambda run, read, lengths, n=1, title=None: records)
 
 
 @pytest.fixture(scope="module")
@@ -88,7 +99,7 @@ def test_units_and_cells_move_by_one_line(tmp_path, unit, cell):
 
 @pytest.mark.slow
 def test_what_is_left_of_a_run(trained):
-    assert json.loads((trained / "config.json").read_text())["model"]["copies"] == 20
+    assert json.loads((trained / "config.json").read_text())["model"]["max_oov_words"] == 20
     assert (trained / "log.csv").read_text().startswith("epoch,learning_rate,loss,val_rouge_l\n")
     source, target = ((trained / f"{side}_vocabulary.txt").read_text() for side in ("source", "target"))
     assert source == target and {"bicycle", "from", "‿."} <= set(source.split("\n"))
@@ -101,15 +112,14 @@ def test_metrics_are_those_of_the_rows(tmp_path, monkeypatch):
 
     run = prepared(tmp_path, TINY)
     said = ["Zita buys a boat from Zita buys a boat", "", *(f"{name} gets a boat" for name in "abcdefgh")]
-    monkeypatch.setattr(Summarize, "generate", lambda run, texts, title: [(text, 0.0) for text in said])
+    say(monkeypatch, said)
     metrics, rows = run.evaluate()
     rouge = {"rouge_1", "rouge_2", "rouge_l"}
     shares = {f"{of}{name}" for of in ("", "reference_") for name in ("novel", "repeated")}
     assert set(metrics) == rouge | {f"lead_{name}" for name in rouge} | shares | {"copied", "exact_match"}
     assert [row["prediction"] for row in rows] == said
     assert (
-        metrics["rouge_l"] == run.score(said, [row["references"][0] for row in rows])["rouge_l"]
-        and metrics["copied"] == 0
+        metrics["rouge_l"] == run.score(said, [row["references"] for row in rows])["rouge_l"] and metrics["copied"] == 0
     )
     scorer = RougeScorer(["rouge2", "rougeL"])
     for prefix in ("", "lead_"):
@@ -143,7 +153,7 @@ def test_the_words_that_are_copied_are_counted(tmp_path):
 def test_a_share_of_nothing_is_no_metric(tmp_path, monkeypatch):
     """What says nothing has no new words; what is asked for is known here, down to the last word."""
     run = prepared(tmp_path, table(tmp_path / "data", ["the dog sees the cat and the dog"] * 4, ["the dog"] * 4))
-    monkeypatch.setattr(Summarize, "generate", lambda run, texts, title: [("", 0.0)] * len(texts))
+    say(monkeypatch, [""] * 4)
     metrics, _ = run.evaluate()
     assert not {"copied", "novel", "repeated"} & set(metrics)
     assert metrics["rouge_l"] == metrics["reference_novel"] == 0
@@ -153,10 +163,10 @@ def test_a_share_of_nothing_is_no_metric(tmp_path, monkeypatch):
 def test_words_of_other_scripts_are_counted_where_the_config_says(tmp_path, monkeypatch):
     changes = table(tmp_path / "data", ["猫在睡觉。", "狗在睡觉。"], ["猫睡", "狗睡"])
     run = prepared(tmp_path, [*changes, "data.rouge=unicode", "data.min_count=1", "data.lead=2"])
-    assert run.score(["狗睡"], ["猫睡"])["rouge_1"] == pytest.approx(50)
+    assert run.score(["狗睡"], [["猫睡"]])["rouge_1"] == pytest.approx(50)
     plain = prepared(tmp_path / "plain", [*changes, "data.min_count=1"])
     assert plain.score(["狗睡"], ["猫睡"])["rouge_1"] == 0
-    monkeypatch.setattr(Summarize, "generate", lambda run, texts, title: [("猫", 0.0)] * len(texts))
+    say(monkeypatch, ["猫"] * len(run.dev))
     metrics, _ = run.evaluate()
     assert metrics["lead_rouge_1"] == pytest.approx(50)  # 猫在: one of two words, in both
     assert metrics["reference_novel"] == 0
@@ -196,19 +206,19 @@ def test_words_that_no_vocabulary_has_are_said_and_drawn(tmp_path, monkeypatch):
 def test_answers_do_not_depend_on_the_batch(tmp_path):
     run = only_copies(prepared(tmp_path, [*table(tmp_path / "data"), "sampler.min_length=3"]))
     texts = ["Quax sleeps on Zorro the third of Naboo.", "", "Zorro", "The cat Ixi."]
-    answers = run.generate(texts, "texts")
-    for text, (written, score) in zip(texts, answers, strict=True):
+    answers = written(run, texts)
+    for text, best in zip(texts, answers, strict=True):
         alone = run.ask({"source": text.encode()})
-        assert alone["text"] == written and alone["score"] == pytest.approx(score, abs=1e-4)
-    assert answers[1][0] == "" and answers[2][0].startswith("Zorro")
+        assert alone["text"] == best["text"] and alone["score"] == pytest.approx(best["score"], abs=1e-4)
+    assert answers[1]["text"] == "" and answers[2]["text"].startswith("Zorro")
 
 
 @pytest.mark.slow
 def test_a_plain_model_says_none_of_them(tmp_path):
     run = prepared(tmp_path, [*table(tmp_path / "data"), *PLAIN, "sampler.min_length=4"])
-    assert run.model.copies == 0 and run.oov_words(["Quax"]) is None
+    assert run.model.max_oov_words == 0 and run.source.oov_words(["Quax"]) is None
     assert type(run.model.decoder.attention) is ATTENTIONS["bahdanau"]
-    texts = [text for text, _ in run.generate(TEXTS, "texts")]
+    texts = [best["text"] for best in written(run, TEXTS)]
     assert not set(" ".join(texts).split()) & {"Mila", "Rex", "Tom", "Bo"}
 
 
@@ -216,9 +226,9 @@ def test_training_asks_for_words_that_the_source_has_of_its_own(tmp_path):
     """Oracle: the ids, looked up word by word in a list. What Bo is called in his summary his text does not say."""
     texts, summaries = TEXTS, [*SUMMARIES[:3], "Bo, a Spaniel, sleeps"]
     run = prepared(tmp_path, table(tmp_path / "data", texts, summaries))
-    known, want = run.source.vocabulary, set()
+    known, want = run.text.vocabulary, set()
     for pair in zip(texts, summaries, strict=True):
-        text, summary = ([word.decode() for word in run.source.tokens([side])[0].numpy()] for side in pair)
+        text, summary = ([word.decode() for word in run.text.tokens([side])[0].numpy()] for side in pair)
         every = [*known, *dict.fromkeys(word for word in text if word not in known)]
         target = [every.index(word) if word in every else 3 for word in summary]
         want.add((tuple(map(every.index, text)), (1, *target), (*target, 2)))
@@ -272,13 +282,17 @@ def test_bad_data_stops_the_run_before_training_with_one_line(tmp_path, texts, s
 @pytest.mark.slow
 def test_long_texts_and_texts_with_more_words_of_their_own_than_are_copied(tmp_path):
     long = " ".join(f"word{i}" for i in range(10_000))
-    changes = [*table(tmp_path / "data", [long, *TEXTS], [long, *SUMMARIES]), "model.copies=3", "data.max_length=9"]
+    changes = [
+        *table(tmp_path / "data", [long, *TEXTS], [long, *SUMMARIES]),
+        "model.max_oov_words=3",
+        "data.max_length=9",
+    ]
     run = prepared(tmp_path, [*changes, "data.max_target_length=5"])
     source, target = (side.padded([0], n)[0] for side, n in zip(run.columns.values(), (9, 7), strict=True))
-    known, unknown = len(run.source.vocabulary), 3
+    known, unknown = len(run.text.vocabulary), 3
     assert source.tolist() == [known, known + 1, known + 2] + [unknown] * 6
     assert target.tolist() == [1, known, known + 1, known + 2, unknown, unknown, 0]  # it did not end there
-    assert all(len(text.split()) <= 6 for text, _ in run.generate([long, "Zorro"], "texts"))
+    assert all(len(best["text"].split()) <= 6 for best in written(run, [long, "Zorro"]))
 
 
 # --- a run that goes on
@@ -317,17 +331,20 @@ def test_a_run_that_was_cut_short_ends_in_the_same_weights(tmp_path):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        (["data.shared=false"], r"model.copies takes over words as they are; it needs one vocabulary, data.shared = t"),
+        (
+            ["data.shared=false"],
+            r"model.max_oov_words copies words as they are; it needs one vocabulary, data.shared = t",
+        ),
         (
             ["model.decoder=fixed", "model.coverage_weight=0"],
-            r"copies goes by the attention; the fixed",
+            r"max_oov_words copies by attention; the fixed",
         ),
         (["model.attention=bahdanau"], r"coverage_weight is for attention = coverage"),
-        (["model.copies=-1"], r"model.copies = -1 \(--set\): must be at least 0"),
+        (["model.max_oov_words=-1"], r"model.max_oov_words = -1 \(--set\): must be at least 0"),
         (["data.lead=0"], r"data.lead = 0 \(--set\): must be at least 1"),
         (["data.rouge=french"], r"data.rouge = \"french\" \(--set\): must be 'english' or 'unicode'"),
         (["data.lower_case=source"], r"one vocabulary has one case, none or both"),
-        (["model.copy=9"], r"model.copy = 9 \(--set\): unknown key, did you mean model.copies"),
+        (["model.oov_words=9"], r"model.oov_words = 9 \(--set\): unknown key, did you mean model.max_oov_words"),
     ],
 )
 def test_a_config_that_cannot_work_is_refused(changes, message):
@@ -337,7 +354,7 @@ def test_a_config_that_cannot_work_is_refused(changes, message):
 
 def test_two_vocabularies_do_where_nothing_is_copied(tmp_path):
     run = prepared(tmp_path, [*table(tmp_path / "data"), *PLAIN, "data.shared=false", "data.min_count=1"])
-    assert run.source.vocabulary != run.target.vocabulary
+    assert run.text.vocabulary != run.target.vocabulary
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "configs/summarize").glob("*.toml")), ids=lambda path: path.stem)
@@ -350,7 +367,7 @@ def test_the_plain_config_differs_in_attention_alone():
     with_pointer, plain = (
         load(Summarize.Config, ROOT / f"configs/summarize/debian_synopsis{name}.toml") for name in ("", "_plain")
     )
-    changes = {"attention": "bahdanau", "coverage_weight": 0.0, "copies": 0}
+    changes = {"attention": "bahdanau", "coverage_weight": 0.0, "max_oov_words": 0}
     assert plain == with_pointer.model_copy(update={"model": with_pointer.model.model_copy(update=changes)})
 
 
@@ -368,7 +385,7 @@ def test_the_first_words_of_debians_descriptions_score_as_they_should(tmp_path, 
     monkeypatch.chdir(ROOT)
     changes = ["data.train_count=9", f"data.source={real.SOURCES['debian-synopsis'][0]}"]
     run = Summarize(load(Summarize.Config, "configs/summarize/debian_synopsis.toml", changes), tmp_path)
-    monkeypatch.setattr(Summarize, "generate", lambda run, texts, title: [("x", 0.0)] * len(texts))
+    say(monkeypatch, ["x"] * 1862)
     run.prepare()
     metrics, rows = run.evaluate()
     assert len(rows) == 1862

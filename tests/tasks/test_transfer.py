@@ -11,10 +11,9 @@ import pytest
 from kseq import runs
 from kseq.config import ConfigError
 from kseq.errors import UserError
-from kseq.tasks import program
+from kseq.tasks import pretrained, program
 from kseq.tasks.caption import Caption
 from kseq.tasks.classify import Classify
-from kseq.tasks.common import transfer
 from kseq.tasks.entail import Entail
 from kseq.tasks.summarize import Summarize
 from kseq.tasks.tag import Tag
@@ -35,14 +34,14 @@ WRITES = (*SMALL, "model.encoder.units=8", "model.encoder.cell=lstm", "model.emb
 
 def prepared(task, workdir, changes):
     """A run as it is before its first step."""
-    run = task(transfer.load_config(task, overrides=changes), workdir)
+    run = task(pretrained.load_config(task, overrides=changes), workdir)
     keras.utils.set_random_seed(run.config.seed)
     run.prepare()
     return run
 
 
 def train(task, workdir, changes, *, resume=False):
-    config = transfer.load_config(task, overrides=changes, own=workdir if resume else None)
+    config = pretrained.load_config(task, overrides=changes, own=workdir if resume else None)
     program.train(task, workdir, config, resume=resume, show=0)
 
 
@@ -93,7 +92,7 @@ def test_an_encoder_that_goes_on_begins_there_and_moves(classifier, tmp_path):
     changes = [*PAIRS, f"model.encoder.from={workdir}", *rates]
     first = prepared(Entail, tmp_path / "new", changes)
     assert_same(first.model.encoder.get_weights(), encoder)
-    ratios = transfer.scales(first.model, first.config)
+    ratios = pretrained.scales(first.model, first.config)
     count = len(encoder)
     assert ratios == (0.5,) * count + (1.0,) * (len(first.model.trainable_variables) - count)
     train(Entail, tmp_path / "run", changes)
@@ -104,12 +103,12 @@ def test_an_encoder_that_goes_on_begins_there_and_moves(classifier, tmp_path):
 
 
 def test_all_rates_are_one_where_the_encoder_has_none_of_its_own(classifier):
-    config = transfer.load_config(Entail, overrides=[f"model.encoder.from={classifier[0]}"])
-    assert transfer.scales(None, config) == ()
+    config = pretrained.load_config(Entail, overrides=[f"model.encoder.from={classifier[0]}"])
+    assert pretrained.scales(None, config) == ()
 
 
 def test_what_makes_the_encoder_stands_in_the_config(classifier):
-    config = transfer.load_config(Entail, overrides=[f"model.encoder.from={classifier[0]}", "model.units=8"])
+    config = pretrained.load_config(Entail, overrides=[f"model.encoder.from={classifier[0]}", "model.units=8"])
     assert config.model.units == 8 and config.model.bidirectional and config.data.lower_case
     assert config.model.encoder.from_ == str(classifier[0])
 
@@ -123,7 +122,7 @@ def test_a_classifier_hands_on_to_tasks_that_write(classifier, tmp_path, task, s
     assert (tmp_path / "source_vocabulary.txt").read_bytes() == words
     assert ((tmp_path / "target_vocabulary.txt").read_bytes() == words) == (shared == "true")
     assert run.config.data.lower_case == ("both" if shared == "true" else "source")
-    assert run.source.tokenizer.lower_case and run.target.tokenizer.lower_case == (shared == "true")
+    assert run.text.tokenizer.lower_case and run.target.tokenizer.lower_case == (shared == "true")
 
 
 @pytest.mark.slow
@@ -181,7 +180,7 @@ def test_a_run_needs_the_other_one_only_to_begin(classifier, tmp_path, monkeypat
     program.predict(Entail, tmp_path / "b", [], ["the red star\tthe star is red"])
     assert "accuracy" in capsys.readouterr().out
     with pytest.raises(UserError, match="there is no such folder"):
-        transfer.load_config(Entail, overrides=changes)
+        pretrained.load_config(Entail, overrides=changes)
 
 
 @pytest.mark.slow
@@ -198,7 +197,7 @@ def test_the_saved_model_answers_without_the_other_run(classifier, tmp_path, cap
 
 def test_a_run_that_is_none_is_said(tmp_path):
     def load(folder):
-        transfer.load_config(Entail, overrides=[f"model.encoder.from={folder}"])
+        pretrained.load_config(Entail, overrides=[f"model.encoder.from={folder}"])
 
     with pytest.raises(UserError, match=r"model.encoder.from: \S*nowhere: there is no such folder"):
         load(tmp_path / "nowhere")
@@ -213,7 +212,7 @@ def test_a_run_of_pictures_is_said(classifier, tmp_path):
     shutil.copytree(classifier[0], tmp_path / "run")
     runs.begin(tmp_path / "run", Caption, Caption.Config(), {})
     with pytest.raises(UserError, match=r"run is a run of caption, whose encoder reads no texts"):
-        transfer.load_config(Entail, overrides=[f"model.encoder.from={tmp_path / 'run'}"])
+        pretrained.load_config(Entail, overrides=[f"model.encoder.from={tmp_path / 'run'}"])
 
 
 @pytest.mark.parametrize("name", ["run.json", "config.json", "progress.json"])
@@ -221,20 +220,20 @@ def test_a_run_whose_files_are_broken_is_named(classifier, tmp_path, name):
     shutil.copytree(classifier[0], tmp_path / "run")
     (tmp_path / "run" / name).write_text("{")
     with pytest.raises(UserError, match=f"model.encoder.from: {tmp_path}/run/{name} is damaged, it is not JSON: "):
-        transfer.load_config(Entail, overrides=[f"model.encoder.from={tmp_path / 'run'}"])
+        pretrained.load_config(Entail, overrides=[f"model.encoder.from={tmp_path / 'run'}"])
 
 
 def test_an_attempt_that_died_early_decides_nothing(classifier, tmp_path):
     runs.begin(tmp_path, Entail, Entail.Config(), {})
-    config = transfer.load_config(Entail, overrides=[f"model.encoder.from={classifier[0]}"], own=tmp_path)
+    config = pretrained.load_config(Entail, overrides=[f"model.encoder.from={classifier[0]}"], own=tmp_path)
     assert (config.model.units, Entail.Config().model.units) == (8, 64)
 
 
-@pytest.mark.parametrize("change", ["data.min_count=2", "model.embedding_spread=0.1"])
+@pytest.mark.parametrize("change", ["data.min_count=2", "model.embedding_range=0.1"])
 def test_keys_that_an_encoder_has_no_use_for_are_refused(classifier, change):
     key = change.partition("=")[0]
     with pytest.raises(UserError, match=f"from={classifier[0]} has no use for {key}; leave that out"):
-        transfer.load_config(Entail, overrides=[f"model.encoder.from={classifier[0]}", change])
+        pretrained.load_config(Entail, overrides=[f"model.encoder.from={classifier[0]}", change])
 
 
 @pytest.mark.parametrize(
@@ -250,7 +249,7 @@ def test_keys_that_an_encoder_has_no_use_for_are_refused(classifier, change):
 )
 def test_keys_that_say_otherwise_are_refused(classifier, task, change, message):
     with pytest.raises(UserError) as error:
-        transfer.load_config(task, overrides=[f"model.encoder.from={classifier[0]}", change])
+        pretrained.load_config(task, overrides=[f"model.encoder.from={classifier[0]}", change])
     assert str(error.value) == (
         f"model.encoder.from={classifier[0]} has an encoder that was made otherwise ({message}); leave these keys out, "
         "and they are taken over"
@@ -264,7 +263,7 @@ def test_a_unit_that_the_task_does_not_have_is_blamed_on_the_other_run(classifie
     (tmp_path / "a/config.json").write_text(json.dumps(config))
     runs.keep_files(tmp_path / "a", ["config.json"])
     with pytest.raises(ConfigError, match=r'data.unit = "space" \(\S*a/config.json\): must be'):
-        transfer.load_config(Translate, overrides=[f"model.encoder.from={tmp_path / 'a'}"])
+        pretrained.load_config(Translate, overrides=[f"model.encoder.from={tmp_path / 'a'}"])
 
 
 def test_a_vocabulary_that_was_changed_is_refused(classifier, tmp_path):
@@ -296,11 +295,11 @@ def test_a_config_that_was_not_laid_over_the_other_one_is_refused(classifier, tm
 @pytest.mark.parametrize("task", [Entail, Translate])
 def test_settings_of_the_encoder_that_contradict_each_other(task, changes, message):
     with pytest.raises(ConfigError, match=message):
-        transfer.load_config(task, overrides=changes)
+        pretrained.load_config(task, overrides=changes)
 
 
 def test_vectors_are_for_new_words():
     with pytest.raises(ConfigError, match="vector_words = 3 are the first words of `vectors`, and there are none"):
-        transfer.load_config(Entail, overrides=["model.vector_words=3"])
+        pretrained.load_config(Entail, overrides=["model.vector_words=3"])
     with pytest.raises(ConfigError, match="vectors are for new words; those of the encoder of a have theirs"):
-        transfer.load_config(Classify, overrides=["model.encoder.from=a", "model.vectors=glove.txt"])
+        pretrained.load_config(Classify, overrides=["model.encoder.from=a", "model.vectors=glove.txt"])

@@ -108,11 +108,11 @@ def test_bleu_by_length_is_that_of_the_sentences_of_each_length(trained):
 def test_answers_keep_their_order_and_do_not_depend_on_the_batch(trained):
     run, _ = program._finished(Translate, trained, [])
     texts = ["deux cent trente-quatre mille", "un", "", "quatre-vingts", "mille un"]
-    answers = run.generate(texts, "texts")
-    for text, (written, score) in zip(texts, answers, strict=True):
+    answers = [best for [best] in run.answers([{"source": text} for text in texts])]
+    for text, best in zip(texts, answers, strict=True):
         alone = run.ask({"source": text.encode()})
-        assert alone["text"] == written and alone["score"] == pytest.approx(score, abs=1e-4)
-    assert answers[2][0] == ""
+        assert alone["text"] == best["text"] and alone["score"] == pytest.approx(best["score"], abs=1e-4)
+    assert answers[2]["text"] == ""
 
 
 @pytest.mark.slow
@@ -200,9 +200,9 @@ def test_a_long_line_is_cut_and_a_nul_is_a_sign_of_its_own(tmp_path, capsys):
     inputs, targets, weights = next(iter(run.batches(SetEpoch())))
     row = inputs["tokens"].numpy()[:, 1].tolist().index(word)
     assert targets[row].numpy().tolist() == [word] * 5 and weights[row].numpy().tolist() == [1] * 5
-    assert "\ufffd" in "".join(run.source.vocabulary)
-    answers = run.generate([long, "a\x00b"], "texts")
-    assert all(len(text.split()) <= 6 for text, _ in answers)
+    assert "\ufffd" in "".join(run.text.vocabulary)
+    answers = run.answers([{"source": long}, {"source": "a\x00b"}])
+    assert all(len(best["text"].split()) <= 6 for [best] in answers)
 
 
 @pytest.mark.parametrize(
@@ -234,7 +234,7 @@ def test_bad_data_stops_the_run_before_training_with_one_line(tmp_path, french, 
 def test_bad_bytes_are_read_as_the_config_says(tmp_path):
     changes = files(tmp_path / "data", ["caf\udce9", *FRENCH[1:]])
     run = prepared(tmp_path, [*changes, "data.bad_bytes=latin-1"])
-    assert "café" in run.source.vocabulary and run.dev[0][1]["source"] == "café"
+    assert "café" in run.text.vocabulary and run.dev[0][1]["source"] == "café"
 
 
 def test_dev_may_be_held_out_of_train(tmp_path):
@@ -246,7 +246,7 @@ def test_dev_may_be_held_out_of_train(tmp_path):
 
 def test_one_vocabulary_can_serve_both_sides(tmp_path):
     run = prepared(tmp_path, [*files(tmp_path / "data"), "data.shared=true", "data.max_target_length=2"])
-    assert run.source.vocabulary == run.target.vocabulary and {"homme", "man"} <= set(run.source.vocabulary)
+    assert run.text.vocabulary == run.target.vocabulary and {"homme", "man"} <= set(run.text.vocabulary)
     assert run.columns["tokens"].lengths.max() == 4 and run.columns["source"].lengths.max() == 5
 
 
@@ -254,7 +254,7 @@ def test_one_vocabulary_can_serve_both_sides(tmp_path):
 def test_letters_are_made_small_where_the_config_says(tmp_path, lower_case, both):
     changes = files(tmp_path / "data", ["Un Chat"] * 4, ["A Cat"] * 4)
     run = prepared(tmp_path, [*changes, f"data.lower_case={lower_case}"])
-    assert ("Un" in run.source.vocabulary) == (both is None) and ("A" in run.target.vocabulary) == (not both)
+    assert ("Un" in run.text.vocabulary) == (both is None) and ("A" in run.target.vocabulary) == (not both)
     assert run.dev[0][1]["target"] == "A Cat"
 
 
@@ -265,15 +265,16 @@ def test_an_unknown_word_is_replaced_by_the_word_that_was_looked_at(sentences, t
     end, unknown = 2, 3
     run.model.words.kernel.assign(run.model.words.kernel * 0)
     run.model.words.bias.assign(np.eye(len(run.target.vocabulary), dtype="float32")[unknown] * 50)
-    text, found, tokens = run.write(["un Zèbre vert"])
+    read = run.source.read(["un Zèbre vert"])
+    text, found = run.write(read)
     looks = np.asarray(found.alignments)[0, 0]
-    words = [tokens.numpy()[0][i].decode() for i in looks.argmax(-1)]
-    assert set(np.asarray(found.ids)[0, 0]) == {unknown} and text.numpy()[0].decode() == " ".join(words)
+    words = [read.tokens.numpy()[0][i].decode() for i in looks.argmax(-1)]
+    assert set(np.asarray(found.ids)[0, 0]) == {unknown} and text.numpy()[0, 0].decode() == " ".join(words)
     assert set(words) <= {"un", "zèbre", "vert"} and end not in np.asarray(found.ids)
     plain, _ = program._finished(Translate, workdir, ["sampler.width=1"])
     plain.model.words.kernel.assign(run.model.words.kernel)
     plain.model.words.bias.assign(run.model.words.bias)
-    assert unknown not in np.asarray(plain.write(["un Zèbre vert"])[1].ids)
+    assert unknown not in np.asarray(plain.write(plain.source.read(["un Zèbre vert"]))[1].ids)
 
 
 def test_a_vocabulary_of_another_run_is_found_out(sentences):
@@ -359,7 +360,7 @@ def test_real_sentences_are_read_and_come_back_as_they_were(tmp_path, monkeypatc
     source = f"data.source={real.SOURCES['multi30k'][0]}"
     small = [*TINY, source, "data.train_count=2000", "data.min_count=1", "data.lower_case=none"]
     run = prepared(tmp_path, small, "configs/translate/multi30k.toml")
-    sides = zip((run.source, run.target), ("source", "target"), strict=True)
+    sides = zip((run.text, run.target), ("source", "target"), strict=True)
     for text, side in sides:
         texts = [pair[side] for _, pair in run.examples("train")]
         kept = [t.decode() for t in text.text(text.ids(texts).to_tensor()).numpy()]
@@ -389,10 +390,11 @@ def test_one_line_of_the_config_changes_the_model(tmp_path, changes):
     config = run.config.model
     cell = run.model.decoder.cell
     assert type(cell.cells[0] if config.layers > 1 else cell) is CELLS[config.cell]
-    _, found, tokens = run.write([pair["source"] for _, pair in run.dev])
+    read = run.source.read([pair["source"] for _, pair in run.dev])
+    _, found = run.write(read)
     looks = np.asarray(found.alignments)[:, 0]
     assert np.all(np.isfinite(found.scores)) and np.any(looks) == (config.decoder != "fixed")
-    assert looks.shape[-1] == tokens.shape[1]
+    assert looks.shape[-1] == read.tokens.shape[1]
     ids = np.asarray(found.ids)[:, 0]
     if run.config.sampler.no_repeat:
         assert all(len(set(row[row > 0])) == np.sum(row > 0) >= 4 for row in ids)
@@ -404,7 +406,7 @@ def test_batches_hold_what_was_read(sentences):
     pairs = set()
     for inputs, targets, _ in run.batches(SetEpoch()):
         for read, written in zip(inputs["source"].numpy(), targets.numpy(), strict=True):
-            pairs.add((" ".join(run.source.words(read)), " ".join(run.target.words(written))))
+            pairs.add((" ".join(run.text.words(read)), " ".join(run.target.words(written))))
     assert ("un chat", "a cat") in pairs and ("l'‿ homme dort .", "the man sleeps .") in pairs and len(pairs) == 4
 
 

@@ -9,7 +9,7 @@ from kseq.checkpoints import read_progress
 from kseq.config import given, load
 from kseq.errors import UserError
 from kseq.files import read_json
-from kseq.tasks.common.schema import ReaderConfig
+from kseq.tasks.schema import EncoderSourceConfig
 
 # The parts are named through `kseq`, which imports them, and TensorFlow, when they are needed: a wrong
 # `model.encoder.from` is answered at once.
@@ -40,17 +40,17 @@ def load_config(task, path=None, overrides=(), *, own=None):
             no meaning for a pretrained encoder.
     """
     config = load(task.Config, path, overrides)
-    if not (isinstance(config, ReaderConfig) and config.model.encoder.start):
+    if not (isinstance(config, EncoderSourceConfig) and config.model.encoder.start):
         return config
     start = _start(config)
     if start:
         going_on = own and runs.is_run(own) and read_progress(own)
         other = runs.finished(own) if going_on else finished(start)
-        reader = other.config.reader()
-        config = load(task.Config, path, overrides, under=(f"{start}/config.json", config.taking(reader)))
+        reader = other.config.encoder_settings()
+        config = load(task.Config, path, overrides, under=(f"{start}/config.json", config.encoder_overrides(reader)))
         agree(config, reader)
     named = given(task.Config, path, overrides)
-    idle = [key for key in config.idle() if key in named]
+    idle = [key for key in config.unused_keys() if key in named]
     if idle:
         begun = f"from={start}" if start else f"pretrained={config.model.encoder.start}"
         raise UserError(f"model.encoder.{begun} has no use for {', '.join(idle)}; leave that out")
@@ -63,15 +63,15 @@ def agree(config, reader):
     Raises:
         UserError: it is not.
     """
-    own, hub = config.reader(), reader.get("pretrained")
-    if hub and "pretrained" not in config.reads:
+    own, hub = config.encoder_settings(), reader.get("pretrained")
+    if hub and "pretrained" not in config.encoder_keys:
         raise UserError(
             f"model.encoder.from={_start(config)} has the encoder {hub}, which only classify and entail take"
         )
-    there = config.taking(reader)
+    there = config.encoder_overrides(reader)
     wrong = [
         f"{key} is {reduce(getattr, key.split('.'), config)!r}, there {there[key]!r}"
-        for name, key in config.reads.items()
+        for name, key in config.encoder_keys.items()
         if own[name] != reader.get(name, "")
     ]
     if wrong:
@@ -91,17 +91,19 @@ def finished(folder):
         run = runs.finished(folder)
     except UserError as error:
         raise UserError(f"model.encoder.from: {error}") from None
-    if not issubclass(run.task.Config, ReaderConfig):
+    if not issubclass(run.task.Config, EncoderSourceConfig):
         raise UserError(f"model.encoder.from={folder} is a run of {run.task.name}, whose encoder reads no texts")
     return run
 
 
 def opened(config):
     """The `Start` of a config; None where the encoder is new."""
+    if not isinstance(config, EncoderSourceConfig):
+        return None
     encoder = config.model.encoder
     if encoder.from_:
         other = finished(encoder.from_).config
-        agree(config, other.reader())
+        agree(config, other.encoder_settings())
         made, asked = other.training.precision, config.training.precision
         if getattr(encoder, "preset", "") and made != asked:
             raise UserError(

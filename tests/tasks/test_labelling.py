@@ -1,7 +1,6 @@
 """The programs whose answers are labels, from files to answers, at a size that trains in seconds."""
 
 import csv
-import functools
 import html.parser
 import json
 import os
@@ -11,6 +10,7 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 import tensorflow_datasets as tfds
 from PIL import Image
 
@@ -20,11 +20,10 @@ from kseq.data import SetEpoch
 from kseq.errors import UserError
 from kseq.layers import CELLS
 from kseq.preprocessors import UNKNOWN
-from kseq.tasks import program, record
+from kseq.tasks import labelling, program, record
 from kseq.tasks.classify import Classify
-from kseq.tasks.common import labelled
-from kseq.tasks.common.one_label import balanced_weights
 from kseq.tasks.entail import Entail
+from kseq.tasks.labelling import OneLabel, balanced_weights
 from kseq.tasks.tag import Tag
 
 ROOT = Path(__file__).parents[2]
@@ -154,8 +153,9 @@ def test_the_page_of_attention_is_html_that_holds_the_words(trained, capsys):
     Reader().feed(page)
     run = TASKS["classify"](load(Classify.Config, overrides=TINY), trained["classify"])
     run.load(trained["classify"] / "best-0001.npz")
-    [(_, _, look)] = run.answers([(text,)])
-    assert [word for word, _ in words] == run.tokens([text])[0]
+    [[record]] = run.answers([{"text": text}])
+    look = record["alignment"]
+    assert [word for word, _ in words] == record["tokens"]
     np.testing.assert_allclose([weight for _, weight in words], look, atol=1e-3)
     assert sum(look) == pytest.approx(1, abs=1e-5)
 
@@ -242,17 +242,28 @@ def test_one_line_of_the_config_changes_the_model(name, cell, unit, tmp_path):
 @pytest.mark.parametrize("roles", [1, 2])
 def test_texts_of_similar_length_are_answered_in_one_batch(monkeypatch, roles):
     """Oracle: the lengths of the longest texts, sorted; each answer comes back to its own example."""
-    monkeypatch.setattr(labelled, "batched", functools.partial(labelled.batched, size=5))
+    monkeypatch.setattr(labelling, "AT_ONCE", 5)
     rng = np.random.default_rng(0)
     examples = [tuple("x" * n for n in lengths) for lengths in rng.integers(0, 90, (23, roles))]
     seen = []
 
-    def answer(batch):
-        seen.extend(max(map(len, example)) for example in batch)
-        assert len(batch) <= 5
-        return [("answer", *example) for example in batch]
+    class Echo(OneLabel):
+        def predicted(self, texts):
+            assert len(texts[0]) <= 5
+            seen.extend(max(map(len, example)) for example in zip(*texts, strict=True))
+            return {f"{side}": tf.constant(text) for side, text in enumerate(texts)}
 
-    assert labelled.by_length(examples, answer) == [("answer", *example) for example in examples]
+        def tokens(self, texts):
+            return [None] * len(texts[0])
+
+        def records(self, predicted, tokens, n):
+            return [tuple(text.decode() for text in predicted.values())]
+
+    task = Classify if roles == 1 else Entail
+    monkeypatch.setattr(task, "Output", Echo)
+    run = task(load(task.Config), None)
+    answers = run.answers([dict(zip(run.raw, example, strict=True)) for example in examples])
+    assert answers == [[example] for example in examples]
     assert seen == sorted(max(map(len, example)) for example in examples)
 
 
@@ -286,7 +297,7 @@ def test_the_grid_trains(name, cell, unit, tmp_path):
 def test_each_way_of_reading_answers_and_shows_what_it_looked_at(name, change, files, tmp_path):
     run = prepared(name, tmp_path, [change, "data.train_count=32"])
     lines = list(run.predict([], tmp_path / "drawn"))
-    assert len(lines) == 4 and all(line.split("\t")[-2] in run.names for line in lines)
+    assert len(lines) == 4 and all(line.split("\t")[-2] in run.output.names for line in lines)
     assert len(list(tmp_path.glob("drawn/*"))) == files
 
 
@@ -315,7 +326,7 @@ def test_a_label_that_training_has_not_is_counted_as_wrong(lines, tmp_path, caps
     lines("a x\nb y\n" * 20, "train.txt")
     lines("a x\nc y\nc y\n", "dev.txt")
     metrics, _ = prepared("classify", tmp_path / "run", [f"data.source=labelled:{tmp_path}/{{split}}.txt"]).evaluate()
-    assert "label: 2 of 3 are none that training has (c): wrong" in capsys.readouterr().out
+    assert "label: 2 of 3 do not occur in training (c): counted as wrong" in capsys.readouterr().out
     assert metrics["confusion"].keys() == {"a", "b", "c"}
     answers = metrics["confusion"]["c"]
     assert sum(answers.values()) == 2 and answers["c"] == 0
@@ -327,7 +338,7 @@ def test_tags_that_training_has_not_are_counted_as_wrong(lines, tmp_path, capsys
         lines(f"{tags}\n" * 40, f"{split}.out")
     changes = [f"data.source=text:{tmp_path}/{{split}}.{{field}}", "data.fields.text=in", "data.fields.tags=out"]
     metrics, _ = prepared("tag", tmp_path / "run", [*changes, "data.fields.label="]).evaluate()
-    assert "tags: 24 of 48 are none that training has (B-z): wrong" in capsys.readouterr().out
+    assert "tags: 24 of 48 do not occur in training (B-z): counted as wrong" in capsys.readouterr().out
     assert metrics.keys() == {"span_f1", "accuracy", "exact_match"} and metrics["span_f1"] == 0
 
 
@@ -335,7 +346,11 @@ def test_labels_are_called_as_the_config_says(lines, tmp_path):
     path = lines("0 x\n1 y\n7 z\n" * 20)
     changes = [f"data.source=labelled:{path.parent}/{{split}}.txt", 'data.names={ 0 = "bad", 1 = "good" }']
     run = prepared("classify", tmp_path / "run", changes)
-    assert run.names == ["7", "bad", "good"] and run.answered("dev")[2][:3] == ["bad", "good", "7"]
+    assert run.output.names == ["7", "bad", "good"] and [row["references"] for row in run.answered("dev")[:3]] == [
+        ["bad"],
+        ["good"],
+        ["7"],
+    ]
 
 
 def test_rare_labels_weigh_more_where_asked(lines, tmp_path):
@@ -372,7 +387,7 @@ def test_every_example_comes_once_with_its_own_label_and_tags(tmp_path):
 def test_a_word_is_tagged_by_its_first_part(tmp_path):
     """By hand: "ab c" has three characters; the tags of a and c are told, that of b is not."""
     run = prepared("tag", tmp_path, ["data.unit=character", "data.max_length=4"])
-    ids, first = run.pieces(["ab c", "", "abcde f"])
+    ids, first = run.output.pieces(["ab c", "", "abcde f"])
     assert first.numpy().tolist() == [[True, False, True, False], [False] * 4, [True, False, False, False]]
     assert ids.numpy()[1].tolist() == [UNKNOWN, 0, 0, 0]
     tags = [text.decode().split() for text in run.answer(np.array(["ab c", "", "abcde f"], object))["text"].numpy()]
@@ -385,10 +400,10 @@ def test_tags_make_whole_spans(tmp_path):
     liked = np.array([tag == "I-object" for tag in run.tables["tags"]]) * 9.0
     bias, kernel = run.model.tag.bias, run.model.tag.kernel
     bias.assign(liked), kernel.assign(np.zeros(kernel.shape))
-    assert run.answers(["put the star", ""])[0]["text"] == "B-object I-object I-object"
+    assert run.answers([{"text": "put the star"}, {"text": ""}])[0][0]["text"] == "B-object I-object I-object"
     run.tables["tags"] = ["I-x", "O", "B-y", "I-y"]
-    del run.rules
-    follows, begins = run.rules
+    del run.output.rules
+    follows, begins = run.output.rules
     assert begins.tolist() == [True, True, True, False] and follows[:, :3].all()
     assert follows[:, 3].tolist() == [False, False, True, True]
 
@@ -587,7 +602,7 @@ def test_vectors_without_a_word_of_the_text_are_named(lines, tmp_path, vectors):
 
 @every_task
 def test_words_begin_as_far_from_zero_as_the_config_says(name, tmp_path):
-    model = prepared(name, tmp_path, ["data.train_count=8", "model.embedding_spread=2.0"]).model
+    model = prepared(name, tmp_path, ["data.train_count=8", "model.embedding_range=2.0"]).model
     assert 1.5 < np.abs(np.asarray(model.encoder.embedding.embeddings)).max() <= 2.0
 
 

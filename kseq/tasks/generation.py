@@ -1,0 +1,628 @@
+"""One way to write a sequence: what is read → encoder → decoder → sampler → text.
+
+A task says what is read (its `Source`), what scores, and what is drawn.
+"""
+
+import abc
+import collections
+import functools
+import math
+from typing import NamedTuple
+
+import numpy as np
+from tqdm import tqdm
+
+import kseq
+from kseq import runs
+from kseq.errors import UserError
+from kseq.tasks import pretrained
+from kseq.tasks.task import (
+    Task,
+    adapted,
+    by_length,
+    cached,
+    digest_of,
+    given_texts,
+    progress,
+    read_texts,
+    text_of,
+    uniform,
+)
+
+AT_ONCE = 64  # texts that are written at once
+
+# The parts are named through `kseq`, which imports them, and TensorFlow, when they are needed: `--help` and a wrong
+# config answer at once.
+
+
+class Read(NamedTuple):
+    """What a `Source` makes of a batch of raw inputs."""
+
+    inputs: object  # [batch, ...], what the encoder takes
+    tokens: object = None  # string [batch, source], "" after the last; None when the source is no text
+    oov_words: object = None  # string [batch, max_oov_words]: what can be copied; None when nothing can
+    empty: object = None  # bool [batch], whether there is nothing to read; None when there always is
+
+
+class Source(abc.ABC):
+    """What a text is written from: its examples, how they are read, and what encodes them.
+
+    Args:
+        config: of the task.
+        workdir: folder of the run.
+
+    Attributes:
+        raw: name of the input.
+        parts: the objects with tables that `read` uses.
+    """
+
+    raw: str
+
+    def __init__(self, config, workdir):
+        self.config = config
+        self.workdir = workdir
+
+    @property
+    @abc.abstractmethod
+    def parts(self):
+        """The objects with tables that `read` uses."""
+
+    @abc.abstractmethod
+    def examples(self, split):
+        """The examples of "train", "dev" or "test", not yet read."""
+
+    @abc.abstractmethod
+    def name_of(self, example, split, i):
+        """What example i of a split is called."""
+
+    @abc.abstractmethod
+    def raw_of(self, example):
+        """An example as `answers` takes it, {raw: str or bytes}."""
+
+    @abc.abstractmethod
+    def shown(self, example):
+        """{"source": text} of a row of `evaluate`; empty when the source is no text."""
+
+    @abc.abstractmethod
+    def texts_of(self, example):
+        """List of the texts that would be right."""
+
+    @abc.abstractmethod
+    def learn(self, train, start):
+        """Makes what `read` and the target need of the training examples; returns the target's `TextPreprocessor`."""
+
+    @abc.abstractmethod
+    def recall(self):
+        """Reads back what `learn` wrote; returns the target's `TextPreprocessor`."""
+
+    @abc.abstractmethod
+    def encoder(self):
+        """The encoder of the config, with new weights."""
+
+    @property
+    @abc.abstractmethod
+    def encoder_input(self):
+        """A batch of one that the encoder can be called on."""
+
+    @abc.abstractmethod
+    def columns(self, train, target, encoder):
+        """{"source": …, "tokens": …} of the training examples, for `kseq.data.batches`."""
+
+    @abc.abstractmethod
+    def read(self, raw):
+        """string `[batch]` → `Read`, in TensorFlow alone."""
+
+    @abc.abstractmethod
+    def reader(self, examples, encoder):
+        """A function from the places of some of a split's examples to `Read`, the lengths to sort the examples by, and
+        the examples, without those that cannot be read where the config leaves these out.
+        """
+
+    @abc.abstractmethod
+    def given(self, inputs):
+        """Yields (name, example) for each input of the command line."""
+
+
+class Generation(Task):
+    """Anything in, texts out. A subclass says what is read, what scores, and what is drawn.
+
+    Attributes:
+        Source: subclass of `Source`.
+        scores_tokens: whether texts are scored as tokens joined by spaces, not as a person writes them.
+        target: `TextPreprocessor` of what is written, after `prepare` or `load`.
+    """
+
+    Source: type
+    scores_tokens = False
+
+    def __init__(self, config, workdir):
+        super().__init__(config, workdir)
+        self.source = self.Source(config, workdir)
+        self.target = None
+
+    @abc.abstractmethod
+    def score(self, predictions, references):
+        """{metric: number} of texts, each against a list of one or more references; `monitor` among them."""
+
+    @abc.abstractmethod
+    def more_scores(self, examples, records, rows):
+        """{metric: number or table}: what else `evaluate` reports."""
+
+    @property
+    def text(self):
+        """What numbers the tokens that a text encoder reads."""
+        return self.source.text
+
+    # --- data
+
+    def examples(self, split):
+        return self.source.examples(split)
+
+    def check(self, example):
+        pass  # a text can always be compared with another
+
+    def name_of(self, example, split, i):
+        return self.source.name_of(example, split, i)
+
+    def raw_of(self, example):
+        return self.source.raw_of(example)
+
+    def given(self, inputs):
+        return self.source.given(inputs)
+
+    # --- training
+
+    def start(self):
+        return pretrained.opened(self.config)
+
+    def learn(self, train, start):
+        self.target = self.source.learn(train, start)
+
+    def recall(self):
+        self.target = self.source.recall()
+
+    def fingerprints(self):
+        return self.source.fingerprints(self.target)
+
+    def build(self):
+        encoder, one = self.source.encoder(), self.source.encoder_input
+        return make_model(self.config.model, encoder, one, len(self.target.vocabulary))
+
+    def encode(self, train):
+        return self.source.columns(train, self.target, self.model.encoder)
+
+    def begin(self, start):
+        if start:
+            pretrained.take_encoder(self.model, start)
+        if self.config.model.output_bias == "frequency":
+            counts = self.columns["tokens"].counts(len(self.target.vocabulary))
+            counts[kseq.preprocessors.START] = 0  # it is read, and never written
+            self.model.initialize_output_bias(counts)
+
+    def batches(self, epoch):
+        batches, training = super().batches(epoch), self.config.training
+        if not training.scheduled_sampling:
+            return batches
+        import tensorflow as tf
+
+        def add(inputs, targets, weights):
+            share = tf.numpy_function(lambda: np.float32(sampling_rate(training, epoch.epoch)), [], tf.float32)
+            sampling = tf.fill([tf.shape(targets)[0]], tf.ensure_shape(share, []))
+            return inputs | {"sampling": sampling}, targets, weights
+
+        return batches.map(add)
+
+    def make_batch(self, batch):
+        import tensorflow as tf
+
+        inputs, *rest = kseq.data.teacher_forced(batch)
+        if inputs["source"].dtype.is_integer and len(inputs["source"].shape) > 2:  # pixels
+            inputs = inputs | {"source": tf.cast(inputs["source"], tf.float32)}
+        return inputs, *rest
+
+    def loss(self):
+        return kseq.losses.TokenCrossentropy(self.config.training.label_smoothing)
+
+    # --- answers
+
+    @functools.cached_property
+    def ensemble(self):
+        """The runs of `sampler.ensemble`, with their weights."""
+        return [self._member(folder) for folder in self.config.sampler.ensemble]
+
+    def _member(self, folder):
+        run = runs.opened(folder, task=type(self))
+        if run.fingerprint() != self.fingerprint():
+            raise UserError(f"sampler.ensemble: {folder} has another vocabulary; runs that vote need the same")
+        return run
+
+    @functools.cached_property
+    def sampler(self):
+        """Function of n → a `tf.function` from what the encoder takes to the n best `Hypotheses`."""
+        return functools.cache(self._sampler)
+
+    def _sampler(self, n):
+        config, words = self.config.sampler, kseq.preprocessors
+        if config.method == "random":
+            options = {"temperature": config.temperature, "top_k": config.top_k, "top_p": config.top_p}
+            sampler = kseq.samplers.Random(**options, n=max(n, config.n), seed=self.config.seed)
+        elif n > config.width:
+            raise UserError(f"{n} answers were asked for, and sampler.width is {config.width}; set it to {n} or more")
+        elif config.width == 1:
+            sampler = kseq.samplers.Greedy()
+        else:
+            penalties = {"length_penalty": config.length_penalty}
+            penalties["coverage_penalty"] = getattr(config, "coverage_penalty", 0.0)
+            sampler = kseq.samplers.Beam(config.width, **penalties, n_best=n)
+        models = [self.model, *(run.model for run in self.ensemble)]
+        unknown = () if getattr(config, "replace_unknown", False) else (words.UNKNOWN,)
+        return kseq.samplers.compiled(
+            sampler,
+            *together(models, self.source.encoder_input),
+            start=words.START,
+            end=words.END,
+            max_length=self.target.max_length + 1,
+            forbidden=(words.PADDING, words.START, *unknown),
+            min_length=config.min_length,
+            no_repeat=config.no_repeat,
+        )
+
+    @functools.cached_property
+    def required(self):
+        """The ids of `sampler.required`, int `[1, phrases, length]`; None when there are none."""
+        import tensorflow as tf
+
+        phrases = list(self.config.sampler.required)
+        if not phrases:
+            return None
+        ids = self.target.ids(tf.constant(phrases))
+        for phrase, row in zip(phrases, ids.to_list(), strict=True):
+            if not row or kseq.preprocessors.UNKNOWN in row:
+                raise UserError(
+                    f"sampler.required has {phrase!r}, and the vocabulary of the run does not have its words"
+                )
+        return ids.to_tensor()[None]
+
+    def write(self, read, n=1):
+        """`Read` → texts, string `[batch, n]`, and their `Hypotheses`, best first.
+
+        The text of an empty source is the empty text.
+        """
+        import tensorflow as tf
+
+        required = {}
+        if self.required is not None:
+            required["required"] = tf.tile(self.required, [tf.shape(read.inputs)[0], 1, 1])
+        found = self.sampler(n)(read.inputs, **required)
+        if self.config.sampler.method == "random":  # in the order in which they were drawn
+            best = tf.math.top_k(found.scores, n).indices
+            found = type(found)(*(tf.gather(x, best, axis=1, batch_dims=1) for x in found))
+        texts = []
+        for k in range(n):
+            replaced = ()
+            if getattr(self.config.sampler, "replace_unknown", False):
+                replaced = (read.tokens, found.alignments[:, k])
+            texts.append(self.target.text(found.ids[:, k], *replaced, oov_words=read.oov_words))
+        texts = tf.stack(texts, axis=1)
+        return texts if read.empty is None else tf.where(read.empty[:, None], "", texts), found
+
+    def written(self, raw):
+        """string `[batch]` of the source → what `answer` returns."""
+        text, found = self.write(self.source.read(raw))
+        return {"text": text[:, 0], "score": found.scores[:, 0]}
+
+    def parts(self):
+        return [self.model, *(run.model for run in self.ensemble), *self.source.parts, self.target]
+
+    def answers(self, examples, n=1):
+        raw = [example[self.source.raw] for example in examples]
+        raw = [value.encode("utf-8", "surrogatepass") if isinstance(value, str) else value for value in raw]
+
+        def read(rows):
+            return self.source.read([raw[i] for i in rows])
+
+        return self.records(read, [len(value) for value in raw], n)
+
+    def records(self, read, lengths, n=1, title=None):
+        """The records of `answers` for what `read(numbers of examples)` gives, those of similar length together."""
+        records = [None] * len(lengths)
+        bar = tqdm(total=len(lengths), desc=title, disable=None if title else True)
+        for rows in by_length(lengths, AT_ONCE):
+            batch = read(rows)
+            texts, found = self.write(batch, n)
+            texts, ids, scores, alignments = (x.numpy() for x in (texts, found.ids, found.scores, found.alignments))
+            copied = None if batch.oov_words is None else batch.oov_words.numpy()
+            for row, i in enumerate(rows):
+                oov = () if copied is None else [word.decode() for word in copied[row]]
+                records[i] = [
+                    self._record(texts[row, k], scores[row, k], ids[row, k], alignments[row, k], oov) for k in range(n)
+                ]
+            bar.update(len(rows))
+        bar.close()
+        return records
+
+    def _record(self, text, score, ids, alignment, oov):
+        tokens = self.target.words(ids, oov)
+        weights = alignment[: len(tokens)].copy() if np.any(alignment) else None
+        return {"text": text.decode(), "score": float(score), "tokens": tokens, "alignment": weights}
+
+    def answered(self, split):
+        """The examples of a split, and the best record for each."""
+        read, lengths, examples = self.source.reader(self.scored(split), self.model.encoder)
+        return examples, [best for best, *_ in self.records(read, lengths, title=f"texts of {split}")]
+
+    def said(self, record):
+        """The text of a record as it is scored."""
+        return " ".join(record["tokens"]) if self.scores_tokens else record["text"]
+
+    def references(self, examples):
+        """For each example, its right texts as they are scored."""
+        texts = [self.source.texts_of(example) for example in examples]
+        if not self.scores_tokens:
+            return texts
+        return [[" ".join(words) for words in kseq.preprocessors.tokenize(group)] for group in texts]
+
+    def validate(self):
+        examples, records = self.answered("dev")
+        said = [self.said(record) for record in records]
+        return {self.monitor: self.score(said, self.references(examples))[self.monitor]}
+
+    def evaluate(self, split="dev"):
+        examples, records = self.answered(split)
+        references, rows = self.references(examples), []
+        for i, (example, record, right) in enumerate(zip(examples, records, references, strict=True)):
+            said = self.said(record)
+            row = {"id": self.name_of(example, split, i), **self.source.shown(example)}
+            row |= {"prediction": said, "score": record["score"]}
+            rows.append(row | {"exact": said in [" ".join(text.split()) for text in right], "references": right})
+        metrics = self.score([row["prediction"] for row in rows], references)
+        metrics["exact_match"] = float(np.mean([row["exact"] for row in rows]))
+        return metrics | self.more_scores(examples, records, rows), rows
+
+
+class Texts(Source):
+    """Pairs of texts: the source is read, the target is written."""
+
+    raw = "source"
+
+    @property
+    def parts(self):
+        return [self.text]
+
+    def examples(self, split):
+        return read_texts(self.config, split, ("source",))
+
+    def name_of(self, example, split, i):
+        return f"{split}-{i:05d}"
+
+    def raw_of(self, example):
+        return {"source": example[1]["source"]}
+
+    def shown(self, example):
+        return self.raw_of(example)
+
+    def texts_of(self, example):
+        return [example[1]["target"]]
+
+    def given(self, inputs):
+        for number, (_, text) in enumerate(given_texts(self.config, inputs), 1):
+            yield f"{number:05d}", {"source": text}
+
+    def _tokenizers(self):
+        data = self.config.data
+        kind = kseq.preprocessors.UNITS[data.unit]
+        lower = {"source": data.lower_case != "none", "target": data.lower_case == "both"}
+        return {side: kind(lower_case=case, normalize=data.normalize) for side, case in lower.items()}
+
+    def learn(self, train, start):
+        data, made = self.config.data, kseq.preprocessors.TextPreprocessor
+        sizes = {"source": data.vocabulary_size, "target": data.target_vocabulary_size or data.vocabulary_size}
+        lengths = dict(zip(sizes, data.lengths(), strict=True))
+        sides = {}
+        for side, tokenizer in self._tokenizers().items():
+            if start and side == "source":
+                text = pretrained.words(start, lengths[side])
+            elif data.shared and side == "target":
+                text = sides["source"].with_max_length(lengths[side])
+            else:
+                text = made(lengths[side], tokenizer=tokenizer, max_tokens=sizes[side], min_count=data.min_count)
+                text = adapted(text, train, tuple(sizes) if data.shared else (side,), data, self.digest)
+            text.save(self.workdir / f"{side}_vocabulary.txt")
+            sides[side] = text
+        self.text = sides["source"]
+        return sides["target"]
+
+    def recall(self):
+        self.text, target = (
+            pretrained.read_words(self.workdir / f"{side}_vocabulary.txt", length, tokenizer)
+            for (side, tokenizer), length in zip(self._tokenizers().items(), self.config.data.lengths(), strict=True)
+        )
+        return target
+
+    def fingerprints(self, target):
+        sides = {"source": self.text, "target": target}
+        return {f"{side}_vocabulary.txt": text.fingerprint() for side, text in sides.items()}
+
+    def encoder(self):
+        model = self.config.model
+        config = model.encoder
+        layers = []
+        for k in range(config.layers):
+            layer = kseq.layers.Recurrent(
+                kseq.layers.CELLS[config.cell or model.cell](config.units),
+                return_state=True,
+                dropout=config.dropout if k else 0.0,
+            )
+            layers.append(kseq.layers.Bidirectional(layer) if config.bidirectional else layer)
+        layer = kseq.layers.Stack(layers, residual=config.residual) if config.layers > 1 else layers[0]
+        encoder = kseq.models.TextEncoder(
+            len(self.text.vocabulary),
+            layer,
+            embedding_size=model.embedding_size,
+            embeddings_initializer=uniform(model.embedding_range),
+            dropout=config.dropout,
+        )
+        encoder.trainable = config.trainable
+        return encoder
+
+    @property
+    def encoder_input(self):
+        return np.zeros((1, 1), "int32")
+
+    def columns(self, train, target, encoder):
+        import tensorflow as tf
+
+        data, counts = self.config.data, collections.Counter()
+
+        def encode(pairs):
+            sources, targets = ([pair[side] for _, pair in pairs] for side in ("source", "target"))
+            oov = self.oov_words(sources)
+            source, tokens = self.text.ids(sources, oov), target.targets(targets, oov)
+            said = tf.reduce_sum(tf.cast(tokens > kseq.preprocessors.END, tf.int32), axis=1)
+            whole = (source.row_lengths() > 0) & (said > 0)
+            counts["pairs"] += int(tf.reduce_sum(tf.cast(whole, tf.int32)))
+            counts["empty"] += len(pairs) - int(tf.reduce_sum(tf.cast(whole, tf.int32)))
+            counts["sources"] += kseq.data.count_truncated(self.text, source, sources)
+            counts["targets"] += kseq.data.count_truncated(target, tokens, targets)
+            return {name: tf.ragged.boolean_mask(x, whole) for name, x in {"source": source, "tokens": tokens}.items()}
+
+        def make():
+            return kseq.data.encoded(progress(train, f"{data.train} of {data.source}"), encode), self._notes(counts)
+
+        most = str(self.config.model.max_oov_words)
+        key = ["pairs", self.digest, self.text.fingerprint(), target.fingerprint(), data.model_dump_json(), most]
+        return cached(data, key, make)
+
+    def _notes(self, counts):
+        """The sentences that tell of the pairs that are left out or cut off."""
+        data, notes = self.config.data, []
+        if not counts["pairs"]:
+            raise UserError(f"{data.source}: no pair of {data.train} has words on both sides")
+        if counts["empty"]:
+            notes.append(f"{counts['empty']} pairs of {data.train} have an empty side and are left out")
+        for side, length in zip(("sources", "targets"), data.lengths(), strict=True):
+            if counts[side]:
+                rest = "the rest is cut off" + (", and they teach no end" if side == "targets" else "")
+                notes.append(f"{counts[side]} {side} of {data.train} have more than {length} tokens; {rest}")
+        return notes
+
+    @functools.cached_property
+    def digest(self):
+        """Hash of the training examples, on which all that is cached depends."""
+        return digest_of(self.config, ("source",))
+
+    def oov_words(self, texts):
+        """The out-of-vocabulary words of each source that can be copied; None when none can."""
+        most = self.config.model.max_oov_words
+        return self.text.oov_words(texts, most) if most else None
+
+    def read(self, raw):
+        import tensorflow as tf
+
+        raw = tf.convert_to_tensor(raw, tf.string)
+        oov = self.oov_words(raw)
+        tokens, ids = self.text.tokens(raw), self.text.ids(raw, oov)
+        shape = tf.stack([ids.nrows(), tf.maximum(ids.bounding_shape(1), 1)])  # attention needs a position
+        tokens, ids = tokens.to_tensor(shape=shape), ids.to_tensor(shape=shape)
+        return Read(ids, tokens, oov, tf.reduce_all(ids == 0, axis=1))
+
+    def reader(self, examples, encoder):
+        sources = [pair["source"] for _, pair in examples]
+        return lambda rows: self.read([sources[i] for i in rows]), list(map(len, sources)), examples
+
+    def figure(self, example, record):
+        """Where each token looked, when the decoder attends at all."""
+        if record["alignment"] is None or not record["tokens"]:
+            return None
+        tie = kseq.preprocessors.TIE
+        [source] = self.text.tokens([text_of(example["source"])]).to_list()
+        source, tokens = [token.decode().strip(tie) for token in source], [word.strip(tie) for word in record["tokens"]]
+        return kseq.plots.text_alignment(source, tokens, record["alignment"], title=record["text"])
+
+
+def line_of_text(example, record):
+    """A line of `--mode=predict`: the source, a tab, the text."""
+    return f"{text_of(example['source']).replace(chr(9), ' ')}\t{record['text']}"
+
+
+def make_model(config, encoder, one, target_size):
+    """The `Seq2Seq` of a `DecoderConfig`, with new weights.
+
+    Args:
+        config: `DecoderConfig`.
+        encoder: layer from a source to `Encoded`.
+        one: a source of one that the encoder can be called on.
+        target_size: tokens that can be written.
+
+    Raises:
+        UserError: the parts do not fit each other.
+    """
+    try:
+        decoder = make_decoder(config)
+        bridge = make_bridge(config, decoder.cell.state_size)
+        # One after the other, so that the part that does not fit says so itself, and not a model around it.
+        encoded = encoder(one)
+        embedded = np.zeros((1, 1, config.embedding_size), "float32")
+        decoder(embedded, encoded.memory, encoded.memory_mask, bridge(encoded.state))
+        model = kseq.models.Seq2Seq(
+            encoder,
+            bridge,
+            decoder,
+            target_size,
+            embedding_size=config.embedding_size,
+            embeddings_initializer=uniform(config.embedding_range),
+            dropout=config.dropout,
+            alignment_penalty=config.alignment_penalty,
+            max_oov_words=getattr(config, "max_oov_words", 0),
+        )
+    except ValueError as error:
+        raise UserError(f"model: {error}") from None
+    model({"source": one, "tokens": np.zeros((1, 1), "int32")})
+    return model
+
+
+def make_decoder(config):
+    """The decoder of a `DecoderConfig`, with new weights."""
+    cells = [kseq.layers.CELLS[config.cell](config.units) for _ in range(config.layers)]
+    cell = kseq.layers.StackedCell(cells, residual=config.residual) if config.layers > 1 else cells[0]
+    if config.decoder == "fixed":
+        return kseq.layers.FixedContextDecoder(cell)
+    options = dict(config.attention_options)
+    if config.attention == "coverage" and "weight" not in options:
+        options["weight"] = getattr(config, "coverage_weight", 0.0)
+    attention = kseq.layers.make_attention(config.attention, config.attention_units, **options)
+    names = {"bahdanau": ("gate", "deep_output", "readout_dropout"), "luong": ("input_feeding",)}[config.decoder]
+    return kseq.layers.DECODERS[config.decoder](cell, attention, **{name: getattr(config, name) for name in names})
+
+
+def make_bridge(config, state_size):
+    """The bridge of a `DecoderConfig` to states of these sizes."""
+    if config.bridge == "dense":
+        return kseq.layers.DenseBridge(state_size)
+    if config.bridge == "zero":
+        return kseq.layers.ZeroBridge(state_size)
+    encoder = config.encoder
+    reads = len(kseq.layers.CELLS[encoder.cell or config.cell](1).state_size)
+    makes = len(state_size) // config.layers
+    return kseq.layers.CopyBridge(state_size, reads=reads, makes=makes, directions=2 if encoder.bidirectional else 1)
+
+
+def together(models, one):
+    """(encode, step) of one model, or of an ensemble of several."""
+    [first, *others] = models
+    if not others:
+        return first.encode, first.step
+    counts = [len(model.encode(one)[0]) for model in models]
+
+    def encode(source):
+        found = [model.encode(source) for model in models]
+        return [state for states, _ in found for state in states], [memory for _, memory in found]
+
+    return encode, kseq.samplers.ensemble([model.step for model in models], counts)
+
+
+def sampling_rate(training, epoch):
+    """The probability of scheduled sampling (Bengio et al., 2015, https://arxiv.org/abs/1506.03099) in an epoch."""
+    done = epoch / max(training.epochs - 1, 1)
+    share = {"constant": 1.0, "linear": done, "sigmoid": 1 / (1 + math.exp(-10 * (done - 0.5)))}
+    return training.scheduled_sampling * share[training.sampling_schedule]
