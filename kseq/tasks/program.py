@@ -187,7 +187,7 @@ def main(task):
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # before TensorFlow is imported, or it is not heard
     try:
         if values.mode == CONFIG:
-            sys.exit(print(to_toml(transfer.load_config(task, values.config, values.set)), end=""))
+            sys.exit(print(to_toml(pretrained.load_config(task, values.config, values.set)), end=""))
         workdir, plan = plan_of(task, values, inputs)
         with runs.locked(workdir):
             _import_tensorflow()
