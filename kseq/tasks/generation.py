@@ -586,7 +586,7 @@ def make_decoder(config):
     cells = [kseq.layers.CELLS[config.cell](config.units) for _ in range(config.layers)]
     cell = kseq.layers.StackedCell(cells, residual=config.residual) if config.layers > 1 else cells[0]
     if config.decoder == "fixed":
-        return kseq.layers.FixedContextDecoder(cell)
+        return kseq.layers.DECODERS["fixed"](cell)
     options = dict(config.attention_options)
     if config.attention == "coverage" and "weight" not in options:
         options["weight"] = getattr(config, "coverage_weight", 0.0)
@@ -597,14 +597,13 @@ def make_decoder(config):
 
 def make_bridge(config, state_size):
     """The bridge of a `DecoderConfig` to states of these sizes."""
-    if config.bridge == "dense":
-        return kseq.layers.DenseBridge(state_size)
-    if config.bridge == "zero":
-        return kseq.layers.ZeroBridge(state_size)
+    bridge = kseq.layers.BRIDGES[config.bridge]
+    if config.bridge != "copy":
+        return bridge(state_size)
     encoder = config.encoder
     reads = len(kseq.layers.CELLS[encoder.cell or config.cell](1).state_size)
     makes = len(state_size) // config.layers
-    return kseq.layers.CopyBridge(state_size, reads=reads, makes=makes, directions=2 if encoder.bidirectional else 1)
+    return bridge(state_size, reads=reads, makes=makes, directions=2 if encoder.bidirectional else 1)
 
 
 def together(models, one):

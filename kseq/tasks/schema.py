@@ -1,5 +1,6 @@
 """The parts of a configuration that tasks share."""
 
+from difflib import get_close_matches
 from functools import reduce
 from typing import ClassVar, Literal
 
@@ -111,16 +112,24 @@ Attention = Literal[
     "luong_monotonic",
     "hard",
 ]
-# The options of a mechanism that have no default: without them it cannot be made.
-NEEDED_OPTIONS = {"local": ("window",), "location": ("filters", "kernel_size")}
-# The others. Both are compared with the signatures in a test: reading these would import TensorFlow.
-OPTIONS = {
+# The options of each mechanism. A test compares them with `kseq.layers.attention_options`, which needs TensorFlow.
+_KERNEL = ("kernel_initializer", "kernel_regularizer", "kernel_constraint")
+_SCALE = ("scale_initializer", *_KERNEL)
+_BIAS = ("use_bias", "bias_initializer", "bias_regularizer", "bias_constraint")
+_MONOTONIC = ("score_bias", "noise", "hard", "seed")
+ATTENTION_OPTIONS = {
+    "bahdanau": _SCALE,
+    "normalized": (*_BIAS, *_SCALE),
+    "luong": _KERNEL,
+    "scaled_luong": _KERNEL,
+    "concat": _SCALE,
     "dot": ("scaled",),
-    "location": ("sharpening", "smoothing", "window"),
-    "coverage": ("weight",),
-    "monotonic": ("score_bias", "noise", "hard", "seed"),
-    "luong_monotonic": ("score_bias", "noise", "hard", "seed"),
-    "hard": ("weight", "decay", "seed"),
+    "local": ("window", *_KERNEL),
+    "location": ("filters", "kernel_size", "sharpening", "smoothing", "window", *_BIAS, *_SCALE),
+    "coverage": ("weight", *_BIAS, *_SCALE),
+    "monotonic": (*_MONOTONIC, *_BIAS, *_SCALE),
+    "luong_monotonic": (*_MONOTONIC, *_KERNEL),
+    "hard": ("weight", "decay", "seed", *_SCALE),
 }
 
 
@@ -136,7 +145,7 @@ class DecoderConfig(Config):
     )
     attention: Attention = Field("bahdanau", description="attention mechanism; a name of kseq.layers.ATTENTIONS")
     attention_units: int = Field(128, ge=1, description="size of the attention mechanism, if it has one")
-    attention_options: dict[str, bool | int | float] = Field(
+    attention_options: dict[str, bool | int | float | str] = Field(
         {}, description="other arguments of the mechanism's class, such as { window = 3 } for local"
     )
     gate: bool = Field(False, description="for bahdanau: a gate that scales the context, as in Show, Attend and Tell")
@@ -166,17 +175,12 @@ class DecoderConfig(Config):
             raise ValueError("readout_dropout is for decoder = bahdanau with deep_output = true")
         if self.decoder == "fixed" and self.alignment_penalty:
             raise ValueError("alignment_penalty asks attention to look everywhere; the fixed decoder has none")
-        needed, options = NEEDED_OPTIONS.get(self.attention, ()), OPTIONS.get(self.attention, ())
         for name in self.attention_options:
-            if name not in (*needed, *options):
-                known = ", ".join((*needed, *options)) or "none"
-                raise ValueError(f"attention_options has {name}; the options of attention = {self.attention}: {known}")
-        missing = [name for name in needed if name not in self.attention_options]
-        if missing and self.decoder != "fixed":
-            raise ValueError(
-                f"attention = {self.attention} needs {' and '.join(missing)}, for example attention_options = "
-                f"{{ {', '.join(f'{name} = 3' for name in needed)} }}"
-            )
+            if name not in ATTENTION_OPTIONS[self.attention]:
+                known = ", ".join(ATTENTION_OPTIONS[self.attention])
+                near = get_close_matches(name, ATTENTION_OPTIONS[self.attention], 1)
+                hint = f"did you mean {near[0]}?" if near else f"it has {known}"
+                raise ValueError(f"attention_options: attention = {self.attention} has no option {name}; {hint}")
         return self
 
 
