@@ -110,7 +110,8 @@ def test_every_pair_learns_and_samples(encoder, decoder, cell, bridge):
 
 def test_what_would_read_padding_is_refused():
     stack = keras.Sequential([keras.layers.Conv1D(2, 3, padding="same")], name="stack")
-    with pytest.raises(ValueError, match=r"^layer must be one layer, got the model stack, which would read padding"):
+    message = "layer must be one layer, got the model stack, which would read the padding"
+    with pytest.raises(ValueError, match=f"^{message}$"):
         TextEncoder(WORDS, stack, embedding_size=3)
     both = Bidirectional(Recurrent(GRUCell(2)), merge_mode=None, name="both")
     with pytest.raises(ValueError, match=r"^layer must give one sequence, got both with merge_mode=None$"):
