@@ -36,7 +36,7 @@ def run(sampler, lengths, how):
     return found, int(calls)
 
 
-@pytest.mark.parametrize("how", ["eager", "graph", "xla"])
+@pytest.mark.parametrize("how", ["eager", "graph", pytest.param("xla", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("lengths", [[1], [1, 1, 1], [2, 7, 4]], ids=["one", "at once", "in turn"])
 @pytest.mark.parametrize(
     "sampler", [Greedy(), Random(n=2), Beam(1), Beam(3, n_best=2)], ids=["greedy", "random", "1", "3"]
