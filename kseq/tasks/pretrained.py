@@ -1,4 +1,4 @@
-"""Encoders that begin where another run ended: what is taken over of it, and what does not fit."""
+"""Encoders that come from elsewhere: from another run, or pretrained ones from keras-hub."""
 
 from functools import reduce
 from typing import NamedTuple
@@ -18,26 +18,26 @@ PRETRAINED = "encoder.json"
 
 
 class Start(NamedTuple):
-    """What a run begins with."""
+    """The encoder that a new run starts from."""
 
-    text: object  # numbers the words that the encoder reads
+    text: object  # the preprocessor of what the encoder reads
     encoder: object  # with its weights
-    name: object  # where they come from
+    name: object  # the folder or preset that they come from
 
 
 def load_config(task, path=None, overrides=(), *, own=None):
-    """The config of a run to be trained, in which what makes the encoder stands as in the run that it begins with.
+    """The config of a run to be trained; the settings of its encoder are those of the run that it starts from.
 
     Args:
         task: subclass of `Task`.
         path: TOML file, as of `kseq.config.load`.
         overrides: as of `kseq.config.load`.
-        own: folder of the run itself where it goes on: it needs the other run no more.
+        own: folder of the run itself when it is resumed: the other run is then no longer needed.
 
     Raises:
         ConfigError: as of `kseq.config.load`.
-        UserError: there is no such run, its encoder is of another kind, or a key that is given says otherwise, or has
-            no meaning for a pretrained encoder.
+        UserError: there is no such run, its encoder is of another kind, or a given key contradicts it or has no
+            meaning for an encoder that comes from elsewhere.
     """
     config = load(task.Config, path, overrides)
     if not (isinstance(config, EncoderSourceConfig) and config.model.encoder.start):
@@ -46,38 +46,34 @@ def load_config(task, path=None, overrides=(), *, own=None):
     if start:
         going_on = own and runs.is_run(own) and read_progress(own)
         other = runs.finished(own) if going_on else finished(start)
-        reader = other.config.encoder_settings()
-        config = load(task.Config, path, overrides, under=(f"{start}/config.json", config.encoder_overrides(reader)))
-        agree(config, reader)
+        settings = other.config.encoder_settings()
+        config = load(task.Config, path, overrides, under=(f"{start}/config.json", config.encoder_overrides(settings)))
+        agree(config, settings)
     named = given(task.Config, path, overrides)
-    idle = [key for key in config.unused_keys() if key in named]
-    if idle:
+    unused = [key for key in config.unused_keys() if key in named]
+    if unused:
         begun = f"from={start}" if start else f"pretrained={config.model.encoder.start}"
-        raise UserError(f"model.encoder.{begun} has no use for {', '.join(idle)}; leave that out")
+        raise UserError(f"model.encoder.{begun} has no use for {', '.join(unused)}; leave that out")
     return config
 
 
-def agree(config, reader):
-    """Whether the encoder of a config is the one of a `reader()`.
-
-    Raises:
-        UserError: it is not.
-    """
-    own, hub = config.encoder_settings(), reader.get("pretrained")
+def agree(config, settings):
+    """Raises `UserError` unless the encoder of a config has these `encoder_settings`."""
+    own, hub = config.encoder_settings(), settings.get("pretrained")
     if hub and "pretrained" not in config.encoder_keys:
         raise UserError(
             f"model.encoder.from={_start(config)} has the encoder {hub}, which only classify and entail take"
         )
-    there = config.encoder_overrides(reader)
+    there = config.encoder_overrides(settings)
     wrong = [
         f"{key} is {reduce(getattr, key.split('.'), config)!r}, there {there[key]!r}"
         for name, key in config.encoder_keys.items()
-        if own[name] != reader.get(name, "")
+        if own[name] != settings.get(name, "")
     ]
     if wrong:
         raise UserError(
-            f"model.encoder.from={_start(config)} has an encoder that was made otherwise ({'; '.join(wrong)}); leave "
-            "these keys out, and they are taken over"
+            f"model.encoder.from={_start(config)} has another encoder ({'; '.join(wrong)}); leave these keys out to "
+            "take its settings"
         )
 
 
