@@ -9,6 +9,7 @@ import re
 import rlcompleter
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import keras
@@ -143,3 +144,13 @@ def test_examples_in_docstrings_run(name):
 @pytest.mark.parametrize("name", ["kseq.config", "kseq.layers.recurrent.recurrent"])
 def test_examples_are_found(name):
     assert examples(name)
+
+
+def test_every_config_and_page_is_in_the_wheel():
+    """`--help` names the folder of the configs, in a checkout and where a wheel has put them."""
+    root = Path(kseq.__file__).parents[1]
+    globs = tomllib.loads((root / "pyproject.toml").read_text("utf-8"))["tool"]["setuptools"]["data-files"]
+    packed = {path for patterns in globs.values() for pattern in patterns for path in root.glob(pattern)}
+    assert {*root.glob("configs/*/*.toml"), *root.glob("docs/*")} == packed
+    for folder, patterns in globs.items():
+        assert [folder.removeprefix("share/kseq/")] == [str(Path(pattern).parent) for pattern in patterns]
