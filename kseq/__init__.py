@@ -47,6 +47,7 @@ __all__ = [
     "export",
     "files",
     "layers",
+    "load",
     "losses",
     "metrics",
     "models",
@@ -61,6 +62,8 @@ register_once_keras_is_imported()
 
 
 def __getattr__(name):
+    if name == "load":
+        return importlib.import_module("kseq.runs").load
     if name in __all__:
         return importlib.import_module(f"kseq.{name}")
     raise AttributeError(f"module 'kseq' has no attribute {name!r}; it has {', '.join(__all__)}")

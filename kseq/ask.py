@@ -14,15 +14,21 @@ from pathlib import Path
 LIBRARIES = "_sentencepiece_tokenizer", "_normalize_ops", "_fast_wordpiece_tokenizer", "_regex_split_ops"
 
 
+def load_operations(tf):
+    """Makes the operations of TensorFlow Text known, where it is installed, as they are to TensorFlow Serving.
+
+    It is not imported, since it imports Keras.
+    """
+    text = importlib.util.find_spec("tensorflow_text")
+    for library in LIBRARIES if text else ():
+        tf.load_op_library(str(Path(text.origin).parent / "python" / "ops" / f"{library}.so"))
+
+
 def ask(folder, **inputs):
     """{output: list of values} of the default signature of the SavedModel in `folder`, for lists of bytes."""
     import tensorflow as tf
 
-    # TensorFlow Serving has the operations of TensorFlow Text. Here they come from the package, where it is installed,
-    # but not by importing it, since it imports Keras.
-    text = importlib.util.find_spec("tensorflow_text")
-    for library in LIBRARIES if text else ():
-        tf.load_op_library(str(Path(text.origin).parent / "python" / "ops" / f"{library}.so"))
+    load_operations(tf)
     with tf.compat.v1.Session(graph=tf.Graph()) as session:
         served = tf.compat.v1.saved_model.load(session, ["serve"], str(folder))
         signature = served.signature_def["serving_default"]

@@ -12,6 +12,7 @@
 Only a new or an empty folder, or a run, is written to.
 """
 
+import abc
 import contextlib
 import hashlib
 import importlib
@@ -19,18 +20,23 @@ import json
 import os
 import pkgutil
 import platform
+import re
 import sys
 from pathlib import Path
 from typing import NamedTuple
 
+import kseq
 from kseq.checkpoints import best_weights, read_progress, sha256
-from kseq.config import Config, ConfigError, load
+from kseq.config import Config, ConfigError
+from kseq.config import load as load_config
 from kseq.errors import UserError
+from kseq.export import ABOUT
 from kseq.files import DRAFT, read_json, remove_drafts, write_json, write_text
 
 RUN = "run.json"
 CONFIG = "config.json"
 LOCK = ".lock"
+AT_ONCE = 64  # examples that an exported model answers at once
 
 # What may differ from the training when a finished run is used: where the data are, and how text is generated.
 CHANGEABLE = ("data", "sampler")
@@ -71,7 +77,7 @@ def describe(folder):
     values = read_json(folder / CONFIG)
     check_files(folder, {CONFIG: files[CONFIG]})
     try:
-        config = load(task.Config, base=values)
+        config = load_config(task.Config, base=values)
     except ConfigError as error:
         raise UserError(
             f"{folder / CONFIG} is of another version of kseq: {'; '.join(str(error).splitlines())}"
@@ -136,7 +142,7 @@ def opened(folder, *, task=None, changes=(), prepare=lambda config: None):
     for change in changes:
         if change.partition("=")[0].strip().partition(".")[0] not in CHANGEABLE:
             raise UserError(f"--set {change}: of a finished run only {' and '.join(CHANGEABLE)} can be changed")
-    config = load(run.task.Config, overrides=changes, base=run.config.model_dump(mode="json"))
+    config = load_config(run.task.Config, overrides=changes, base=run.config.model_dump(mode="json"))
     check_files(folder, run.info["files"])
     weights = best_weights(folder, run.progress)
     prepare(config)
@@ -228,3 +234,238 @@ def task_named(name):
     found = vars(importlib.import_module(f"kseq.tasks.{name}")).values()
     kinds = (x for x in found if isinstance(x, type) and issubclass(x, kind))
     return next((x for x in kinds if getattr(x, "name", None) == name), None)
+
+
+# --- a run in Python
+
+
+def load(folder, changes=()):
+    """A trained run of any task, or an exported folder, ready to answer.
+
+        translator = kseq.load("runs/translate/multi30k")
+        translator("Un chien court.")                       # 'A dog runs.'
+        translator(["Un chien court.", "Deux chats."])      # a list of texts
+        translator("Un chien court.", n=5, details=True)    # records: text, score, tokens, alignment; best first
+
+    Args:
+        folder: of a run, or of a SavedModel that a run has exported.
+        changes: for a run, `key=value` of its data or its sampler, such as "sampler.width=5".
+
+    Returns:
+        a `Run`, or an `Exported`.
+
+    Raises:
+        UserError: there is neither, or the run is damaged.
+        ConfigError: a change is wrong.
+    """
+    folder = Path(folder)
+    if (folder / "saved_model.pb").exists():
+        if changes:
+            raise UserError(
+                f"{folder} is an exported model, which cannot be changed; load the run it was exported from"
+            )
+        return Exported(folder)
+    import keras
+
+    before = keras.config.dtype_policy()
+    try:
+        return Run(
+            opened(folder, changes=changes, prepare=lambda c: keras.config.set_dtype_policy(c.training.precision))
+        )
+    finally:
+        keras.config.set_dtype_policy(before)
+
+
+class Answers(abc.ABC):
+    """What answers when it is called.
+
+    Attributes:
+        raw: names of the inputs.
+        paths: whether a str given for an input is the path of a file, not a text.
+    """
+
+    raw: tuple[str, ...]
+    paths: bool
+
+    def __call__(self, examples, *, n=None, details=False):
+        """The answer to an example, or a list of the answers to a list of them.
+
+        Args:
+            examples: one example or a list. An example of one input is a str (a text, or the path of a picture), the
+                bytes of either, or a `pathlib.Path` whose content is meant; one of several inputs is a tuple of these,
+                or a dict.
+            n: how many answers to each, best first, as a list; one, and no list, when not given.
+            details: whether an answer is a record, {"text": …, "score": …, "tokens": …, "alignment": …}, not its text.
+
+        Raises:
+            UserError: an example is of another kind, or n answers cannot be given.
+        """
+        several = isinstance(examples, list)
+        if n is not None and (not isinstance(n, int) or n < 1):
+            raise UserError(f"n must be a whole number of 1 or more, it is {n!r}")
+        given = [example_of(self.raw, self.paths, x) for x in (examples if several else [examples])]
+        found = self.answers(given, n or 1) if given else []
+        if not details:
+            found = [[record["text"] for record in records] for records in found]
+        if n is None:
+            found = [records[0] for records in found]
+        return found if several else found[0]
+
+    @abc.abstractmethod
+    def answers(self, examples, n):
+        """For each {input: str or bytes}, its n best records."""
+
+
+class Run(Answers):
+    """A trained run, called on raw examples. See `load`.
+
+    Attributes:
+        task: the `kseq.tasks.task.Task`.
+    """
+
+    def __init__(self, task):
+        self.task = task
+        self.raw = task.raw
+        self.paths = task.paths
+
+    def __repr__(self):
+        return f"<run of {self.task.name} in {self.task.workdir}>"
+
+    def answers(self, examples, n):
+        return answered(self.task, examples, n)
+
+    def show(self, example):
+        """The matplotlib figure of the attention behind an answer; None when there is no attention to show."""
+        example = example_of(self.raw, self.paths, example)
+        [[record, *_]] = answered(self.task, [example])
+        return self.task.figure(example, record)
+
+    @property
+    def model(self):
+        """The `keras.Model`, for `model.fit`, with the weights that scored best."""
+        return self.task.model
+
+    @property
+    def preprocessor(self):
+        """What turns raw examples into the model's inputs; a tuple with that of its outputs where it writes text."""
+        import keras
+
+        parts = tuple(part for part in self.task.parts() if not isinstance(part, keras.Model))
+        return parts if len(parts) > 1 else parts[0]
+
+    def export(self, folder):
+        """Writes the SavedModel that `serving_default` answers from, asks it in a process of its own, and returns what
+        it answers to an example of the dev split.
+
+        Raises:
+            UserError: the folder holds something that no export has written, or the SavedModel answers otherwise.
+        """
+        return export_run(self.task, folder)
+
+
+class Exported(Answers):
+    """An exported folder, called on raw examples. See `load`."""
+
+    def __init__(self, folder):
+        import tensorflow as tf
+
+        from kseq.ask import load_operations
+
+        about = read_json(folder / ABOUT) if (folder / ABOUT).exists() else {}
+        if not isinstance(about.get("inputs"), list) or not isinstance(about.get("paths"), bool):
+            raise UserError(f"{folder} is a SavedModel, but not one that this version of kseq has exported")
+        load_operations(tf)
+        self.folder = folder
+        self.raw = tuple(about["inputs"])
+        self.paths = about["paths"]
+        self.saved = tf.saved_model.load(str(folder))
+
+    def __repr__(self):
+        return f"<exported model in {self.folder}>"
+
+    def answers(self, examples, n):
+        import tensorflow as tf
+
+        if n > 1:
+            raise UserError(f"{self.folder} is an exported model, which gives one answer; load the run for n={n}")
+        records = []
+        for first in range(0, len(examples), AT_ONCE):
+            batch = examples[first : first + AT_ONCE]
+            inputs = {name: tf.constant([example[name] for example in batch]) for name in self.raw}
+            found = {k: v.numpy() for k, v in self.saved.signatures["serving_default"](**inputs).items()}
+            for i in range(len(batch)):
+                values = {name: value[i] for name, value in found.items()}
+                records.append([{k: v.decode() if isinstance(v, bytes) else float(v) for k, v in values.items()}])
+        return records
+
+    def __getattr__(self, name):
+        if name in ("model", "preprocessor", "show", "export"):
+            raise UserError(f"{self.folder} is an exported model: it has no {name}; load the run it was exported from")
+        raise AttributeError(f"{type(self).__name__} has no attribute {name!r}")
+
+
+def example_of(raw, paths, value):
+    """A value as a user gives it → {input: str or bytes}.
+
+    Args:
+        raw: names of the inputs.
+        paths: whether a str is the path of a file.
+        value: of one input a str, bytes or `pathlib.Path`; of several a tuple of these, or a dict.
+
+    Raises:
+        UserError: it is of another kind, or a file cannot be read.
+    """
+    if isinstance(value, dict):
+        if value.keys() != set(raw):
+            raise UserError(
+                f"an example must have {' and '.join(raw)}, it has {', '.join(map(str, value)) or 'nothing'}"
+            )
+        values = [value[name] for name in raw]
+    else:
+        values = [value] if len(raw) == 1 else value
+        if len(raw) > 1 and (not isinstance(value, tuple | list) or len(value) != len(raw)):
+            raise UserError(f"an example must be {' and '.join(raw)}, as a tuple or a dict; it is {value!r:.200}")
+    return {name: _content(name, paths, x) for name, x in zip(raw, values, strict=True)}
+
+
+def _content(name, paths, value):
+    if isinstance(value, bytes):
+        return value
+    if not isinstance(value, str | os.PathLike):
+        raise UserError(f"{name} must be a str, bytes or a path, it is {value!r:.200}")
+    if isinstance(value, str) and not paths:
+        return value
+    path = Path(value)
+    if path.exists() and not path.is_file():
+        raise UserError(f"{name}: {path} is no regular file")
+    try:
+        content = path.read_bytes()
+    except (OSError, ValueError) as error:
+        raise UserError(f"{name}: {path} cannot be read: {getattr(error, 'strerror', None) or error}") from None
+    return content if paths else content.rstrip(b"\r\n")
+
+
+def answered(task, examples, n=1, names=()):
+    """`task.answers`, with an error that names the example which cannot be answered.
+
+    Raises:
+        UserError: there is one, such as a picture that is none.
+    """
+    import tensorflow as tf
+
+    try:
+        return task.answers(examples, n)
+    except tf.errors.InvalidArgumentError as error:
+        if len(examples) > 1:  # which of them is it?
+            for i, example in enumerate(examples):
+                answered(task, [example], n, names[i : i + 1])
+        reason = re.sub(r"\{\{.*?\}\}|\[Op:.*|\[\[.*", "", error.message.splitlines()[0]).strip()
+        raise UserError(f"{names[0] if names else 'the example'}: cannot be answered: {reason}") from None
+
+
+def export_run(task, folder):
+    """Exports a trained task to a folder, asks the SavedModel an example, and returns what it answers."""
+    about = {"task": task.name, "paths": task.paths}
+    kseq.export.export(task.answer, task.parts(), task.raw, folder, about)
+    example = task.example()
+    return kseq.export.check(folder, example, task.ask(example))

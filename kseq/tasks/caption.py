@@ -135,12 +135,6 @@ class Pictures(Source):
     def texts_of(self, example):
         return example.captions
 
-    def given(self, inputs):
-        for path in inputs:
-            picture = kseq.data.picture_file(path)
-            self.image.decode([picture])  # an error that names the file
-            yield Path(picture.id).stem, {"image": picture.read(), "id": picture.id}
-
     def learn(self, train, start):
         data = self.config.data
         captions = [caption for picture in train for caption in picture.captions]
@@ -227,6 +221,7 @@ class Caption(Generation):
     Source = Pictures
     monitor = "bleu_4"
     raw = ("image",)
+    paths = True
     scores_tokens = True
 
     def score(self, predictions, references):
@@ -256,7 +251,7 @@ class Caption(Generation):
         return kseq.plots.picture_alignment(pixels, words, weights, title=record["text"], objects=objects)
 
     def line(self, name, example, record):
-        return f"{example.get('id', name)}: {record['text']}"
+        return f"{name}: {record['text']}"
 
 
 if __name__ == "__main__":

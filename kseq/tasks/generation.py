@@ -22,7 +22,6 @@ from kseq.tasks.task import (
     by_length,
     cached,
     digest_of,
-    given_texts,
     progress,
     read_texts,
     text_of,
@@ -118,10 +117,6 @@ class Source(abc.ABC):
         the examples, without those that cannot be read where the config leaves these out.
         """
 
-    @abc.abstractmethod
-    def given(self, inputs):
-        """Yields (name, example) for each input of the command line."""
-
 
 class Generation(Task):
     """Anything in, texts out. A subclass says what is read, what scores, and what is drawn.
@@ -166,9 +161,6 @@ class Generation(Task):
 
     def raw_of(self, example):
         return self.source.raw_of(example)
-
-    def given(self, inputs):
-        return self.source.given(inputs)
 
     # --- training
 
@@ -403,10 +395,6 @@ class Texts(Source):
 
     def texts_of(self, example):
         return [example[1]["target"]]
-
-    def given(self, inputs):
-        for number, (_, text) in enumerate(given_texts(self.config, inputs), 1):
-            yield f"{number:05d}", {"source": text}
 
     def _tokenizers(self):
         data = self.config.data

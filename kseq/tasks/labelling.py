@@ -19,7 +19,6 @@ from kseq.tasks.task import (
     by_length,
     cached,
     digest_of,
-    given_texts,
     hashed,
     progress,
     read_texts,
@@ -132,13 +131,6 @@ class Labelling(Task):
 
     def raw_of(self, example):
         return {role: example[1][role] for role in self.raw}
-
-    def given(self, inputs):
-        for number, (where, text) in enumerate(given_texts(self.config, inputs), 1):
-            texts = [text] if len(self.raw) == 1 else text.split("\t")
-            if len(texts) != len(self.raw):
-                raise UserError(f"{where}: must be {' and '.join(self.raw)}, with a tab between")
-            yield f"{number:05d}", dict(zip(self.raw, texts, strict=True))
 
     # --- training
 

@@ -6,6 +6,7 @@ The only module that reads flags or the environment.
 import importlib
 import json
 import os
+import stat
 import sys
 import sysconfig
 import time
@@ -13,6 +14,7 @@ from functools import partial
 from importlib import metadata
 from pathlib import Path
 
+import numpy as np
 from absl import flags
 
 import kseq
@@ -20,9 +22,10 @@ from kseq import runs
 from kseq.config import ConfigError, differences, to_toml
 from kseq.errors import UserError
 from kseq.tasks import pretrained, record
-from kseq.tasks.task import hashed
+from kseq.tasks.task import hashed, text_of
 
 MODES = ("train", "evaluate", "predict", "export")
+FORMATS = ("text", "jsonl")
 CONFIG = "config"  # prints what would be trained
 
 
@@ -102,14 +105,87 @@ def evaluate(task, workdir, changes, *, record_as=None):
         record.write_samples(run, record_as, samples)
 
 
-def predict(task, workdir, changes, inputs):
-    """Prints the answer to each input, and draws what there is to be seen of it; without inputs, for some of dev."""
+def predict(task, workdir, changes, inputs, *, form="text"):
+    """Prints the answer to each input, and draws the attention behind it; without inputs, for some examples of dev."""
     run, _ = _finished(task, workdir, changes)
     folder = workdir / "predictions"
-    for line in run.predict(inputs, folder):
-        print(line, flush=True)
-    if folder.is_dir():
+    examples = asked(run, inputs, form) if inputs else run.some_of_dev()
+    line = partial(json_line, run) if form == "jsonl" else partial(text_line, run)
+    for name, example, found in run.predict(examples, folder):
+        print(line(name, example, found), flush=True)
+    if folder.is_dir() and form == "text":
         print(f"pictures of the attention in {folder}", flush=True)
+
+
+def asked(run, inputs, form="text"):
+    """Yields (name, example) for each input of the command line.
+
+    Args:
+        run: `Task`.
+        inputs: each is a text (several texts with tabs between, where the task reads several) or the path of a picture;
+            `@FILE` and `-` stand for the lines of a file and of the standard input.
+        form: "text", or "jsonl" where each line of a file is JSON: a text, a list of them, or {input: text}.
+
+    Raises:
+        UserError: an input is the name of a file, which is most likely meant by `@FILE`, or is not what the task reads.
+    """
+    for number, (where, value) in enumerate(_values(run, inputs, form), 1):
+        if form == "text" and len(run.raw) > 1 and isinstance(value, str):
+            value = tuple(value.split("\t"))
+            if len(value) != len(run.raw):
+                raise UserError(f"{where}: must be {' and '.join(run.raw)}, with a tab between")
+        try:
+            example = runs.example_of(run.raw, run.paths, value)
+        except UserError as error:
+            raise UserError(f"{where}: {error}") from None
+        yield Path(value).name if run.paths and isinstance(value, str) else f"{number:05d}", example
+
+
+def _values(run, inputs, form):
+    """Yields (place, value) for each input, and for each line of those that are files."""
+    for given in inputs:
+        if given == "-" or given.startswith("@"):
+            for where, line in _lines(run, given):
+                yield where, line if form == "text" else _json(where, line)
+        elif not run.paths and os.path.isfile(given):
+            raise UserError(f"{given} is a file, not a text; @{given} answers each of its lines")
+        else:  # a terminal may hand over bytes that are not UTF-8
+            yield given, given.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+
+
+def _lines(run, given):
+    """Yields (place, line) of the standard input, for "-", or of `@FILE`."""
+    bad_bytes = run.config.data.bad_bytes
+    if given != "-":
+        yield from kseq.data.read_lines(given[1:], bad_bytes)
+        return
+    encoding, errors = ("latin-1", "strict") if bad_bytes == "latin-1" else ("utf-8", "replace")
+    for number, line in enumerate(sys.stdin.buffer, 1):
+        where = f"standard input:{number}"
+        try:
+            yield where, line.rstrip(b"\r\n").decode(encoding, "strict" if bad_bytes == "stop" else errors)
+        except UnicodeDecodeError:
+            raise UserError(f"{where} is not UTF-8; --set data.bad_bytes=latin-1 or replace reads it") from None
+
+
+def _json(where, line):
+    try:
+        value = json.loads(line)
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{where}: is not JSON: {error}") from None
+    return tuple(value) if isinstance(value, list) else value
+
+
+def json_line(run, name, example, found):
+    """A line of `--format=jsonl`: the example, where it is text, and the record of its answer."""
+    texts = {} if run.paths else {"input": {key: text_of(example[key]) for key in run.raw}}
+    found = {key: x.tolist() if isinstance(x, np.ndarray) else x for key, x in found.items()}
+    return json.dumps({"id": name, **texts, **found}, ensure_ascii=False)
+
+
+def text_line(run, name, example, found):
+    """A line of `--format=text`, which a line end in a text would break."""
+    return run.line(name, example, found).replace("\r", " ").replace("\n", " ")
 
 
 def export(task, workdir, changes):
@@ -117,9 +193,7 @@ def export(task, workdir, changes):
     run, _ = _finished(task, workdir, changes)
     folder = workdir / "export"
     print(f"exporting to {folder}", flush=True)
-    kseq.export.export(run.answer, run.parts(), task.raw, folder)
-    example = run.example()
-    answer = kseq.export.check(folder, example, run.ask(example))
+    answer = runs.export_run(run, folder)
     print(f"asked in a process without kseq and keras, it answers: {answer['text']!r} (score {answer['score']:.3f})")
 
 
@@ -167,6 +241,9 @@ USAGE = """python -m kseq.tasks.{name} [--mode=MODE] [--config=FILE] [--workdir=
 With no mode: train, evaluate, predict and export in turn. With no config: on generated data, in minutes.
 A config is a TOML file of differences from the defaults; examples are in {configs}.
 --mode=config prints every key, what it means, and its value.
+
+With --mode=predict an INPUT is {input}; @FILE stands for the lines of a file, - for those of the standard input,
+which is read too where it is a pipe and there is no INPUT. --format=jsonl reads and prints JSON, one value a line.
 """
 
 
@@ -182,7 +259,9 @@ def main(task):
     except flags.Error as error:
         sys.exit(_complain(f"{error}; --help lists the flags", 2))
     if values.help:
-        usage = USAGE.format(name=task.name, configs=files_of_project("configs") / task.name)
+        asked_for = "the path of a picture" if task.paths else f"a {' and a '.join(task.raw)}, with tabs between"
+        asked_for = asked_for if len(task.raw) > 1 or task.paths else "a text"
+        usage = USAGE.format(name=task.name, configs=files_of_project("configs") / task.name, input=asked_for)
         sys.exit(print(usage + values.get_help(include_special_flags=False)))
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # before TensorFlow is imported, or it is not heard
     try:
@@ -218,6 +297,7 @@ def define_flags():
     flags.DEFINE_string("config", None, "TOML file of differences from the defaults.", flag_values=values)
     flags.DEFINE_string("workdir", None, "Folder of the run; runs/TASK/CONFIG by default.", flag_values=values)
     flags.DEFINE_multi_string("set", [], "KEY=VALUE, laid over the config; can be repeated.", flag_values=values)
+    flags.DEFINE_enum("format", "text", FORMATS, "Of what predict reads and prints.", flag_values=values)
     flags.DEFINE_bool("resume", False, "Go on with the run in the workdir, if there is one.", flag_values=values)
     flags.DEFINE_bool("record", False, "Append metrics and samples to tasks/TASK/, by workdir.", flag_values=values)
     flags.DEFINE_bool("help", False, "Show this.", short_name="h", flag_values=values)
@@ -228,6 +308,10 @@ def plan_of(task, values, inputs):
     """What the flags ask for: the folder of the run, and functions without arguments, to be called in turn."""
     if inputs and values.mode != "predict":
         raise UserError(f"inputs ({inputs[0]}, …) go with --mode=predict")
+    if values.format != "text" and values.mode != "predict":
+        raise UserError(f"--format={values.format} goes with --mode=predict")
+    if values.mode == "predict" and not inputs and _is_piped(sys.stdin):
+        inputs = ["-"]
     if values.record and values.mode not in (None, "evaluate"):
         raise UserError("--record goes with --mode=evaluate, or with no mode")
     workdir = Path(values.workdir or Path("runs", task.name, Path(values.config or "toy").stem))
@@ -240,7 +324,7 @@ def plan_of(task, values, inputs):
     plan = {
         "train": partial(train, task, workdir, config, resume=values.resume, show=show),
         "evaluate": partial(evaluate, task, workdir, changes, record_as=record_as),
-        "predict": partial(predict, task, workdir, changes, inputs),
+        "predict": partial(predict, task, workdir, changes, inputs, form=values.format),
         "export": partial(export, task, workdir, changes),
     }
     modes = [values.mode] if values.mode else MODES
@@ -249,6 +333,15 @@ def plan_of(task, values, inputs):
     if "export" in modes:
         kseq.export.check_replaceable(workdir / "export")
     return workdir, [plan[mode] for mode in modes]
+
+
+def _is_piped(file):
+    """Whether a standard input is a pipe or a file."""
+    try:
+        mode = os.fstat(file.fileno()).st_mode
+    except (AttributeError, OSError, ValueError):  # there is none, or a test has put something in its place
+        return False
+    return stat.S_ISFIFO(mode) or stat.S_ISREG(mode)
 
 
 def _import_tensorflow():

@@ -81,8 +81,8 @@ def write_samples(run, name, rows):
         lines.append(_line("=" if row["exact"] else "≠", *shown))
     lines += ["", "= the prediction is one of the references, to the letter; ≠ it is not.", ""]
     kseq.files.write_text(folder / f"{name}.md", "\n".join(lines))
-    for line in run.predict((), folder / name):
-        print(line, flush=True)
+    for called, example, found in run.predict(run.some_of_dev(), folder / name):
+        print(run.line(called, example, found), flush=True)
     confusion = run.workdir / "predictions" / "confusion-dev.png"
     if confusion.exists():
         with kseq.files.replacing(folder / name / "confusion.png") as draft:

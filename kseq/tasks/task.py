@@ -34,6 +34,7 @@ class Task(abc.ABC):
         name: of the task, its configs and its card.
         monitor: the metric that decides which weights are best; larger is better.
         raw: names of the inputs of `answer`.
+        paths: whether an input is the content of a file, so that a str given for it is a path.
         model: `keras.Model`, after `prepare` or `load`.
     """
 
@@ -41,6 +42,7 @@ class Task(abc.ABC):
     Config: type
     monitor: str
     raw: tuple[str, ...]
+    paths = False
 
     def __init__(self, config, workdir):
         self.config = config
@@ -218,25 +220,21 @@ class Task(abc.ABC):
         return {}
 
     @abc.abstractmethod
-    def given(self, inputs):
-        """Yields (name, example) for each input of the command line."""
-
-    @abc.abstractmethod
     def line(self, name, example, record):
         """The line of text that `--mode=predict` prints for a record."""
 
-    def predict(self, inputs, folder):
-        """Yields a line of text for each input, or for some of dev, and draws the attention into `folder`."""
+    def predict(self, examples, folder):
+        """Yields (name, example, best record) for each (name, example), and draws the attention into `folder`."""
         drawn, shown = set(), []
-        for batch in batched(self.given(inputs) if inputs else iter(self.some_of_dev())):
-            found = self.answers([example for _, example in batch])
+        for batch in batched(examples):
+            found = kseq.runs.answered(self, [example for _, example in batch], names=[name for name, _ in batch])
             for (name, example), [record, *_] in zip(batch, found, strict=True):
                 figure = self.figure(example, record) if len(drawn) < DRAWN else None
                 if figure is not None:
-                    kseq.plots.save(figure, folder / f"{unused(name, drawn)}.png")
+                    kseq.plots.save(figure, folder / f"{unused(Path(name).stem, drawn)}.png")
                 if len(shown) < ON_PAGE:
                     shown.append(record)
-                yield self.line(name, example, record)
+                yield name, example, record
         for name, page in self.pages(shown).items():
             kseq.files.write_text(folder / name, page)
 
@@ -360,15 +358,6 @@ def cached(data, key, make):
     for note in notes:
         print(note, flush=True)
     return columns
-
-
-def given_texts(config, inputs):
-    """Yields (place, text) for each input of the command line: a text, or `@file`, whose lines are texts."""
-    for given in inputs:
-        if given.startswith("@"):
-            yield from kseq.data.read_lines(given[1:], config.data.bad_bytes)
-        else:  # a terminal may hand over bytes that are not UTF-8
-            yield given, given.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
 
 
 def text_of(value):

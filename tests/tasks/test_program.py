@@ -1,0 +1,352 @@
+"""The program and `kseq.load`, on a run of classify that is trained in seconds."""
+
+import errno
+import io
+import json
+import os
+import resource
+import shutil
+import subprocess
+import sys
+import types
+from pathlib import Path
+
+import keras
+import matplotlib.figure
+import numpy as np
+import pytest
+
+import kseq
+from kseq import runs
+from kseq.config import load
+from kseq.errors import UserError
+from kseq.tasks import program
+from kseq.tasks.classify import Classify
+from kseq.tasks.entail import Entail
+
+ROOT = Path(__file__).parents[2]
+TINY = (
+    "data.train_count=64",
+    "data.dev_count=24",
+    "data.test_count=24",
+    "data.buckets=1",
+    "model.units=8",
+    "model.attention_units=4",
+    "model.embedding_size=6",
+    "training.epochs=1",
+    "training.batch_size=32",
+)
+TEXTS = ["the red star", "the large blue ring is above the small green cross", "a"]
+
+
+def train(workdir, *, resume=False):
+    program.train(Classify, workdir, load(Classify.Config, overrides=TINY), resume=resume, show=0)
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    workdir = tmp_path_factory.mktemp("runs") / "tiny"
+    train(workdir)
+    return workdir
+
+
+@pytest.fixture(scope="module")
+def run(trained):
+    return kseq.load(trained)
+
+
+def command(*arguments, **options):
+    options = {"capture_output": True, "text": True, "check": False, "cwd": ROOT} | options
+    return subprocess.run([sys.executable, "-m", "kseq.tasks.classify", *map(str, arguments)], **options)
+
+
+def predicted(workdir, inputs, capsys, **options):
+    capsys.readouterr()
+    program.predict(Classify, workdir, options.pop("changes", []), inputs, **options)
+    return capsys.readouterr().out.splitlines()
+
+
+# --- kseq.load
+
+
+def test_a_run_answers_one_text_a_list_and_the_content_of_a_file(run, tmp_path):
+    """Oracle: the function that serving_default serves."""
+    found = run.task.answer(TEXTS)
+    want = [(t.decode(), float(s)) for t, s in zip(found["text"].numpy(), found["score"].numpy(), strict=True)]
+    records = run(TEXTS, details=True)
+    assert [record["text"] for record in records] == run(TEXTS) == [text for text, _ in want]
+    np.testing.assert_allclose([record["score"] for record in records], [score for _, score in want], rtol=1e-5)
+    assert records[0]["tokens"] == ["the", "red", "star"] and records[0]["alignment"].shape == (3,)
+    path = tmp_path / "text.txt"
+    path.write_text(TEXTS[1] + "\n")
+    for given in (TEXTS[1], TEXTS[1].encode(), path, {"text": TEXTS[1]}):
+        assert run(given, details=True)["score"] == pytest.approx(records[1]["score"], rel=1e-5)
+    assert run([]) == []
+
+
+def test_the_n_best_come_in_order(run):
+    records = run(TEXTS[0], n=3, details=True)
+    scores = [record["score"] for record in records]
+    assert len(records) == 3 and scores == sorted(scores, reverse=True)
+    assert run(TEXTS[0], n=3) == [record["text"] for record in records]
+    assert run(TEXTS[0], n=1) == [run(TEXTS[0])]
+    assert [len(found) for found in run(TEXTS, n=2)] == [2, 2, 2]
+
+
+@pytest.mark.parametrize(
+    ("example", "message"),
+    [
+        (3, "text must be a str, bytes or a path, it is 3"),
+        (("a", "b"), r"text must be a str, bytes or a path, it is \('a', 'b'\)"),
+        ({"txt": "a"}, "an example must have text, it has txt"),
+        (Path("none.txt"), "text: none.txt cannot be read: No such file or directory"),
+        (Path("."), "text: . is no regular file"),
+    ],
+)
+def test_an_example_of_another_kind_is_named(run, example, message):
+    with pytest.raises(UserError, match=f"^{message}$"):
+        run(example)
+
+
+@pytest.mark.parametrize("n", [0, -1, 1.5, "2"])
+def test_a_wrong_number_of_answers_is_named(run, n):
+    with pytest.raises(UserError, match="n must be a whole number of 1 or more"):
+        run("a", n=n)
+
+
+def test_examples_of_two_texts():
+    raw = ("premise", "hypothesis")
+    for given in (("a", b"b"), {"hypothesis": b"b", "premise": "a"}):
+        assert runs.example_of(raw, False, given) == {"premise": "a", "hypothesis": b"b"}
+    for given in ("a\tb", ("a",), 3):
+        with pytest.raises(UserError, match="an example must be premise and hypothesis, as a tuple or a dict"):
+            runs.example_of(raw, False, given)
+
+
+def test_a_path_is_read_where_files_are_asked_for(tmp_path):
+    path = tmp_path / "a.png"
+    path.write_bytes(b"\x89PNG\n")
+    for given in (path, str(path), b"\x89PNG\n"):
+        assert runs.example_of(("image",), True, given) == {"image": b"\x89PNG\n"}
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(UserError, match="pipe is no regular file"):
+        runs.example_of(("image",), True, str(tmp_path / "pipe"))
+
+
+def test_the_model_can_be_trained_on_and_the_words_are_beside_it(run):
+    model = run.model
+    before = model.get_weights()
+    model.compile("sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    ids = run.preprocessor.ids(TEXTS[:1] * 4).to_tensor()
+    model.fit(np.array(ids), np.zeros(4, int), verbose=0)
+    assert any((a != b).any() for a, b in zip(before, model.get_weights(), strict=True))
+    model.set_weights(before)
+
+
+def test_the_attention_is_shown(run):
+    assert isinstance(run.show(TEXTS[0]), matplotlib.figure.Figure)
+
+
+def test_loading_leaves_the_precision_of_the_program_as_it_was(trained):
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy("mixed_bfloat16")
+    try:
+        run = kseq.load(trained)
+        assert keras.config.dtype_policy().name == "mixed_bfloat16"
+        assert run.model.compute_dtype == "float32"
+    finally:
+        keras.config.set_dtype_policy(before)
+
+
+def test_what_is_no_run_is_told(tmp_path, trained):
+    for folder, message in ((tmp_path / "none", "there is no such folder"), (tmp_path, "holds no run of kseq")):
+        with pytest.raises(UserError, match=message):
+            kseq.load(folder)
+    with pytest.raises(UserError, match="only data and sampler can be changed"):
+        kseq.load(trained, ["model.units=3"])
+
+
+@pytest.mark.slow
+def test_an_exported_run_answers_as_the_run(run, tmp_path):
+    folder = tmp_path / "served"
+    answer = run.export(folder)
+    assert set(answer) == {"text", "score"}
+    exported = kseq.load(folder)
+    for given, want in zip(exported(TEXTS, details=True), run(TEXTS, details=True), strict=True):
+        assert given["text"] == want["text"] and given["score"] == pytest.approx(want["score"], rel=1e-4)
+    assert exported(TEXTS[0]) == run(TEXTS[0]) and exported([]) == []
+    for name in ("model", "preprocessor", "show", "export"):
+        with pytest.raises(UserError, match=f"is an exported model: it has no {name}; load the run"):
+            getattr(exported, name)
+    with pytest.raises(UserError, match="is an exported model, which gives one answer; load the run for n=2"):
+        exported(TEXTS[0], n=2)
+    run.export(folder)
+    (folder / "thesis.txt").write_text("mine")
+    with pytest.raises(UserError, match=r"thesis.txt was written by no export"):
+        run.export(folder)
+
+
+@pytest.mark.slow
+def test_loading_needs_no_flags(trained):
+    code = f"import sys, kseq; kseq.load({str(trained)!r})('a'); print('kseq.tasks.program' in sys.modules)"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
+    assert result.stdout.endswith("False\n")
+
+
+# --- predict
+
+
+def test_a_line_of_the_standard_input_is_answered_as_a_text(trained, capsys, monkeypatch):
+    want = predicted(trained, TEXTS, capsys)
+    monkeypatch.setattr(sys, "stdin", types.SimpleNamespace(buffer=io.BytesIO("\n".join(TEXTS).encode())))
+    assert predicted(trained, ["-"], capsys) == want
+    assert [line.split("\t")[0] for line in want[:-1]] == TEXTS
+
+
+def test_the_standard_input_is_read_where_it_is_a_pipe_or_a_file(tmp_path):
+    (tmp_path / "q.txt").touch()
+    read, write = os.pipe()
+    file, nothing = (os.open(path, os.O_RDONLY) for path in (tmp_path / "q.txt", os.devnull))
+    for descriptor, piped in ((read, True), (file, True), (nothing, False)):
+        with open(descriptor) as file:
+            assert program._is_piped(file) == piped
+    os.close(write)
+    assert not program._is_piped(None) and not program._is_piped(io.StringIO())
+
+
+@pytest.mark.parametrize("bad_bytes", ["stop", "latin-1", "replace"])
+def test_bytes_that_are_not_utf_8_are_read_as_the_config_says(trained, capsys, monkeypatch, bad_bytes):
+    monkeypatch.setattr(sys, "stdin", types.SimpleNamespace(buffer=io.BytesIO(b"caf\xe9\n")))
+    changes = [f"data.bad_bytes={bad_bytes}"]
+    if bad_bytes == "stop":
+        with pytest.raises(UserError, match=r"^standard input:1 is not UTF-8; --set data.bad_bytes=latin-1 or replace"):
+            predicted(trained, ["-"], capsys, changes=changes)
+    else:
+        [line, _] = predicted(trained, ["-"], capsys, changes=changes)
+        assert line.startswith({"latin-1": "café\t", "replace": "caf\ufffd\t"}[bad_bytes])
+
+
+def test_a_file_that_is_given_as_a_text_is_told_of(trained, tmp_path, capsys, monkeypatch):
+    (tmp_path / "q.txt").write_text("the red star\n")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match=r"^q.txt is a file, not a text; @q.txt answers each of its lines$"):
+        predicted(trained, ["q.txt"], capsys)
+    assert len(predicted(trained, ["@q.txt"], capsys)) == 2
+    assert len(predicted(trained, ["q.tx", "word " * 999, "a\0b"], capsys)) == 4
+
+
+def test_a_text_with_line_ends_is_one_line(trained, capsys):
+    lines = predicted(trained, ["the red\nstar\r\nis\tthere"], capsys)
+    assert len(lines) == 2 and lines[0].startswith("the red star  is there\t")
+
+
+def test_json_lines_are_read_and_written(trained, tmp_path, capsys):
+    texts = ["the red\nstar", 'a "b"\t\\', "é"]
+    lines = [json.dumps(texts[0]), json.dumps({"text": texts[1]}), json.dumps(texts[2], ensure_ascii=False)]
+    (tmp_path / "q.jsonl").write_text("\n".join(lines), encoding="utf-8")
+    rows = [json.loads(x) for x in predicted(trained, [f"@{tmp_path / 'q.jsonl'}", "x"], capsys, form="jsonl")]
+    assert [row["input"]["text"] for row in rows] == [*texts, "x"]
+    assert [row["id"] for row in rows] == ["00001", "00002", "00003", "00004"]
+    assert all({"text", "score", "tokens", "alignment"} <= row.keys() for row in rows)
+    assert rows[0]["tokens"] == ["the", "red", "star"] and len(rows[0]["alignment"]) == 3
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("{", r"q.jsonl:1: is not JSON: "),
+        ("", r"q.jsonl:1: is not JSON: "),
+        ("3", r"q.jsonl:1: text must be a str, bytes or a path, it is 3"),
+        ('{"tex": "a"}', r"q.jsonl:1: an example must have text, it has tex"),
+        ('["a", "b"]', r"q.jsonl:1: text must be a str"),
+    ],
+)
+def test_a_line_that_is_no_example_is_named(trained, tmp_path, capsys, line, message):
+    (tmp_path / "q.jsonl").write_text(line + "\n")
+    with pytest.raises(UserError, match=message):
+        predicted(trained, [f"@{tmp_path / 'q.jsonl'}"], capsys, form="jsonl")
+
+
+def test_inputs_of_one_name_have_a_picture_each(run, tmp_path):
+    example = {"text": TEXTS[0]}
+    found = list(run.task.predict([("a.png", example), ("b/a.png", example), ("a.jpg", example)], tmp_path / "drawn"))
+    assert len(found) == 3
+    assert sorted(p.name for p in (tmp_path / "drawn").glob("*.png")) == ["a-2.png", "a-3.png", "a.png"]
+
+
+# --- a run's folder
+
+
+def test_a_run_that_goes_on_compares_its_files_before_it_writes(trained, tmp_path):
+    folder = tmp_path / "run"
+    shutil.copytree(trained, folder)
+    words = (folder / "vocabulary.txt").read_text().splitlines()
+    (folder / "vocabulary.txt").write_text("\n".join([*words[:-2], words[-1], words[-2]]) + "\n")
+    before = {path: path.read_bytes() for path in folder.glob("*") if path.is_file()}
+    for act in (lambda: train(folder, resume=True), lambda: program.evaluate(Classify, folder, [])):
+        with pytest.raises(UserError, match=r"vocabulary.txt is not what the run was trained with"):
+            act()
+    assert {path: path.read_bytes() for path in folder.glob("*") if path.is_file()} == before
+
+
+def test_a_run_of_another_task_is_named(trained):
+    with pytest.raises(UserError, match=r"tiny is a run of classify, not of entail; python -m kseq.tasks.classify"):
+        program.evaluate(Entail, trained, [])
+
+
+# --- the command
+
+
+def test_the_resolved_config_is_printed_and_is_a_config(tmp_path):
+    result = command("--mode=config", "--set", "model.units=7")
+    (tmp_path / "printed.toml").write_text(result.stdout)
+    assert load(Classify.Config, tmp_path / "printed.toml") == load(Classify.Config, overrides=["model.units=7"])
+    assert result.returncode == 0 and "; at least 1\nunits = 7\n" in result.stdout
+
+
+def test_help_names_folders_that_are_there():
+    result = command("--help")
+    [folder] = [word.strip(".") for word in result.stdout.split() if word.strip(".").endswith("configs/classify")]
+    assert Path(folder, "trec.toml").exists()
+    assert "an INPUT is a text; @FILE stands for the lines of a file, - for those of the standard" in result.stdout
+
+
+def test_the_help_may_be_cut_short():
+    script = f"{sys.executable} -m kseq.tasks.classify --help | head -1"
+    result = subprocess.run(script, shell=True, capture_output=True, text=True, check=False, cwd=ROOT)
+    assert "Traceback" not in result.stderr and result.stdout.startswith("python -m kseq.tasks.classify")
+
+
+@pytest.mark.slow
+def test_a_pipe_is_answered(trained):
+    result = command("--mode=predict", f"--workdir={trained}", input="the red star\na\n")
+    assert result.returncode == 0 and len(result.stdout.splitlines()) == 3, result.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("limit", [20_000, 60_000])
+def test_a_full_disk_is_one_line(tmp_path, limit):
+    """As on one: no file may grow beyond a limit, in training, in its log and in the export."""
+    sets = [f"--set={change}" for change in TINY]
+    result = command(
+        f"--workdir={tmp_path / 'run'}",
+        *sets,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit)),
+    )
+    assert result.returncode == 1 and "Traceback" not in result.stderr, result.stderr
+    assert [line for line in result.stderr.splitlines() if line.startswith("error: ")] == result.stderr.splitlines()[
+        -1:
+    ]
+
+
+def test_an_export_on_a_full_disk_names_the_folder(run, tmp_path, monkeypatch):
+    import tensorflow as tf
+
+    def full(*_, **__):
+        raise tf.errors.ResourceExhaustedError(None, None, "/there/variables; No space left on device\nmore")
+
+    monkeypatch.setattr(tf.saved_model, "save", full)
+    with pytest.raises(OSError, match="no space left") as error:
+        run.export(tmp_path / "served")
+    assert error.value.errno == errno.ENOSPC and error.value.filename == str(tmp_path / "served")
+    assert os.listdir(tmp_path) == []
