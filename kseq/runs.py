@@ -20,7 +20,6 @@ import json
 import os
 import pkgutil
 import platform
-import re
 import sys
 from pathlib import Path
 from typing import NamedTuple
@@ -332,12 +331,14 @@ class Run(Answers):
         return f"<run of {self.task.name} in {self.task.workdir}>"
 
     def answers(self, examples, n):
-        return answered(self.task, examples, n)
+        for number, example in enumerate(examples, 1):
+            self.task.check_input(f"example {number}", example)
+        return self.task.answers(examples, n)
 
     def show(self, example):
         """The matplotlib figure of the attention behind an answer; None when there is no attention to show."""
         example = example_of(self.raw, self.paths, example)
-        [[record, *_]] = answered(self.task, [example])
+        [[record, *_]] = self.answers([example], 1)
         return self.task.figure(example, record)
 
     @property
@@ -443,24 +444,6 @@ def _content(name, paths, value):
     except (OSError, ValueError) as error:
         raise UserError(f"{name}: {path} cannot be read: {getattr(error, 'strerror', None) or error}") from None
     return content if paths else content.rstrip(b"\r\n")
-
-
-def answered(task, examples, n=1, names=()):
-    """`task.answers`, with an error that names the example which cannot be answered.
-
-    Raises:
-        UserError: there is one, such as a picture that is none.
-    """
-    import tensorflow as tf
-
-    try:
-        return task.answers(examples, n)
-    except tf.errors.InvalidArgumentError as error:
-        if len(examples) > 1:  # which of them is it?
-            for i, example in enumerate(examples):
-                answered(task, [example], n, names[i : i + 1])
-        reason = re.sub(r"\{\{.*?\}\}|\[Op:.*|\[\[.*", "", error.message.splitlines()[0]).strip()
-        raise UserError(f"{names[0] if names else 'the example'}: cannot be answered: {reason}") from None
 
 
 def export_run(task, folder):

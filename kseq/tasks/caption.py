@@ -241,6 +241,10 @@ class Caption(Generation):
     def answer(self, image):
         return self.written(image)
 
+    def check_input(self, name, example):
+        picture = kseq.data.Picture(name, (), lambda: example["image"], where=name, fingerprint="")
+        self.source.image.decode([picture])
+
     def figure(self, example, record):
         """The picture once for each word, lighter where the word's attention lies."""
         [pixels] = self.source.image.features([example["image"]]).numpy()

@@ -138,7 +138,9 @@ def asked(run, inputs, form="text"):
             example = runs.example_of(run.raw, run.paths, value)
         except UserError as error:
             raise UserError(f"{where}: {error}") from None
-        yield Path(value).name if run.paths and isinstance(value, str) else f"{number:05d}", example
+        name = Path(value).name if run.paths and isinstance(value, str) else f"{number:05d}"
+        run.check_input(name, example)
+        yield name, example
 
 
 def _values(run, inputs, form):

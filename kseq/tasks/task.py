@@ -211,6 +211,9 @@ class Task(abc.ABC):
             UserError: the config's sampler cannot give n answers.
         """
 
+    def check_input(self, name, example):
+        """Raises `UserError` when the raw input of that name cannot be answered."""
+
     @abc.abstractmethod
     def figure(self, example, record):
         """A matplotlib figure of the attention behind a record of `answers`; None when there is none."""
@@ -227,7 +230,7 @@ class Task(abc.ABC):
         """Yields (name, example, best record) for each (name, example), and draws the attention into `folder`."""
         drawn, shown = set(), []
         for batch in batched(examples):
-            found = kseq.runs.answered(self, [example for _, example in batch], names=[name for name, _ in batch])
+            found = self.answers([example for _, example in batch])
             for (name, example), [record, *_] in zip(batch, found, strict=True):
                 figure = self.figure(example, record) if len(drawn) < DRAWN else None
                 if figure is not None:

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import kseq
 from kseq import ask, export
 from kseq.config import ConfigError, load
 from kseq.data import SetEpoch
@@ -106,7 +107,7 @@ def test_prediction_names_the_file_and_draws_the_attention(trained, tmp_path, ca
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("none.png", None, r"none.png: picture .*none.png cannot be read: No such file"),
+        ("none.png", None, r"none.png cannot be read: No such file"),
         ("text.png", b"hello", r"text.png: picture text.png cannot be decoded as JPEG, PNG, GIF or BMP"),
         ("empty.png", b"", r"empty.png cannot be decoded .*Input is empty"),
     ],
@@ -308,3 +309,13 @@ def test_it_trains_compiled_and_in_half_precision(tmp_path, cache, changes):
     keras.config.set_dtype_policy("float32")
     history = json.loads((tmp_path / "progress.json").read_text())["history"]
     assert history[1]["loss"] < history[0]["loss"]
+
+
+def test_a_run_answers_in_python_for_a_path_and_for_bytes(trained, tmp_path):
+    table(tmp_path / "mine", GOOD)
+    run, path = kseq.load(trained), tmp_path / "mine/images/a.png"
+    captions = run([path, str(path), path.read_bytes(), {"image": path}])
+    assert len(set(captions)) == 1
+    assert captions[0] == run.task.answer([path.read_bytes()])["text"][0].numpy().decode()
+    with pytest.raises(UserError, match="example 1: picture example 1 cannot be decoded"):
+        run(b"hello")

@@ -178,7 +178,7 @@ def test_the_alignment_of_two_sentences_is_drawn(trained):
     program.predict(Entail, trained["entail"], [], ["the red star\tthe star is red"])
     with Image.open(trained["entail"] / "predictions/00001.png") as picture:
         assert np.ptp(np.asarray(picture)) > 0
-    with pytest.raises(UserError, match="must be premise and hypothesis, a tab between"):
+    with pytest.raises(UserError, match="must be premise and hypothesis, with a tab between"):
         program.predict(Entail, trained["entail"], [], ["the red star"])
 
 
@@ -296,7 +296,7 @@ def test_the_grid_trains(name, cell, unit, tmp_path):
 )
 def test_each_way_of_reading_answers_and_shows_what_it_looked_at(name, change, files, tmp_path):
     run = prepared(name, tmp_path, [change, "data.train_count=32"])
-    lines = list(run.predict([], tmp_path / "drawn"))
+    lines = [run.line(*found) for found in run.predict(run.some_of_dev(), tmp_path / "drawn")]
     assert len(lines) == 4 and all(line.split("\t")[-2] in run.output.names for line in lines)
     assert len(list(tmp_path.glob("drawn/*"))) == files
 
@@ -609,7 +609,7 @@ def test_words_begin_as_far_from_zero_as_the_config_says(name, tmp_path):
 @every_task
 def test_an_empty_file_has_no_answers(name, trained, tmp_path, lines):
     run, _ = program._finished(TASKS[name], trained[name], [])
-    assert list(run.predict([f"@{lines('')}"], tmp_path / "drawn")) == []
+    assert list(run.predict(program.asked(run, [f"@{lines('')}"]), tmp_path / "drawn")) == []
 
 
 @every_task

@@ -192,5 +192,5 @@ def test_two_pictures_of_one_name_are_drawn_to_two_files(tmp_path, capsys):
     for path in paths:
         path.parent.mkdir(exist_ok=True)
         Image.new("RGB", (9, 9), "red").save(path)
-    assert len(list(run.predict(map(str, paths), tmp_path / "drawn"))) == 3
+    assert len(list(run.predict(program.asked(run, map(str, paths)), tmp_path / "drawn"))) == 3
     assert sorted(p.name for p in (tmp_path / "drawn").iterdir()) == ["x-2.png", "x-3.png", "x.png"]

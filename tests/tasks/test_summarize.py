@@ -195,7 +195,7 @@ def test_words_that_no_vocabulary_has_are_said_and_drawn(tmp_path, monkeypatch):
     texts = ["Zorro Quax", "Quax"]
     drawn = []
     monkeypatch.setattr(Summarize, "draw", lambda self, path, tokens, words, *_: drawn.append(words))
-    lines = list(run.predict(texts, tmp_path / "drawn"))
+    lines = [run.line(*found) for found in run.predict(program.asked(run, texts), tmp_path / "drawn")]
     assert len(lines) == 2 and len(drawn) == 2
     for line, words, text in zip(lines, drawn, texts, strict=True):
         assert line == f"{text}\t{' '.join(words)}" and len(words) >= 3 and set(words) <= set(text.split())

@@ -12,6 +12,7 @@ import sacrebleu
 import tensorflow_datasets as tfds
 from PIL import Image
 
+import kseq
 import real
 from kseq import ask
 from kseq.config import ConfigError, load
@@ -138,7 +139,8 @@ def test_a_file_that_is_not_there_is_named(trained):
 def test_of_a_long_file_the_first_are_drawn(trained, tmp_path, capsys):
     (tmp_path / "in.txt").write_text("deux\n" * 70, encoding="utf-8")
     run, _ = program._finished(Translate, trained, ["sampler.min_length=3"])
-    assert len(list(run.predict([f"@{tmp_path / 'in.txt'}"], tmp_path / "drawn"))) == 70
+    asked = program.asked(run, [f"@{tmp_path / 'in.txt'}"])
+    assert len(list(run.predict(asked, tmp_path / "drawn"))) == 70
     assert len(list((tmp_path / "drawn").glob("*.png"))) == 20
 
 
@@ -470,3 +472,16 @@ def test_generated_numbers_are_learned_and_the_saved_model_says_others(tmp_path)
     command = [sys.executable, str(Path(ask.__file__)), str(tmp_path / "export"), f"source={number['source']}"]
     result = subprocess.run(command, capture_output=True, text=True, check=True, cwd=tmp_path)
     assert number["references"][0] in result.stdout
+
+
+def test_a_run_answers_in_python_as_the_saved_model_does(trained):
+    """Oracle: the function that serving_default serves."""
+    run, texts = kseq.load(trained), ["deux", "vingt-deux", ""]
+    served = [text.decode() for text in run.task.answer(texts)["text"].numpy()]
+    assert run(texts) == served and run("deux") == served[0]
+    records = run("deux", n=2, details=True)
+    assert records[0]["text"] == served[0] and records[0]["score"] >= records[1]["score"]
+    assert records[0]["alignment"].shape == (len(records[0]["tokens"]), 1)
+    assert run.show("vingt-deux") is not None
+    source, target = run.preprocessor
+    assert (source, target) == (run.task.source.text, run.task.target)
