@@ -260,21 +260,15 @@ def main(task):
         inputs = values(sys.argv)[1:]
     except flags.Error as error:
         sys.exit(_complain(f"{error}; --help lists the flags", 2))
-    if values.help:
-        asked_for = "the path of a picture" if task.paths else f"a {' and a '.join(task.raw)}, with tabs between"
-        asked_for = asked_for if len(task.raw) > 1 or task.paths else "a text"
-        usage = USAGE.format(name=task.name, configs=files_of_project("configs") / task.name, input=asked_for)
-        sys.exit(print(usage + values.get_help(include_special_flags=False)))
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # before TensorFlow is imported, or it is not heard
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # TensorFlow reads it when it is imported
     try:
-        if values.mode == CONFIG:
-            sys.exit(print(to_toml(pretrained.load_config(task, values.config, values.set)), end=""))
-        workdir, plan = plan_of(task, values, inputs)
-        with runs.locked(workdir):
-            _import_tensorflow()
-            with kseq.training.Interrupts():
-                for mode in plan:
-                    mode()
+        if values.help:
+            print(usage(task) + values.get_help(include_special_flags=False))
+        elif values.mode == CONFIG:
+            print(to_toml(pretrained.load_config(task, values.config, values.set)), end="")
+        else:
+            do(*plan_of(task, values, inputs))
+        sys.stdout.flush()
     except (UserError, ConfigError) as error:
         sys.exit(_complain(error, 1))
     except BrokenPipeError:  # as `head` ends one that reads no more
@@ -284,6 +278,22 @@ def main(task):
         sys.exit(_complain(f"{error.filename or 'a file'}: {error.strerror or error}", 1))
     except KeyboardInterrupt:
         sys.exit(_complain("stopped; the same command with --resume goes on from the last checkpoint", 130))
+
+
+def do(workdir, plan):
+    """Calls each of the functions of a plan, in a folder that is of this process alone."""
+    with runs.locked(workdir):
+        _import_tensorflow()
+        with kseq.training.Interrupts():
+            for mode in plan:
+                mode()
+
+
+def usage(task):
+    """What `--help` says before the flags."""
+    one = "the path of a picture" if task.paths else "a text"
+    one = one if len(task.raw) == 1 else f"a {' and a '.join(task.raw)}, with a tab between"
+    return USAGE.format(name=task.name, configs=files_of_project("configs") / task.name, input=one)
 
 
 def files_of_project(name):
