@@ -1,5 +1,6 @@
 """Recurrent sequence models with attention on Keras 3 and TensorFlow.
 
+    kseq.load           a trained run, or an exported folder, that answers raw examples
     kseq.layers         cells, recurrent layers, attention, decoders, bridges
     kseq.models         encoders, Seq2Seq, SequenceClassifier, SequenceTagger, PairClassifier
     kseq.samplers       greedy, random and beam search, constraints, ensembles, Viterbi decoding
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
         samplers,
         training,
     )
+    from kseq.runs import load
 
 __version__ = "0.1.0"
 __all__ = [

@@ -34,9 +34,13 @@ def test_the_version_is_a_literal_that_setuptools_can_read():
     assert f'\n__version__ = "{kseq.__version__}"\n' in Path(kseq.__file__).read_text("utf-8")
 
 
-@pytest.mark.parametrize("name", kseq.__all__)
+@pytest.mark.parametrize("name", sorted({*kseq.__all__} - {"load"}))
 def test_the_parts_are_there_when_they_are_named(name):
     assert getattr(kseq, name) is importlib.import_module(f"kseq.{name}")
+
+
+def test_a_run_is_loaded_by_the_module_of_runs():
+    assert kseq.load is kseq.runs.load
 
 
 def test_all_names_the_parts_and_no_program():
