@@ -24,12 +24,12 @@ import sys
 from pathlib import Path
 from typing import NamedTuple
 
-import kseq
 from kseq.checkpoints import best_weights, read_progress, sha256
 from kseq.config import Config, ConfigError
 from kseq.config import load as load_config
 from kseq.errors import UserError
-from kseq.export import ABOUT
+from kseq.export import ABOUT, check
+from kseq.export import export as export_saved_model
 from kseq.files import DRAFT, read_json, remove_drafts, write_json, write_text
 
 RUN = "run.json"
@@ -449,6 +449,6 @@ def _content(name, paths, value):
 def export_run(task, folder):
     """Exports a trained task to a folder, asks the SavedModel an example, and returns what it answers."""
     about = {"task": task.name, "paths": task.paths}
-    kseq.export.export(task.answer, task.parts(), task.raw, folder, about)
+    export_saved_model(task.answer, task.parts(), task.raw, folder, about)
     example = task.example()
-    return kseq.export.check(folder, example, task.ask(example))
+    return check(folder, example, task.ask(example))
