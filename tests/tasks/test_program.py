@@ -345,7 +345,7 @@ def test_an_export_on_a_full_disk_names_the_folder(run, tmp_path, monkeypatch):
     def full(*_, **__):
         raise tf.errors.ResourceExhaustedError(None, None, "/there/variables; No space left on device\nmore")
 
-    monkeypatch.setattr(tf.saved_model, "save", full)
+    monkeypatch.setattr(type(keras.export.ExportArchive()), "write_out", full)
     with pytest.raises(OSError, match="no space left") as error:
         run.export(tmp_path / "served")
     assert error.value.errno == errno.ENOSPC and error.value.filename == str(tmp_path / "served")
