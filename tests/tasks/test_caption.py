@@ -109,7 +109,7 @@ def test_prediction_names_the_file_and_draws_the_attention(trained, tmp_path, ca
     [
         ("none.png", None, r"none.png cannot be read: No such file"),
         ("text.png", b"hello", r"text.png: picture text.png cannot be decoded as JPEG, PNG, GIF or BMP"),
-        ("empty.png", b"", r"empty.png cannot be decoded .*Input is empty"),
+        ("empty.png", b"", r"empty.png cannot be decoded .*first bytes are not those of"),
     ],
 )
 def test_a_picture_that_cannot_be_read_is_named(trained, tmp_path, name, content, message):

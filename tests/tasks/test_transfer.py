@@ -251,8 +251,7 @@ def test_keys_that_say_otherwise_are_refused(classifier, task, change, message):
     with pytest.raises(UserError) as error:
         pretrained.load_config(task, overrides=[f"model.encoder.from={classifier[0]}", change])
     assert str(error.value) == (
-        f"model.encoder.from={classifier[0]} has another encoder ({message}); leave these keys out "
-        "to take its settings"
+        f"model.encoder.from={classifier[0]} has another encoder ({message}); leave these keys out to take its settings"
     )
 
 

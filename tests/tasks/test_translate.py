@@ -482,6 +482,6 @@ def test_a_run_answers_in_python_as_the_saved_model_does(trained):
     records = run("deux", n=2, details=True)
     assert records[0]["text"] == served[0] and records[0]["score"] >= records[1]["score"]
     assert records[0]["alignment"].shape == (len(records[0]["tokens"]), 1)
-    assert run.show("vingt-deux") is not None
+    assert kseq.load(trained, ["sampler.min_length=3"]).show("vingt-deux") is not None
     source, target = run.preprocessor
     assert (source, target) == (run.task.source.text, run.task.target)
