@@ -66,6 +66,9 @@ class ModelConfig(DecoderConfig):
 
     cell: Cell = Field("lstm", description="recurrent cell of the decoder")
     gate: bool = Field(True, description="for bahdanau: a gate that scales the context, as in Show, Attend and Tell")
+    readout_dropout: float = Field(
+        0.5, ge=0, lt=1, description="for deep_output: share of the training steps whose output does not see the state"
+    )
     embedding_range: float = Field(0.05, gt=0, description="word vectors are initialized uniformly in [-x, x]")
     bridge: Literal["dense", "zero"] = Field("dense", description="how the encoder's state starts the decoder")
     output_bias: Literal["zero", "frequency"] = Field(

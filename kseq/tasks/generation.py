@@ -579,7 +579,9 @@ def make_decoder(config):
     if config.attention == "coverage" and "weight" not in options:
         options["weight"] = getattr(config, "coverage_weight", 0.0)
     attention = kseq.layers.make_attention(config.attention, config.attention_units, **options)
-    names = {"bahdanau": ("gate", "deep_output", "readout_dropout"), "luong": ("input_feeding",)}[config.decoder]
+    names = {"bahdanau": ("gate", "deep_output"), "luong": ("input_feeding",)}[config.decoder]
+    if config.decoder == "bahdanau" and config.deep_output:
+        names += ("readout_dropout",)
     return kseq.layers.DECODERS[config.decoder](cell, attention, **{name: getattr(config, name) for name in names})
 
 

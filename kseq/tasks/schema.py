@@ -171,7 +171,9 @@ class DecoderConfig(Config):
             raise ValueError(
                 "the fixed decoder knows of the source only what the bridge brings, and bridge = zero brings nothing"
             )
-        if self.readout_dropout and not (self.decoder == "bahdanau" and self.deep_output):
+        # As gate and deep_output, a default may stand where it has no use, so that one key changes the decoder.
+        unchanged = (0, type(self).model_fields["readout_dropout"].default)
+        if self.readout_dropout not in unchanged and not (self.decoder == "bahdanau" and self.deep_output):
             raise ValueError("readout_dropout is for decoder = bahdanau with deep_output = true")
         if self.decoder == "fixed" and self.alignment_penalty:
             raise ValueError("alignment_penalty asks attention to look everywhere; the fixed decoder has none")

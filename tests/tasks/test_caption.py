@@ -19,6 +19,7 @@ from kseq.errors import UserError
 from kseq.layers import CELLS
 from kseq.tasks import program, record
 from kseq.tasks.caption import Caption
+from kseq.tasks.generation import make_decoder
 
 TINY = (
     "data.train_count=48",
@@ -196,17 +197,22 @@ def test_without_attention_there_is_no_penalty_of_it():
         load(Caption.Config, overrides=["model.decoder=fixed", "model.alignment_penalty=1.0"])
 
 
-@pytest.mark.parametrize("changes", [["model.decoder=luong"], ["model.deep_output=false"]])
-def test_only_a_deep_output_has_a_readout_dropout(changes):
-    message = "readout_dropout is of the bahdanau decoder with deep_output = true; set it to 0"
-    with pytest.raises(ConfigError, match=message):
-        load(Caption.Config, overrides=["model.readout_dropout=0.5", *changes])
+@pytest.mark.parametrize(
+    ("changes", "rate"),
+    [([], 0.5), (["model.readout_dropout=0.25"], 0.25), (["model.deep_output=false"], 0.0)],
+)
+def test_the_readout_dropout_of_the_config_reaches_the_decoder(changes, rate):
+    config = load(Caption.Config, overrides=[*TINY, *changes])
+    assert make_decoder(config.model).readout_dropout == rate
 
 
-def test_the_readout_dropout_of_the_config_reaches_the_decoder(tmp_path, cache):
-    run = Caption(load(Caption.Config, overrides=[*TINY, cache, "model.readout_dropout=0.25"]), tmp_path)
-    run.prepare()
-    assert run.model.decoder.readout_dropout == 0.25
+@pytest.mark.parametrize("changes", [["model.decoder=luong"], ["model.decoder=fixed"], ["model.deep_output=false"]])
+def test_the_default_readout_dropout_is_no_bar_to_another_decoder(changes):
+    """One key changes the decoder, and the config that the run saves is read again; a rate that was set is refused."""
+    config = load(Caption.Config, overrides=changes)
+    assert load(Caption.Config, base=config.model_dump(mode="json")) == config
+    with pytest.raises(ConfigError, match="readout_dropout is for decoder = bahdanau with deep_output = true"):
+        load(Caption.Config, overrides=[*changes, "model.readout_dropout=0.1"])
 
 
 @pytest.mark.parametrize(
