@@ -127,10 +127,12 @@ def test_a_test_split_that_is_not_there_is_told_before_training(tmp_path):
 
 def test_a_caption_run_that_goes_on_keeps_its_vocabulary(tmp_path):
     """Its captions have changed meanwhile; the ids are still those that it was trained with."""
-    (tmp_path / "a.png").write_bytes(b"")
+    Image.new("RGB", (9, 9), "red").save(tmp_path / "a.png")
     table = tmp_path / "captions_train.tsv"
-    changes = [*PICTURES, f"data.source=tsv:{tmp_path}/captions_{{split}}.tsv"]
+    changes = [*PICTURES, f"data.source=tsv:{tmp_path}/captions_{{split}}.tsv", f"data.cache={tmp_path}/cache"]
+    changes.append("training.batch_size=1")
     table.write_text("image\tcaption\na.png\ta red cross\n")
+    (tmp_path / "captions_dev.tsv").write_text("image\tcaption\na.png\ta red cross\n")
     prepared(Caption, tmp_path / "run", changes)
     (tmp_path / "run" / PROGRESS).touch()  # as an epoch leaves it
     before = (tmp_path / "run/vocabulary.txt").read_text()

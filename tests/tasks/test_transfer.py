@@ -283,11 +283,11 @@ def test_a_config_that_was_not_laid_over_the_other_one_is_refused(classifier, tm
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        (["model.encoder.trainable=false"], "trainable = false is for an encoder that has learned elsewhere"),
+        (["model.encoder.trainable=false"], "trainable = false is for an encoder that has been trained before"),
         (["model.encoder.learning_rate=-1"], "learning_rate = -1 .* must be at least 0"),
         (
             ["model.encoder.from=a", "model.encoder.trainable=false", "model.encoder.learning_rate=0.1"],
-            "learning_rate is of an encoder that learns, and trainable is false",
+            "learning_rate is for an encoder that is trained, and trainable is false",
         ),
     ],
 )
@@ -298,7 +298,7 @@ def test_settings_of_the_encoder_that_contradict_each_other(task, changes, messa
 
 
 def test_vectors_are_for_new_words():
-    with pytest.raises(ConfigError, match="vector_words = 3 are the first words of `vectors`, and there are none"):
+    with pytest.raises(ConfigError, match="vector_words = 3 takes words of `vectors`, which is not set"):
         pretrained.load_config(Entail, overrides=["model.vector_words=3"])
-    with pytest.raises(ConfigError, match="vectors are for new words; those of the encoder of a have theirs"):
+    with pytest.raises(ConfigError, match="vectors are for new words; the encoder of a brings its own"):
         pretrained.load_config(Classify, overrides=["model.encoder.from=a", "model.vectors=glove.txt"])
