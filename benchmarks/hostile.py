@@ -81,6 +81,7 @@ class Child:
         for number, name in ((0, os.devnull), (1, self.folder / "out"), (2, self.folder / "err")):
             os.dup2(os.open(name, os.O_RDWR | os.O_CREAT, 0o600), number)
         sys.argv = ["classify", *arguments]
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background inherits that it is ignored
         code = 1
         try:
             if limit:
@@ -96,8 +97,10 @@ class Child:
         os._exit(code)
 
     def send(self, number):
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(self.pid, number)
+        """Sends a signal; whether the process was still running."""
+        running = os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None
+        os.kill(self.pid, number)
+        return running
 
     def wait(self):
         """(exit code, stdout, stderr); a negative code is a signal."""
@@ -255,9 +258,11 @@ def try_interrupts(counts, work, times, seconds, random_):
         folder, moment = work / "interrupted", random_.uniform(0.1, seconds)
         child = Child(*train(folder))
         time.sleep(moment)
-        child.send(signal.SIGINT)
+        running = child.send(signal.SIGINT)
         result = child.wait()
-        counts.add("Ctrl-C", f"{number}: after {moment:.2f} s", outcome(*result, (130,)), "".join(result[1:]))
+        word = outcome(*result, (130,))
+        word = "not heard" if running and word == "answer" else word
+        counts.add("Ctrl-C", f"{number}: after {moment:.2f} s", word, "".join(result[1:]))
         shutil.rmtree(folder, ignore_errors=True)
 
 
