@@ -142,7 +142,7 @@ def training(rounds):
     print(f"\nProducts of a training step: {operations(LENGTH, VOCABULARY) / 1e9:.1f} billion operations, ", end="")
     print(f"{1e3 * products:.0f} ms at the {speed / 1e9:.0f} billion a second of a product of 2048 × 2048.\n")
     print(
-        "| | training step, ms | words a second | of the step, products | as fast as PyTorch |\n|---|---|---|---|---|"
+        "| | training step, ms | words a second | share in products | speed relative to PyTorch |\n|---|---|---|---|---|"
     )
     for name, own in seconds.items():
         median = statistics.median(own)
@@ -152,7 +152,7 @@ def training(rounds):
 
 def decoding(rounds):
     """Greedy and beam search, in words of the result a second."""
-    print("\n| | search | 64 × 20 words, ms | words a second | as fast as PyTorch |\n|---|---|---|---|---|")
+    print("\n| | search | 64 × 20 words, ms | words a second | speed relative to PyTorch |\n|---|---|---|---|---|")
     with all_contestants() as made:
         for contestant in made.values():
             contestant.run("step")
@@ -180,7 +180,7 @@ def growth(rounds):
 
 def memory(rounds):
     """The most memory that a process held: with the model made, and after five training steps."""
-    print("\n| | model made, MiB | after five steps, MiB |\n|---|---|---|")
+    print("\n| | with the model built, MiB | after five steps, MiB |\n|---|---|---|")
     with all_contestants() as made:
         for name, contestant in made.items():
             _, before = contestant.run("memory")

@@ -125,7 +125,7 @@ def main(arguments=None):
         f"TensorFlow {version('tensorflow')}, Keras {version('keras')}, PyTorch {torch or 'not installed: left out'}"
     )
     print(f"{machine()}, {versions}; milliseconds, median (least to most) of {flags.rounds} rounds\n")
-    print("| layer | units | | kseq | kseq XLA | Keras | Keras XLA | PyTorch | our best over Keras' | over PyTorch |")
+    print("| layer | units | | kseq | kseq XLA | Keras | Keras XLA | PyTorch | speed over Keras' best | over PyTorch |")
     print("|---|---|---|---|---|---|---|---|---|---|")
     for kind in flags.kinds:
         for units in flags.units:
