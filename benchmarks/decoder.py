@@ -141,9 +141,7 @@ def training(rounds):
     products = operations(LENGTH, VOCABULARY) / speed
     print(f"\nProducts of a training step: {operations(LENGTH, VOCABULARY) / 1e9:.1f} billion operations, ", end="")
     print(f"{1e3 * products:.0f} ms at the {speed / 1e9:.0f} billion a second of a product of 2048 × 2048.\n")
-    print(
-        "| | training step, ms | words a second | share in products | speed relative to PyTorch |\n|---|---|---|---|---|"
-    )
+    print("| | training step, ms | words a second | share in products | speed over PyTorch |\n|---|---|---|---|---|")
     for name, own in seconds.items():
         median = statistics.median(own)
         print(f"| {name} | {milliseconds(own)} | {BATCH * LENGTH / median:,.0f} | {products / median:.0%} ", end="")
@@ -152,7 +150,7 @@ def training(rounds):
 
 def decoding(rounds):
     """Greedy and beam search, in words of the result a second."""
-    print("\n| | search | 64 × 20 words, ms | words a second | speed relative to PyTorch |\n|---|---|---|---|---|")
+    print("\n| | search | 64 × 20 words, ms | words a second | speed over PyTorch |\n|---|---|---|---|---|")
     with all_contestants() as made:
         for contestant in made.values():
             contestant.run("step")

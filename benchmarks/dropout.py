@@ -34,7 +34,7 @@ def main(arguments=None):
     flags = parser.parse_args(arguments)
     keras = importlib.metadata.version("keras")
     print(f"{machine()}, Keras {keras}; {SHAPE}, median (least to most) of {flags.rounds} rounds\n")
-    print("| | kseq, ms | Keras, ms | speed relative to Keras |\n|---|---|---|---|")
+    print("| | kseq, ms | Keras, ms | speed over Keras |\n|---|---|---|---|")
     with contestants({name: (runs_of, name) for name in ("kseq", "Keras")}) as made:
         for way in ("graph", "XLA"):
             seconds = in_turns({name: (one, way) for name, one in made.items()}, flags.rounds)
