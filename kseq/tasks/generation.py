@@ -21,6 +21,7 @@ from kseq.tasks.task import (
     adapted,
     by_length,
     cached,
+    defined,
     digest_of,
     progress,
     read_texts,
@@ -369,7 +370,7 @@ class Generation(Task):
             rows.append(row | {"exact": said in [" ".join(text.split()) for text in right], "references": right})
         metrics = self.score([row["prediction"] for row in rows], references)
         metrics["exact_match"] = float(np.mean([row["exact"] for row in rows]))
-        return metrics | self.more_scores(examples, records, rows), rows
+        return defined(metrics | self.more_scores(examples, records, rows)), rows
 
 
 class Texts(Source):

@@ -18,6 +18,7 @@ from kseq.tasks.task import (
     adapted,
     by_length,
     cached,
+    defined,
     digest_of,
     hashed,
     progress,
@@ -276,7 +277,7 @@ class Labelling(Task):
 
     def evaluate(self, split="dev"):
         rows = self.answered(split)
-        return self.output.scores(rows) | self.output.more_scores(rows, split), rows
+        return defined(self.output.scores(rows) | self.output.more_scores(rows, split)), rows
 
     def unknown_labels(self, references, name):
         """The labels that training does not have, with a line that counts them: they are never predicted."""

@@ -4,7 +4,6 @@ https://arxiv.org/abs/1704.04368).
 python -m kseq.tasks.summarize --help
 """
 
-import math
 from typing import Literal
 
 from pydantic import Field
@@ -76,7 +75,7 @@ class Summarize(Generation):
         lead = [" ".join((words or str.split)(text)[: self.config.data.lead]) for text in sources]
         scores = self.score(lead, [[text] for text in references])
         metrics |= {f"lead_{name}": value for name, value in scores.items()}
-        return {name: value for name, value in metrics.items() if not math.isnan(value)}
+        return metrics
 
     def words(self, texts):
         """A function from each of the texts to its words as ROUGE counts them; None for rouge-score's own."""

@@ -5,6 +5,7 @@ import functools
 import hashlib
 import itertools
 import json
+import math
 from pathlib import Path
 
 from tqdm import tqdm
@@ -186,7 +187,8 @@ class Task(abc.ABC):
     def evaluate(self, split="dev"):
         """(metrics, list of rows, one for each example) of "dev" or "test".
 
-        A metric is a number, or a {name: number} that stands in the metrics file alone. A row has "id", "prediction",
+        A metric is a number, or a {name: number} that stands in the metrics file alone; one that is undefined for the
+        split, as the F1 of spans where there are none, is missing. A row has "id", "prediction",
         "score", "references", a list of right answers, and "exact", whether the prediction is one of them; "source",
         when the input is text; and what else the task knows.
         """
@@ -290,6 +292,11 @@ class Task(abc.ABC):
 def hashed(value):
     """SHA-256 of what JSON can write."""
     return hashlib.sha256(json.dumps(value, ensure_ascii=False).encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def defined(metrics):
+    """The metrics that have a value: JSON has no NaN."""
+    return {name: value for name, value in metrics.items() if isinstance(value, dict) or not math.isnan(value)}
 
 
 def batched(items, size=64):

@@ -84,6 +84,16 @@ def test_evaluation_writes_flat_metrics_and_a_row_for_each_picture(trained, caps
     assert "bleu_4" in capsys.readouterr().out
 
 
+def test_a_metric_that_is_undefined_is_left_out(trained, monkeypatch):
+    """Captions without a noun point at nothing; JSON has no NaN to say so."""
+    run = kseq.load(trained).task
+    record = {"text": "a", "score": 0.0, "tokens": ["a"], "alignment": np.ones((1, 4), "float32") / 4}
+    monkeypatch.setattr(run, "answered", lambda split: (run.dev, [record] * len(run.dev)))
+    metrics, _ = run.evaluate()
+    assert "bleu_4" in metrics and not {"pointing", "pointing_noun"} & set(metrics)
+    json.dumps(metrics, allow_nan=False)
+
+
 def test_a_finished_run_is_scored_on_other_data(trained, tmp_path, cache):
     changes = [*table(tmp_path / "mine", GOOD), cache]
     program.evaluate(Caption, trained, changes)
