@@ -244,6 +244,15 @@ class Caption(Generation):
     def answer(self, image):
         return self.written(image)
 
+    def is_readable(self, example):
+        try:
+            self.source.image.decode([example])
+        except UserError:
+            if self.config.data.on_error == "stop":
+                raise
+            return False
+        return True
+
     def check_input(self, name, example):
         picture = kseq.data.Picture(name, (), lambda: example["image"], where=name, fingerprint="")
         self.source.image.decode([picture])

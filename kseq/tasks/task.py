@@ -81,9 +81,16 @@ class Task(abc.ABC):
         return UserError(f"data.{key}={self.config.data.shares()[split]} leaves no example for {split}; raise it")
 
     def some_of_dev(self):
-        """A few examples of the dev split, evenly spaced: list of (name, example)."""
-        chosen = range(0, len(self.dev), max(1, len(self.dev) // SHOWN))[:SHOWN]
+        """A few examples of the dev split that can be answered, evenly spaced: list of (name, example)."""
+        step, chosen = max(1, len(self.dev) // SHOWN), []
+        for first in range(0, len(self.dev), step)[:SHOWN]:
+            places = range(first, min(first + step, len(self.dev)))
+            chosen += itertools.islice((i for i in places if self.is_readable(self.dev[i])), 1)
         return [(self.name_of(self.dev[i], "dev", i), self.raw_of(self.dev[i])) for i in chosen]
+
+    def is_readable(self, example):
+        """Whether an example can be answered; false for one that the config leaves out."""
+        return True
 
     @abc.abstractmethod
     def name_of(self, example, split, i):
