@@ -164,7 +164,7 @@ def cached_rows(folder, key, items, compute, *, title, batch_size=64, skip=False
     if gone and not skip:
         compute([items[min(gone)]])  # raises what it raised when it was left out
     if gone:
-        print(f"{len(gone)} of {len(items)} pictures cannot be read and are left out", flush=True)
+        print(f"pictures that cannot be read, left out: {len(gone)} of {len(items)}", flush=True)
     kept = [item for i, item in enumerate(items) if i not in gone]
     return np.load(path / "rows.npy", mmap_mode="r")[: len(kept)], kept
 

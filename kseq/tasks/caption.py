@@ -184,8 +184,8 @@ class Pictures(Source):
             columns = kseq.data.encoded(captions, lambda texts: {"tokens": target.targets(texts)})
             tokens = columns["tokens"]
             cut = int(np.sum(tokens.ids[tokens.splits[1:] - 1] != kseq.preprocessors.END))
-            long = f"{cut} captions of {data.train} have more than {data.max_length} words"
-            return columns, [f"{long}; the rest is cut off, and they teach no end"] if cut else []
+            long = f"captions of {data.train} cut off at {data.max_length} words, without an end token: {cut}"
+            return columns, [long] if cut else []
 
         key = ["caption", kseq.data.fingerprint(captions), target.fingerprint(), str(data.max_length)]
         return cached(data, key, make)

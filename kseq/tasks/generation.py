@@ -488,11 +488,11 @@ class Texts(Source):
         if not counts["pairs"]:
             raise UserError(f"{data.source}: no pair of {data.train} has words on both sides")
         if counts["empty"]:
-            notes.append(f"{counts['empty']} pairs of {data.train} have an empty side and are left out")
+            notes.append(f"pairs of {data.train} with an empty side, left out: {counts['empty']}")
         for side, length in zip(("sources", "targets"), data.lengths(), strict=True):
             if counts[side]:
-                rest = "the rest is cut off" + (", and they teach no end" if side == "targets" else "")
-                notes.append(f"{counts[side]} {side} of {data.train} have more than {length} tokens; {rest}")
+                without = ", without an end token" if side == "targets" else ""
+                notes.append(f"{side} of {data.train} cut off at {length} tokens{without}: {counts[side]}")
         return notes
 
     @functools.cached_property

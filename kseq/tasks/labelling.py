@@ -205,7 +205,7 @@ class Labelling(Task):
         def make():
             examples = progress(train, f"{data.train} of {data.source}")
             columns = kseq.data.encoded(examples, lambda batch: self.output.columns(batch, counts))
-            long = f"{counts['texts']} texts of {data.train} have more than {data.length()} tokens; the rest is cut off"
+            long = f"texts of {data.train} cut off at {data.length()} tokens: {counts['texts']}"
             return columns, [long] if counts["texts"] else []
 
         return cached(data, [self.name, self.digest, self.fingerprint(), data.model_dump_json()], make)
@@ -285,9 +285,8 @@ class Labelling(Task):
         if unknown:
             count = sum(label in unknown for label in references)
             shown = ", ".join(unknown[:10])
-            print(
-                f"{name}: {count} of {len(references)} do not occur in training ({shown}): counted as wrong", flush=True
-            )
+            total = len(references)
+            print(f"{name}: {count} of {total} not among those of training, counted as wrong ({shown})", flush=True)
         return unknown
 
     def confusion(self, labels, references, split):

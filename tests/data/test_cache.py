@@ -106,11 +106,11 @@ def test_skip_leaves_out_what_has_no_row(tmp_path, bad, capsys):
     rows, kept = read(tmp_path, range(8), squares(bad)[0], skip=True)
     assert kept == good
     assert_squares(rows, good)
-    assert f"{len(bad)} of 8 pictures cannot be read and are left out" in capsys.readouterr().out
+    assert f"pictures that cannot be read, left out: {len(bad)} of 8" in capsys.readouterr().out
     rows, kept = read(tmp_path, range(8), nothing, skip=True)
     assert kept == good
     assert_squares(rows, good)
-    assert f"{len(bad)} of 8 pictures cannot be read and are left out" in capsys.readouterr().out
+    assert f"pictures that cannot be read, left out: {len(bad)} of 8" in capsys.readouterr().out
 
 
 def test_nothing_is_said_where_nothing_is_left_out(tmp_path, capsys):

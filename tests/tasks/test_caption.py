@@ -208,7 +208,7 @@ def test_unreadable_pictures_can_be_left_out(tmp_path, cache, capsys):
     frames = [Image.new("RGB", (8, 8), colour) for colour in ("red", "blue")]
     frames[0].save(tmp_path / "mine/images/c.webp", save_all=True, append_images=frames[1:])
     train(tmp_path / "run", [*TINY, cache, *data, "data.on_error=skip"])
-    assert "2 of 4 pictures cannot be read and are left out" in capsys.readouterr().out
+    assert "pictures that cannot be read, left out: 2 of 4" in capsys.readouterr().out
 
 
 def test_without_attention_there_is_no_penalty_of_it():

@@ -326,7 +326,7 @@ def test_a_label_that_training_has_not_is_counted_as_wrong(lines, tmp_path, caps
     lines("a x\nb y\n" * 20, "train.txt")
     lines("a x\nc y\nc y\n", "dev.txt")
     metrics, _ = prepared("classify", tmp_path / "run", [f"data.source=labelled:{tmp_path}/{{split}}.txt"]).evaluate()
-    assert "label: 2 of 3 do not occur in training (c): counted as wrong" in capsys.readouterr().out
+    assert "label: 2 of 3 not among those of training, counted as wrong (c)" in capsys.readouterr().out
     assert metrics["confusion"].keys() == {"a", "b", "c"}
     answers = metrics["confusion"]["c"]
     assert sum(answers.values()) == 2 and answers["c"] == 0
@@ -338,7 +338,7 @@ def test_tags_that_training_has_not_are_counted_as_wrong(lines, tmp_path, capsys
         lines(f"{tags}\n" * 40, f"{split}.out")
     changes = [f"data.source=text:{tmp_path}/{{split}}.{{field}}", "data.fields.text=in", "data.fields.tags=out"]
     metrics, _ = prepared("tag", tmp_path / "run", [*changes, "data.fields.label="]).evaluate()
-    assert "tags: 24 of 48 do not occur in training (B-z): counted as wrong" in capsys.readouterr().out
+    assert "tags: 24 of 48 not among those of training, counted as wrong (B-z)" in capsys.readouterr().out
     assert metrics.keys() == {"span_f1", "accuracy", "exact_match"} and metrics["span_f1"] == 0
 
 
@@ -488,7 +488,7 @@ def test_texts_that_are_cut_off_are_counted(name, tmp_path, capsys):
     changes = ["data.unit=space", "data.max_length=5", f"data.cache={tmp_path}/cache"]
     run = prepared(name, tmp_path / "run", changes)
     long = sum(len(example[role].split()) > 5 for _, example in run.examples("train") for role in run.raw)
-    told = f"{long} texts of train have more than 5 tokens; the rest is cut off"
+    told = f"texts of train cut off at 5 tokens: {long}"
     assert long and told in capsys.readouterr().out.splitlines()
     prepared(name, tmp_path / "again", changes)
     assert told in capsys.readouterr().out.splitlines()

@@ -177,7 +177,7 @@ def sentences(tmp_path_factory):
 def test_pairs_with_an_empty_side_are_left_out_of_training_and_scored_on_dev(tmp_path, capsys):
     changes = files(tmp_path / "data", [*FRENCH, "", " \u00a0", "rien"], [*ENGLISH, "nothing", "", ""])
     run = prepared(tmp_path, changes)
-    assert "3 pairs of train have an empty side and are left out" in capsys.readouterr().out
+    assert "pairs of train with an empty side, left out: 3" in capsys.readouterr().out
     assert len(run.columns["source"].lengths) == 4 and len(run.dev) == 7
     assert [row["prediction"] for row in run.evaluate()[1]][4:6] == ["", ""]
 
@@ -194,8 +194,8 @@ def test_a_long_line_is_cut_and_a_nul_is_a_sign_of_its_own(tmp_path, capsys):
     for workdir in ("first", "again"):  # which reads the cache, and says the same
         run = prepared(tmp_path / workdir, changes)
         out = capsys.readouterr().out
-        assert "\n1 sources of train have more than 7 tokens; the rest is cut off\n" in f"\n{out}"
-        assert "\n1 targets of train have more than 5 tokens; the rest is cut off, and they teach no end\n" in out
+        assert "\nsources of train cut off at 7 tokens: 1\n" in f"\n{out}"
+        assert "\ntargets of train cut off at 5 tokens, without an end token: 1\n" in out
     assert run.columns["source"].lengths[:2].tolist() == [7, 3]
     word, end = run.target.vocabulary.index("word"), 2
     assert run.columns["tokens"][0].tolist() == [1] + [word] * 5 and run.columns["tokens"][1][-1] == end
