@@ -180,6 +180,17 @@ class ForgetGateCell(GatedCell):
     def get_config(self):
         return super().get_config() | {"forget_bias": self.forget_bias}
 
+    @classmethod
+    def from_config(cls, config):
+        # Cells whose columns were f, i, c̃, o saved their initializers, and had no use_bias yet.
+        if "kernel_initializer" in config and "use_bias" not in config:
+            raise ValueError(
+                f"this {cls.__name__} was saved by a version of kseq whose kernels had their columns in the order "
+                "f, i, c̃, o; they are i, f, c̃, o now, so that its weights would be read as those of other gates: "
+                "train it again"
+            )
+        return cls(**config)
+
 
 @keras.saving.register_keras_serializable("kseq")
 class RNNCell(GatedCell):

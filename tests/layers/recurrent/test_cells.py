@@ -207,6 +207,16 @@ def test_bias_before_training(make, want):
     np.testing.assert_array_equal(cell.bias, want)
 
 
+@pytest.mark.parametrize("name", ["lstm", "peephole", "layer_norm_lstm"])
+def test_a_cell_saved_with_its_columns_in_the_old_order_is_refused(name):
+    """Its config had initializers, and no use_bias; one written by hand needs neither."""
+    config = CELLS[name](4).get_config()
+    assert CELLS[name].from_config(config).use_bias and CELLS[name].from_config({"units": 4}).units == 4
+    del config["use_bias"]
+    with pytest.raises(ValueError, match=r"LSTMCell was saved by a version of kseq .* f, i, c̃, o; they are i, f"):
+        CELLS[name].from_config(config)
+
+
 @pytest.mark.parametrize("value", ["1", True, [1.0]])
 def test_forget_bias_must_be_a_number(value):
     with pytest.raises(ValueError, match=r"^forget_bias must be a number or None, got "):
