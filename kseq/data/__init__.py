@@ -1,14 +1,21 @@
-"""Data: from any source to batches."""
+"""Data: from any source to batches.
 
-from kseq.data import toy
-from kseq.data.batches import SetEpoch, batches, length_boundaries, teacher_forced
-from kseq.data.cache import cached_columns, cached_folder, cached_rows, code_fingerprint, fingerprint
-from kseq.data.corpus import Rows, Sequences, count_truncated, encoded
-from kseq.data.pictures import Picture, hold_out_pictures, picture_file, read_pictures
-from kseq.data.public import fetch_hint
-from kseq.data.sources import Examples, read, require_splits
-from kseq.data.tables import read_csv, read_jsonl, read_labelled, read_lines, read_parallel, read_tsv
-from kseq.data.vectors import first_words, read_vectors
+A name is imported when it is first used, so that `python -m kseq.data.fetch` starts without TensorFlow.
+"""
+
+import importlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from kseq.data import toy
+    from kseq.data.batching import SetEpoch, batches, length_boundaries, teacher_forced
+    from kseq.data.cache import cached_columns, cached_folder, cached_rows, code_fingerprint, fingerprint
+    from kseq.data.corpus import Rows, Sequences, count_truncated, encoded
+    from kseq.data.pictures import Picture, hold_out_pictures, read_pictures
+    from kseq.data.public import fetch_hint
+    from kseq.data.sources import Examples, read, require_splits
+    from kseq.data.tables import read_csv, read_jsonl, read_labelled, read_lines, read_parallel, read_tsv
+    from kseq.data.vectors import first_words, read_vectors
 
 __all__ = [
     "Examples",
@@ -28,7 +35,6 @@ __all__ = [
     "first_words",
     "hold_out_pictures",
     "length_boundaries",
-    "picture_file",
     "read",
     "read_csv",
     "read_jsonl",
@@ -42,3 +48,20 @@ __all__ = [
     "teacher_forced",
     "toy",
 ]
+
+# Those that need TensorFlow come last. None has the name of a function: importing it would take the function's place.
+_MODULES = ("public", "tables", "vectors", "sources", "pictures", "corpus", "cache", "batching")
+
+
+def __getattr__(name):
+    if name == "toy":
+        return importlib.import_module("kseq.data.toy")
+    for module in _MODULES if name in __all__ else ():
+        found = importlib.import_module(f"kseq.data.{module}")
+        if hasattr(found, name):
+            return getattr(found, name)
+    raise AttributeError(f"module 'kseq.data' has no attribute {name!r}")
+
+
+def __dir__():
+    return __all__

