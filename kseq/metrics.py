@@ -158,11 +158,6 @@ def span_f1(predictions, references):
     return right / of if of else float("nan")
 
 
-def exact_match(predictions, references):
-    """Share of predictions that equal one of their references."""
-    return float(np.mean([text in texts for text, texts in zip(predictions, references, strict=True)]))
-
-
 def pointing(words, alignments, boxes, nouns, modifiers=()):
     """Share of noun phrases whose strongest look lies on the object that they name.
 

@@ -10,7 +10,6 @@ from kseq.metrics import (
     bleu,
     confusion,
     corpus_bleu,
-    exact_match,
     macro_f1,
     noun_phrases,
     novel,
@@ -212,19 +211,6 @@ def test_span_f1_counts_over_all_texts():
 def test_span_f1_of_texts_of_other_lengths_raises():
     with pytest.raises(ValueError, match="1 tags cannot be held against 2"):
         span_f1([["O"]], [["O", "O"]])
-
-
-def test_exact_match():
-    """By hand."""
-    references = [["a b", "a c"], ["a b"], ["a b c"], ["", "a"]]
-    assert exact_match(["a c", "b a", "a b", ""], references) == 0.5
-    assert exact_match(["a b"], [["a b"]]) == 1.0
-    assert isinstance(exact_match(["a"], [["b"]]), float)
-
-
-def test_exact_match_of_lists_of_other_lengths_raises():
-    with pytest.raises(ValueError, match="shorter"):
-        exact_match(["a", "b"], [["a"]])
 
 
 # On a grid of 3 × 3: the upper left third, and the right edge of the middle row.

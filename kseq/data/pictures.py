@@ -132,12 +132,6 @@ def hold_out_pictures(pictures, shares, seed):
     return parts.pop(None), parts
 
 
-def picture_file(path):
-    """A `Picture` without captions, of a file that a user names."""
-    path = Path(path)
-    return _file(path.parent, path.name, str(path), ())
-
-
 def _toy(split, count, size, seed):
     try:
         for example in toy.shapes(split, count, size=size, seed=seed):

@@ -68,12 +68,6 @@ _OUTLINES = {
 }
 
 
-def distinct_captions() -> int:
-    """Returns how many captions the grammar allows, in all splits together."""
-    several = sum(len(_KINDS) ** objects for objects in range(2, len(_AT_MOST) + 1))
-    return len(_KINDS) + len(RELATIONS) * several
-
-
 def shapes(split: str, count: int, *, size: int = 64, seed: int = 0) -> Iterator[dict]:
     """Yields pictures of one to three shapes, each with its caption.
 
