@@ -1,5 +1,6 @@
 """One token after the other: the likeliest, or one that is drawn."""
 
+import numpy as np
 import tensorflow as tf
 
 from kseq.layers.functional import check_positive
@@ -68,7 +69,7 @@ class Random(Configured):
         self.seed = seed
 
     def __call__(self, step, states, memory, *, start, end, max_length, seed=None):
-        seed = tf.constant([0, self.seed], tf.int32) if seed is None else tf.cast(seed, tf.int32)
+        seed = _seed(self.seed) if seed is None else tf.cast(seed, tf.int32)
 
         def choose(logits, t):
             now = tf.random.experimental.stateless_fold_in(seed, t)
@@ -95,6 +96,11 @@ class Random(Configured):
             least = tf.reduce_min(tf.where(before < self.top_p, ordered, -NEVER), axis=-1, keepdims=True)
             logits = tf.where(logits < least, NEVER, logits)
         return logits
+
+
+def _seed(number):
+    """The lowest 64 bits of a number, int32 `[2]`."""
+    return tf.constant(np.array([number >> 32 & 0xFFFFFFFF, number & 0xFFFFFFFF], np.uint32).view(np.int32))
 
 
 def _rows(x, n):

@@ -86,6 +86,13 @@ def test_one_seed_is_one_draw():
     assert not np.array_equal(given[1], one)
 
 
+def test_a_seed_may_be_as_large_as_that_of_a_config():
+    language, seeds = make_language(3), (0, 2**31 - 1, 2**31, 2**32 - 1, 2**32)
+    draws = [draw(Random(n=8, seed=seed), language, 5).ids.tobytes() for seed in seeds]
+    assert len(set(draws)) == len(seeds)
+    assert draw(Random(n=8), language, 5, seed=tf.constant([0, 2**31 - 1])).ids.tobytes() == draws[1]
+
+
 def test_compiled_draws_anew_with_each_seed():
     language = make_language(6)
 
