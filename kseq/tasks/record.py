@@ -102,7 +102,7 @@ def _card(run):
 
 
 def machine():
-    """The processor's name and how many of it there are, and the GPUs'."""
+    """The processor's name, and how many cores there are."""
     try:
         found = re.search(r"model name\s*:\s*(.+)", Path("/proc/cpuinfo").read_text())
     except OSError:
