@@ -268,13 +268,15 @@ class Generation(Task):
         phrases = list(self.config.sampler.required)
         if not phrases:
             return None
-        ids = self.target.ids(tf.constant(phrases))
+        with tf.init_scope():  # values, not symbols of the graph of an export that asks first
+            ids = self.target.ids(tf.constant(phrases))
+            padded = ids.to_tensor()[None]
         for phrase, row in zip(phrases, ids.to_list(), strict=True):
             if not row or kseq.preprocessors.UNKNOWN in row:
                 raise UserError(
                     f"sampler.required has {phrase!r}, and the vocabulary of the run does not have its words"
                 )
-        return ids.to_tensor()[None]
+        return padded
 
     def write(self, read, n=1):
         """`Read` → texts, string `[batch, n]`, and their `Hypotheses`, best first.

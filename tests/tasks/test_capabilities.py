@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pytest
 
+import kseq
 from kseq import layers, runs
 from kseq.config import ConfigError, load
 from kseq.data import SetEpoch
@@ -161,6 +162,11 @@ def test_required_words_are_in_every_text(trained):
         assert "hundred" in record["text"] and "and twenty" in record["text"]
     with pytest.raises(UserError, match=r"sampler.required has 'zebra', and the vocabulary of the run does not have"):
         runs.opened(trained[0], changes=['sampler.required=["zebra"]']).answers([{"source": "un"}])
+
+
+def test_the_exported_model_requires_the_same_words(trained, tmp_path):
+    run = kseq.load(trained[0], changes=['sampler.required=["hundred"]', "sampler.width=4"])
+    assert "hundred" in run.export(tmp_path / "export")["text"]
 
 
 def test_an_ensemble_says_what_its_mean_says(trained):
