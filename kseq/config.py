@@ -154,9 +154,9 @@ def _given(path, overrides, known, problems):
             layers.append(("--set", _table(key, value)))
         else:
             problems.append(f"--set {override}: must be written KEY=VALUE")
-    strange = {whence: reason for whence, layer in layers if (reason := _beyond_json(layer))}
-    problems += [f"{whence}: {reason}" for whence, reason in strange.items()]
-    return [(whence, layer) for whence, layer in layers if whence not in strange]
+    invalid = {whence: reason for whence, layer in layers if (reason := _beyond_json(layer))}
+    problems += [f"{whence}: {reason}" for whence, reason in invalid.items()]
+    return [(whence, layer) for whence, layer in layers if whence not in invalid]
 
 
 def _beyond_json(value):

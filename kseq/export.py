@@ -58,9 +58,9 @@ def check_replaceable(path):
     if not path.exists() or not any(path.iterdir()):
         return
     known = read_json(path / ABOUT).get("files", []) if (path / ABOUT).exists() else []
-    strange = [name for name in _files(path) if name not in known]
-    if strange:
-        raise UserError(f"{path / strange[0]} was written by no export, which replaces the whole folder; move it away")
+    foreign = [name for name in _files(path) if name not in known]
+    if foreign:
+        raise UserError(f"{path / foreign[0]} was written by no export, which replaces the whole folder; move it away")
 
 
 def _files(folder):

@@ -46,30 +46,31 @@ class Constraints(Configured):
         if self.min_length > check_positive("max_length", max_length):
             raise ValueError(f"min_length must be at most max_length, {max_length}, got {self.min_length}")
         batch = tf.shape(states[0])[0]
-        said, count = tf.zeros([batch, max_length], tf.int32), tf.zeros([batch], tf.int32)
+        written, count = tf.zeros([batch, max_length], tf.int32), tf.zeros([batch], tf.int32)
         forced = [] if prefix is None else [tf.cast(prefix, tf.int32)]
 
         def constrained(tokens, states, memory):
-            *states, said, count = states
+            *states, written, count = states
             states, forced = states[: len(states) - has_prefix], states[len(states) - has_prefix :]
             # The first token that the sampler hands in is the start token, which is not part of the sequence.
-            said = tf.where(tf.range(max_length) == (count - 1)[:, None], tokens[:, None], said)
+            written = tf.where(tf.range(max_length) == (count - 1)[:, None], tokens[:, None], written)
             logits, states, alignment = step(tokens, states, memory)
             size = logits.shape[-1]
             banned = tf.reduce_any(tf.one_hot(self.forbidden, size, on_value=True, off_value=False), axis=0)[None]
             early = (count + 1 < self.min_length)[:, None] & (tf.range(size) == end)
             banned = banned | early
             if self.no_repeat:
-                banned |= _would_repeat(said, count, self.no_repeat, size)
+                banned |= _would_repeat(written, count, self.no_repeat, size)
             for words in forced:
                 word = _at(words, count)
                 banned = tf.where((word > 0)[:, None], tf.range(size) != word[:, None], banned)
             dead = tf.reduce_all(banned, axis=-1, keepdims=True)
             banned &= ~(dead & (tf.range(size) == end))
-            return tf.where(banned, NEVER, tf.cast(logits, tf.float32)), [*states, *forced, said, count + 1], alignment
+            logits = tf.where(banned, NEVER, tf.cast(logits, tf.float32))
+            return logits, [*states, *forced, written, count + 1], alignment
 
         has_prefix = len(forced)
-        return constrained, [*states, *forced, said, count]
+        return constrained, [*states, *forced, written, count]
 
 
 def ensemble(steps, counts):
@@ -107,16 +108,16 @@ def _at(rows, column):
     return tf.reduce_sum(tf.where(tf.range(tf.shape(rows)[1]) == column[:, None], rows, 0), axis=1)
 
 
-def _would_repeat(said, count, n, size):
+def _would_repeat(written, count, n, size):
     """The tokens that would complete an n-gram that has occurred before: bool `[batch, vocabulary]`."""
-    batch, length = tf.shape(said)[0], said.shape[1]
+    batch, length = tf.shape(written)[0], written.shape[1]
     if n > length:
         return tf.zeros([batch, size], tf.bool)
     starts = tf.range(length - n + 1)
     # The next token, at place `count`, would complete the n-gram; an earlier one ends before that.
     repeats = (starts + n - 1 < count[:, None]) & (count >= n - 1)[:, None]
     for k in range(n - 1):
-        repeats &= said[:, k : k + length - n + 1] == _at(said, count - (n - 1) + k)[:, None]
-    ends = said[:, n - 1 :]
+        repeats &= written[:, k : k + length - n + 1] == _at(written, count - (n - 1) + k)[:, None]
+    ends = written[:, n - 1 :]
     places = tf.stack([tf.broadcast_to(tf.range(batch)[:, None], tf.shape(ends)), ends], axis=-1)
     return tf.scatter_nd(places, tf.cast(repeats, tf.int32), [batch, size]) > 0

@@ -161,7 +161,7 @@ class Required:
         """The candidates that get the slots, `[batch, width]`, of those that are possible, sorted as they are."""
         shape = tf.shape(self.words)
         banks = shape[1] * shape[2] + 1
-        own = tf.one_hot(tf.where(possible, bank, -1), banks, dtype=tf.int32)
-        turn = tf.reduce_sum(own * tf.cumsum(own, axis=1, exclusive=True), axis=-1)
+        in_bank = tf.one_hot(tf.where(possible, bank, -1), banks, dtype=tf.int32)
+        turn = tf.reduce_sum(in_bank * tf.cumsum(in_bank, axis=1, exclusive=True), axis=-1)
         order = tf.where(possible, turn * banks - bank, tf.int32.max)
         return tf.math.top_k(-order, self.width).indices

@@ -16,7 +16,7 @@ from kseq.tasks.labelling import (
     attention_pages,
     line_of_label,
     make_layer,
-    shown,
+    without_marks,
 )
 from kseq.tasks.schema import LabelDataConfig, LabelEncoderConfig, OneLabelConfig, PretrainedConfig
 from kseq.tasks.task import text_of
@@ -100,7 +100,7 @@ class Entail(Labelling):
         if not premise:
             return None
         hypothesis = tokens[-1:] if self.config.model.attention == "last" else tokens
-        premise = [shown(token.decode()) for token in premise]
+        premise = [without_marks(token.decode()) for token in premise]
         return kseq.plots.text_alignment(premise, hypothesis, weights, title=title)
 
     def pages(self, records):

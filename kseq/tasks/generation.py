@@ -346,7 +346,7 @@ class Generation(Task):
         read, lengths, examples = self.source.reader(self.scored(split), self.model.encoder)
         return examples, [best for best, *_ in self.records(read, lengths, title=f"texts of {split}")]
 
-    def said(self, record):
+    def scored_text(self, record):
         """The text of a record as it is scored."""
         return " ".join(record["tokens"]) if self.scores_tokens else record["text"]
 
@@ -359,17 +359,17 @@ class Generation(Task):
 
     def validate(self):
         examples, records = self.answered("dev")
-        said = [self.said(record) for record in records]
-        return {self.monitor: self.score(said, self.references(examples))[self.monitor]}
+        predictions = [self.scored_text(record) for record in records]
+        return {self.monitor: self.score(predictions, self.references(examples))[self.monitor]}
 
     def evaluate(self, split="dev"):
         examples, records = self.answered(split)
         references, rows = self.references(examples), []
         for i, (example, record, right) in enumerate(zip(examples, records, references, strict=True)):
-            said = self.said(record)
+            prediction = self.scored_text(record)
             row = {"id": self.name_of(example, split, i), **self.source.shown(example)}
-            row |= {"prediction": said, "score": record["score"]}
-            rows.append(row | {"exact": said in [" ".join(text.split()) for text in right], "references": right})
+            row |= {"prediction": prediction, "score": record["score"]}
+            rows.append(row | {"exact": prediction in [" ".join(text.split()) for text in right], "references": right})
         metrics = self.score([row["prediction"] for row in rows], references)
         metrics["exact_match"] = float(np.mean([row["exact"] for row in rows]))
         return defined(metrics | self.more_scores(examples, records, rows)), rows
@@ -469,8 +469,8 @@ class Texts(Source):
             sources, targets = ([pair[side] for _, pair in pairs] for side in ("source", "target"))
             oov = self.oov_words(sources)
             source, tokens = self.text.ids(sources, oov), target.targets(targets, oov)
-            said = tf.reduce_sum(tf.cast(tokens > kseq.preprocessors.END, tf.int32), axis=1)
-            whole = (source.row_lengths() > 0) & (said > 0)
+            words = tf.reduce_sum(tf.cast(tokens > kseq.preprocessors.END, tf.int32), axis=1)
+            whole = (source.row_lengths() > 0) & (words > 0)
             counts["pairs"] += int(tf.reduce_sum(tf.cast(whole, tf.int32)))
             counts["empty"] += len(pairs) - int(tf.reduce_sum(tf.cast(whole, tf.int32)))
             counts["sources"] += kseq.data.count_truncated(self.text, source, sources)

@@ -372,7 +372,7 @@ class OneLabel(Output):
     def tokens(self, texts):
         text = self.task.text
         sides = [text.tokens(*texts)] if self.task.preset else [text.tokens(side) for side in texts]
-        sides = [[[shown(token.decode()) for token in row] for row in side.to_list()] for side in sides]
+        sides = [[[without_marks(token.decode()) for token in row] for row in side.to_list()] for side in sides]
         return list(zip(*sides, strict=True))
 
     def records(self, predicted, tokens, n):
@@ -459,7 +459,7 @@ def filled(ids):
     return tf.concat([ids, tf.RaggedTensor.from_row_lengths(unknown, empty)], axis=1)
 
 
-def shown(token):
+def without_marks(token):
     """A token without its marks."""
     return token.strip(kseq.preprocessors.TIE).replace(kseq.preprocessors.SPACE, " ") or " "
 

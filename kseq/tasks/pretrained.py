@@ -25,14 +25,14 @@ class Start(NamedTuple):
     name: object  # the folder or preset that they come from
 
 
-def load_config(task, path=None, overrides=(), *, own=None):
+def load_config(task, path=None, overrides=(), *, resumed=None):
     """The config of a run to be trained; the settings of its encoder are those of the run that it starts from.
 
     Args:
         task: subclass of `Task`.
         path: TOML file, as of `kseq.config.load`.
         overrides: as of `kseq.config.load`.
-        own: folder of the run itself when it is resumed: the other run is then no longer needed.
+        resumed: folder of the run itself when it is resumed: the other run is then no longer needed.
 
     Raises:
         ConfigError: as of `kseq.config.load`.
@@ -44,8 +44,8 @@ def load_config(task, path=None, overrides=(), *, own=None):
         return config
     start = _start(config)
     if start:
-        going_on = own and runs.is_run(own) and read_progress(own)
-        other = runs.finished(own) if going_on else finished(start)
+        going_on = resumed and runs.is_run(resumed) and read_progress(resumed)
+        other = runs.finished(resumed) if going_on else finished(start)
         settings = other.config.encoder_settings()
         config = load(task.Config, path, overrides, under=(f"{start}/config.json", config.encoder_overrides(settings)))
         agree(config, settings)

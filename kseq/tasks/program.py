@@ -327,9 +327,9 @@ def plan_of(task, values, inputs):
     if values.record and values.mode not in (None, "evaluate"):
         raise UserError("--record goes with --mode=evaluate, or with no mode")
     workdir = Path(values.workdir or Path("runs", task.name, Path(values.config or "toy").stem))
-    config, own = None, workdir if values.resume else None
+    config, resumed = None, workdir if values.resume else None
     if values.mode in (None, "train"):
-        config = pretrained.load_config(task, values.config, values.set, own=own)
+        config = pretrained.load_config(task, values.config, values.set, resumed=resumed)
     changes = () if values.mode is None else values.set
     record_as = workdir.name if values.record else None
     show = 1 if sys.stdout.isatty() else 2

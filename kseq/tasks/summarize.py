@@ -65,13 +65,13 @@ class Summarize(Generation):
         return kseq.metrics.rouge(predictions, references, self.words([*predictions, *references]))
 
     def more_scores(self, examples, records, rows):
-        sources, said = ([row[key] for row in rows] for key in ("source", "prediction"))
+        sources, predictions = ([row[key] for row in rows] for key in ("source", "prediction"))
         references = [row["references"][0] for row in rows]
-        words, metrics = self.words([*sources, *said, *references]), {}
-        for prefix, texts in (("", said), ("reference_", references)):
+        words, metrics = self.words([*sources, *predictions, *references]), {}
+        for prefix, texts in (("", predictions), ("reference_", references)):
             metrics[f"{prefix}novel"] = kseq.metrics.novel(texts, sources, words=words)
             metrics[f"{prefix}repeated"] = kseq.metrics.repeated(texts, REPEATED, words)
-        metrics["copied"] = self.copied(sources, said, references)
+        metrics["copied"] = self.copied(sources, predictions, references)
         lead = [" ".join((words or str.split)(text)[: self.config.data.lead]) for text in sources]
         scores = self.score(lead, [[text] for text in references])
         metrics |= {f"lead_{name}": value for name, value in scores.items()}
@@ -85,13 +85,13 @@ class Summarize(Generation):
 
     def copied(self, sources, predictions, references):
         """Of the out-of-vocabulary words that a source and its reference share, the share that is predicted."""
-        known, due, said = set(self.target.vocabulary), 0, 0
+        known, due, found = set(self.target.vocabulary), 0, 0
         split = (self.text.tokenizer.split(texts).to_list() for texts in (sources, predictions, references))
         for source, prediction, reference in zip(*split, strict=True):
             wanted = {word for word in set(source) & set(reference) if word.decode() not in known}
             due += len(wanted)
-            said += len(wanted & set(prediction))
-        return said / due if due else float("nan")
+            found += len(wanted & set(prediction))
+        return found / due if due else float("nan")
 
     def answer(self, source):
         return self.written(source)

@@ -115,7 +115,7 @@ class Checkpoints(keras.callbacks.Callback):
 
 
 class Interrupts(keras.callbacks.Callback):
-    """Hears Ctrl-C also where Python can only print it: inside a call from TensorFlow, or in a finalizer.
+    """Notices Ctrl-C also where Python can only print it: inside a call from TensorFlow, or in a finalizer.
 
     A context manager, which raises `KeyboardInterrupt` at its end where one was lost, and a callback of `model.fit`,
     which does so after the step.
@@ -124,27 +124,27 @@ class Interrupts(keras.callbacks.Callback):
     def __enter__(self):
         self.usual = signal.getsignal(signal.SIGINT)
         around = getattr(self.usual, "__self__", None)
-        self.heard = isinstance(around, Interrupts) and around.heard
-        self.hears = callable(self.usual) and threading.current_thread() is threading.main_thread()
-        if self.hears:
-            signal.signal(signal.SIGINT, self.hear)
+        self.interrupted = isinstance(around, Interrupts) and around.interrupted
+        self.installed = callable(self.usual) and threading.current_thread() is threading.main_thread()
+        if self.installed:
+            signal.signal(signal.SIGINT, self.handle)
         return self
 
-    def hear(self, number, frame):
-        self.heard = True
+    def handle(self, number, frame):
+        self.interrupted = True
         self.usual(number, frame)
 
     def on_train_batch_end(self, batch, logs=None):
-        if self.heard:
+        if self.interrupted:
             raise KeyboardInterrupt
 
     def on_epoch_end(self, epoch, logs=None):
         self.on_train_batch_end(epoch)
 
     def __exit__(self, kind, error, traceback):
-        if self.hears:
+        if self.installed:
             signal.signal(signal.SIGINT, self.usual)
-        if self.heard and kind is not KeyboardInterrupt:
+        if self.interrupted and kind is not KeyboardInterrupt:
             raise KeyboardInterrupt from error
 
 

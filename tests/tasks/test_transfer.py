@@ -41,7 +41,7 @@ def prepared(task, workdir, changes):
 
 
 def train(task, workdir, changes, *, resume=False):
-    config = pretrained.load_config(task, overrides=changes, own=workdir if resume else None)
+    config = pretrained.load_config(task, overrides=changes, resumed=workdir if resume else None)
     program.train(task, workdir, config, resume=resume, show=0)
 
 
@@ -225,7 +225,7 @@ def test_a_run_whose_files_are_broken_is_named(classifier, tmp_path, name):
 
 def test_an_attempt_that_died_early_decides_nothing(classifier, tmp_path):
     runs.begin(tmp_path, Entail, Entail.Config(), {})
-    config = pretrained.load_config(Entail, overrides=[f"model.encoder.from={classifier[0]}"], own=tmp_path)
+    config = pretrained.load_config(Entail, overrides=[f"model.encoder.from={classifier[0]}"], resumed=tmp_path)
     assert (config.model.units, Entail.Config().model.units) == (8, 64)
 
 

@@ -101,9 +101,9 @@ def _added(log_probs, copied, alignments, source_ids):
     batch, time = ops.shape(copied)[:2]
     place = [ops.arange(batch)[:, None, None], ops.arange(time)[:, None], source_ids[:, None, :]]
     place = tf.stack([tf.broadcast_to(x, tf.shape(copied)) for x in place], axis=-1)
-    said = tf.gather_nd(log_probs, place)
+    generated = tf.gather_nd(log_probs, place)
     # The same in every row of a word, so that only one may have a gradient; padding is no word.
-    both = ops.where(source_ids[:, None, :] != 0, ops.logaddexp(said, copied), said)
+    both = ops.where(source_ids[:, None, :] != 0, ops.logaddexp(generated, copied), generated)
     return tf.tensor_scatter_nd_update(log_probs, place, ops.where(again, ops.stop_gradient(both), both))
 
 

@@ -66,7 +66,7 @@ class StackedCell(RecurrentCell):
         return x, after
 
     def hidden(self, states):
-        h = [cell.hidden(own) for cell, own in zip(self.cells, _apart(states, self.cells), strict=True)]
+        h = [cell.hidden(part) for cell, part in zip(self.cells, _apart(states, self.cells), strict=True)]
         return sum(h[1:], h[0]) if self.residual else h[-1]  # each x is the sum of its h and of all below
 
     def get_config(self):
