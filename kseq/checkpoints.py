@@ -8,7 +8,6 @@
 `progress.json` is replaced last, so that a run killed at any moment finds a whole state.
 """
 
-import hashlib
 import json
 import re
 import zipfile
@@ -20,7 +19,7 @@ from pydantic import Field, ValidationError
 
 from kseq.config import Config
 from kseq.errors import UserError
-from kseq.files import read_json, replacing, write_json
+from kseq.files import read_json, replacing, sha256, write_json
 
 PROGRESS = "progress.json"
 LOG = "log.csv"
@@ -125,12 +124,6 @@ def best_weights(folder, progress):
         way = "--mode=train --resume trains them again" if again else "restore it, or train anew in another --workdir"
         raise UserError(f"{Path(folder, name)}, the best weights, {damage}; {way}")
     return Path(folder, name)
-
-
-def sha256(path):
-    """The SHA-256 of a file, in hexadecimal digits."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def save_variables(path, variables):

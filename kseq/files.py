@@ -2,6 +2,7 @@
 
 import contextlib
 import ctypes
+import hashlib
 import json
 import os
 import shutil
@@ -54,6 +55,12 @@ def remove_drafts(folder):
     """Removes what killed processes left of `replacing` in a folder and below it; nobody else may write there."""
     for path in Path(folder).rglob(f".*{DRAFT}????????"):
         shutil.rmtree(path, ignore_errors=True)
+
+
+def sha256(path):
+    """The SHA-256 of a file, in hexadecimal digits."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def write_text(path, text):

@@ -24,13 +24,13 @@ import sys
 from pathlib import Path
 from typing import NamedTuple
 
-from kseq.checkpoints import best_weights, read_progress, sha256
+from kseq.checkpoints import best_weights, read_progress
 from kseq.config import Config, ConfigError
 from kseq.config import load as load_config
 from kseq.errors import UserError
 from kseq.export import ABOUT, check
 from kseq.export import export as export_saved_model
-from kseq.files import DRAFT, read_json, remove_drafts, write_json, write_text
+from kseq.files import DRAFT, read_json, remove_drafts, sha256, write_json, write_text
 
 RUN = "run.json"
 CONFIG = "config.json"

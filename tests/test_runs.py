@@ -13,6 +13,7 @@ import pytest
 
 from kseq import checkpoints, export, runs
 from kseq.errors import UserError
+from kseq.files import sha256
 from kseq.tasks.classify import Classify
 from kseq.tasks.entail import Entail
 
@@ -30,7 +31,7 @@ def make_run(folder, epochs=1):
         digests = {}
         for name in ("best-0001.npz", "last-0001.npz"):
             np.savez(folder / name, a=np.zeros(3))
-            digests[name] = checkpoints.sha256(folder / name)
+            digests[name] = sha256(folder / name)
         progress = {"epoch": 1, "seconds": 1.5, "last": "last-0001.npz", "before": [], "sha256": digests}
         progress |= {
             "best": {"epoch": 1, "value": 0.5, "file": "best-0001.npz"},

@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from kseq.data.corpus import Sequences
 from kseq.errors import UserError
-from kseq.files import remove_drafts, replacing, write_json
+from kseq.files import remove_drafts, replacing, sha256, write_json
 
 CHECKSUMS = "checksums.json"  # in each entry: {file: SHA-256}
 LOCK = ".lock"
@@ -42,7 +42,7 @@ def cached_folder(folder, key, write):
         folder.mkdir(parents=True, exist_ok=True)
         with _writing(folder), replacing(path) as draft:
             write(draft)
-            write_json(draft / CHECKSUMS, {file.name: _checksum(file) for file in draft.iterdir()})
+            write_json(draft / CHECKSUMS, {file.name: sha256(file) for file in draft.iterdir()})
     return path
 
 
@@ -50,15 +50,10 @@ def _damage(path):
     """What is wrong with an entry; empty where nothing is."""
     try:
         expected = json.loads((path / CHECKSUMS).read_text(encoding="utf-8"))
-        wrong = [name for name, checksum in expected.items() if _checksum(path / name) != checksum]
+        wrong = [name for name, checksum in expected.items() if sha256(path / name) != checksum]
     except (OSError, ValueError, AttributeError) as error:
         return str(error)
     return f"{wrong[0]} is not as it was written" if wrong else ""
-
-
-def _checksum(file):
-    with open(file, "rb") as content:
-        return hashlib.file_digest(content, "sha256").hexdigest()
 
 
 @contextlib.contextmanager

@@ -5,7 +5,6 @@ Nothing else in kseq fetches these data. The table public.toml says where they a
 
 import argparse
 import errno
-import hashlib
 import http.client
 import os
 import shutil
@@ -19,7 +18,7 @@ from tqdm import tqdm
 
 from kseq.data.public import public_data
 from kseq.errors import UserError
-from kseq.files import replacing, write_text
+from kseq.files import replacing, sha256, write_text
 
 _CHUNK = 2**16  # bytes
 _TIMEOUT = 30  # seconds without a byte
@@ -76,10 +75,10 @@ def _is_url(address):
     return address.startswith(("http://", "https://"))
 
 
-def _fetch_file(address, path, sha256):
+def _fetch_file(address, path, expected):
     if path.exists():
-        if sha256 and _sha256(path) != sha256:
-            raise UserError(f"{path} is not the published file: its sha256 is {_sha256(path)}; remove it to fetch it")
+        if expected and sha256(path) != expected:
+            raise UserError(f"{path} is not the published file: its sha256 is {sha256(path)}; remove it to fetch it")
         print(f"{path} is there", flush=True)
         return
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -87,18 +86,18 @@ def _fetch_file(address, path, sha256):
     try:
         resumed = part.exists()
         _download(address, part)
-        if resumed and sha256 and _sha256(part) != sha256:  # it was the beginning of something else
+        if resumed and expected and sha256(part) != expected:  # it was the beginning of something else
             part.unlink()
             _download(address, part)
-        found = _sha256(part)
-        if sha256 and found != sha256:
+        found = sha256(part)
+        if expected and found != expected:
             part.unlink()
-            raise UserError(f"{address}: its sha256 is {found}, and must be {sha256}; nothing of it is kept")
+            raise UserError(f"{address}: its sha256 is {found}, and must be {expected}; nothing of it is kept")
         os.replace(part, path)
     except OSError as error:
         full = "; what came is kept: make room and run the same command" if error.errno == errno.ENOSPC else ""
         raise UserError(f"{path} cannot be written: {error.strerror or error}{full}") from None
-    print(f"{path}" + ("" if sha256 else f": no checksum is on record; its sha256 is {found}"), flush=True)
+    print(f"{path}" + ("" if expected else f": no checksum is on record; its sha256 is {found}"), flush=True)
 
 
 def _download(address, part):
@@ -159,11 +158,6 @@ def _opened(address, start):
     start = start if stream.status == 206 else 0
     length = stream.headers.get("Content-Length")
     return stream, start, None if length is None else start + int(length)
-
-
-def _sha256(path):
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _copy_folder(address, path):
