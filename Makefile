@@ -32,7 +32,7 @@ test: .venv/.stamp ## run the quick tests
 	$(RUN) -m pytest -q -n 2 --dist loadfile $(ARGS)
 
 test-slow: .venv/.stamp ## run the tests that train models
-	$(RUN) -m pytest -q -m slow $(ARGS)
+	$(RUN) -m pytest -q -m slow -n 2 --dist loadfile $(ARGS)
 
 lint: .venv/.stamp ## check the code and its format
 	$(RUN) -m ruff check $(CODE)
