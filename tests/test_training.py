@@ -381,6 +381,15 @@ def test_a_score_that_is_no_number_stops_the_run(tmp_path, value, epoch):
     assert progress["epoch"] == 3 and progress["best"]["value"] == (4 if epoch == 1 else 3)
 
 
+@pytest.fixture
+def interruptible():
+    """Python's own handler of Ctrl-C, which a process in the background starts without."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("interruptible")
 @pytest.mark.parametrize("when", ["step", "validation"])
 def test_an_interrupt_that_is_swallowed_stops_the_run(tmp_path, when):
     """As one that arrives while TensorFlow calls Python: the exception is printed there and lost."""

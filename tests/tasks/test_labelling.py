@@ -479,7 +479,8 @@ def test_words_that_are_spelled_like_special_tokens_are_tagged_as_any_other(line
     assert [names[tag] for tag in tags[1]] == ["O", "B-it", "O"]
     assert (ids[0] == UNKNOWN).tolist() == [False, True, False, True]
     assert (ids[1] == UNKNOWN).tolist() == [True, False, True]
-    assert [len(answer["text"].split()) for answer in run.answers(["<pad> play <s>", "</s>"])] == [3, 1]
+    answers = run.answers([{"text": "<pad> play <s>"}, {"text": "</s>"}])
+    assert [len(best["text"].split()) for [best] in answers] == [3, 1]
 
 
 @pytest.mark.parametrize("name", ["classify", "tag", "entail"])

@@ -276,5 +276,5 @@ def test_presets_that_are_none_of_these_encoders(hub, tmp_path):
     sizes = {"input_conv_filters": [64], "input_conv_kernel_sizes": [3], "stackwise_num_filters": [64]}
     sizes |= {"stackwise_num_blocks": [1], "stackwise_num_strides": [1], "block_type": "basic_block"}
     keras_hub.models.ResNetBackbone(**sizes).save_to_preset(str(tmp_path / "pictures"))
-    with pytest.raises(ValueError, match="is a ResNetBackbone, and none of the BERT family"):
+    with pytest.raises(ValueError, match="is a ResNetBackbone, which is not of the BERT family"):
         PretrainedEncoder.from_preset(str(tmp_path / "pictures"), 3)
