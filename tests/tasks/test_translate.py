@@ -156,7 +156,13 @@ def test_the_record_has_the_source_beside_the_prediction(trained, tmp_path, monk
     monkeypatch.chdir(tmp_path)
     program.evaluate(Translate, trained, [], record_as="tiny")
     rows = (tmp_path / "tasks/translate/results.csv").read_text().splitlines()
-    assert [row.split(",")[-2] for row in rows[1:]] == ["bleu", "exact_match", "seconds_train"]
+    assert [row.split(",")[-3:-1] for row in rows[1:]] == [
+        ["dev", "bleu"],
+        ["dev", "exact_match"],
+        ["dev", "seconds_train"],
+        ["test", "bleu"],
+        ["test", "exact_match"],
+    ]
     samples = (tmp_path / "tasks/translate/samples/tiny.md").read_text().splitlines()
     assert samples[2] == "|  | id | source | prediction | a reference |" and samples[3].count("---") == 5
     assert "| dev-00000 | six cent un mille quatre cent vingt-quatre |" in samples[4]
