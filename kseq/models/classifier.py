@@ -65,6 +65,7 @@ class SequenceClassifier(NamedSignature, keras.Model):
 
     @classmethod
     def from_config(cls, config):
+        config = dict(config)
         return cls(keras.saving.deserialize_keras_object(config.pop("encoder")), **config)
 
 
@@ -216,6 +217,7 @@ class PairClassifier(NamedSignature, keras.Model):
 
     @classmethod
     def from_config(cls, config):
+        config = dict(config)
         parts = [keras.saving.deserialize_keras_object(config.pop(name)) for name in ("encoder", "layer")]
         return cls(*parts, **config)
 

@@ -103,6 +103,7 @@ class ImageEncoder(keras.layers.Layer):
 
     @classmethod
     def from_config(cls, config):
+        config = dict(config)
         return cls(keras.saving.deserialize_keras_object(config.pop("backbone")), **config)
 
 
@@ -194,6 +195,7 @@ class TextEncoder(keras.layers.Layer):
 
     @classmethod
     def from_config(cls, config):
+        config = dict(config)
         return cls(config.pop("vocabulary_size"), keras.saving.deserialize_keras_object(config.pop("layer")), **config)
 
 

@@ -77,4 +77,5 @@ class PretrainedEncoder(keras.layers.Layer):
 
     @classmethod
     def from_config(cls, config):
+        config = dict(config)
         return cls(keras.saving.deserialize_keras_object(config.pop("reader")), **config)

@@ -231,6 +231,7 @@ class Seq2Seq(NamedSignature, keras.Model):
 
     @classmethod
     def from_config(cls, config):
+        config = dict(config)
         parts = [keras.saving.deserialize_keras_object(config.pop(k)) for k in ("encoder", "bridge", "decoder")]
         return cls(*parts, **config)
 

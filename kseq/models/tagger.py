@@ -75,4 +75,5 @@ class SequenceTagger(NamedSignature, keras.Model):
 
     @classmethod
     def from_config(cls, config):
+        config = dict(config)
         return cls(keras.saving.deserialize_keras_object(config.pop("encoder")), **config)

@@ -58,6 +58,7 @@ class AttentionDecoder(Decoder):
 
     @classmethod
     def from_config(cls, config):
+        config = dict(config)
         cell = keras.saving.deserialize_keras_object(config.pop("cell"))
         attention = keras.saving.deserialize_keras_object(config.pop("attention"))
         return cls(cell, attention, **config)

@@ -195,6 +195,7 @@ class Decoder(keras.layers.Layer, abc.ABC):
 
     @classmethod
     def from_config(cls, config):
+        config = dict(config)
         return cls(keras.saving.deserialize_keras_object(config.pop("cell")), **config)
 
 
