@@ -284,9 +284,9 @@ def test_the_grid_trains(name, cell, unit, tmp_path):
 @pytest.mark.parametrize(
     ("name", "change", "files"),
     [
-        ("classify", "model.pooling=attention", 1),
-        ("classify", "model.pooling=mean", 1),
-        ("classify", "model.pooling=max", 1),
+        ("classify", "model.pooling=attention", 5),  # a picture each, and a page of all
+        ("classify", "model.pooling=mean", 5),
+        ("classify", "model.pooling=max", 5),
         ("classify", "model.pooling=last", 0),
         ("entail", "model.attention=none", 0),
         ("entail", "model.attention=last", 4),
