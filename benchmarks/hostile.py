@@ -261,7 +261,7 @@ def try_interrupts(counts, work, times, seconds, random_):
         running = child.send(signal.SIGINT)
         result = child.wait()
         word = outcome(*result, (130,))
-        word = "not heard" if running and word == "answer" else word
+        word = "ignored" if running and word == "answer" else word
         counts.add("Ctrl-C", f"{number}: after {moment:.2f} s", word, "".join(result[1:]))
         shutil.rmtree(folder, ignore_errors=True)
 

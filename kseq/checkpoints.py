@@ -61,8 +61,7 @@ def read_progress(folder):
         left = [LOG] if (folder / LOG).exists() else [name for name, epoch in _checkpoints(folder) if epoch > 1]
         if left:
             raise UserError(
-                f"{path} is missing, though {left[0]} beside it is of a run that was trained; restore it, or take "
-                "another --workdir"
+                f"{path} is missing, though {left[0]} is from a trained run; restore it, or take another --workdir"
             )
         return None
     progress = read_json(path)
@@ -107,7 +106,7 @@ def newest_whole(folder, progress):
         damaged = [f"{Path(folder, name)} {damage}" for name in names if (damage := _damage(folder, progress, name))]
         if not damaged:
             return progress | state | {"before": states[i + 1 :], "history": progress["history"][: state["epoch"]]}
-        print(f"epoch {state['epoch']} cannot be gone on from: {' and '.join(damaged)}", flush=True)
+        print(f"epoch {state['epoch']} cannot be resumed: {' and '.join(damaged)}", flush=True)
     raise UserError(f"{folder}: no checkpoint is whole; restore the files, or train anew in another --workdir")
 
 

@@ -524,7 +524,7 @@ def test_a_damaged_checkpoint_is_told_of_and_the_one_before_is_taken(tmp_path, t
     harm(tmp_path / "run" / name, damage)
     again = regression(seed=5)
     progress = train_points(tmp_path / "run", again, scripted([3], again)[0])
-    said = f"epoch 3 cannot be gone on from: {tmp_path / 'run' / name} "
+    said = f"epoch 3 cannot be resumed: {tmp_path / 'run' / name} "
     said += "cannot be read" if damage == "missing" else "does not have the checksum that progress.json names"
     assert said in capsys.readouterr().out
     assert progress["history"] == checkpoints.read_progress(folder)["history"]
@@ -584,7 +584,7 @@ def test_a_progress_that_was_deleted_is_told_of(tmp_path, three_epochs):
     shutil.copytree(three_epochs[0], folder)
     (folder / "progress.json").unlink()
     for name in ("log.csv", "last-0003.npz", "last-0002.npz", "best-0003.npz"):
-        with pytest.raises(UserError, match=r"progress.json is missing, though .* beside it is of a run"):
+        with pytest.raises(UserError, match=r"progress.json is missing, though .* is from a trained run"):
             train_points(folder, regression(), never)
         (folder / name).unlink()
     assert checkpoints.read_progress(folder) is None

@@ -29,7 +29,7 @@ def fetch(name, to="data", source=""):
     """Fetches public data into the folder `to`/`name`; files that are there already stay.
 
     A file is there whole, with the right checksum, or not at all. What was fetched of a file before the connection was
-    cut is kept beside it and is gone on from.
+    cut is kept beside it and continued.
 
     Args:
         name: a key of public.toml.

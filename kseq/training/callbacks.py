@@ -73,7 +73,7 @@ class Checkpoints(keras.callbacks.Callback):
         """Puts model and optimizer in the state of the newest whole checkpoint, where there is one.
 
         Raises:
-            UserError: what a run has left in the folder cannot be gone on from.
+            UserError: the run in the folder cannot be resumed.
         """
         progress = checkpoints.read_progress(self.folder)
         if progress:
