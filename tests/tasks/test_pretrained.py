@@ -188,8 +188,8 @@ def test_a_new_process_goes_on_with_the_run(frozen):
     run = subprocess.run(command, capture_output=True, text=True, cwd=Path(kseq.__file__).parents[1], check=False)
     assert run.returncode == 0, run.stderr
     text, label, score = run.stdout.splitlines()[0].split("\t")
-    [(want, probability, _)] = frozen[1].answers([("the red star",)])
-    assert (text, label) == ("the red star", want) and float(score) == pytest.approx(probability, abs=1e-3)
+    [[best]] = frozen[1].answers([{"text": b"the red star"}])
+    assert (text, label) == ("the red star", best["text"]) and float(score) == pytest.approx(best["score"], abs=1e-3)
 
 
 @pytest.mark.slow

@@ -13,7 +13,7 @@ import pytest
 import tensorflow_datasets as tfds
 
 import real
-from kseq import ask
+from kseq import ask, plots
 from kseq.config import ConfigError, load
 from kseq.data import SetEpoch
 from kseq.errors import UserError
@@ -193,8 +193,13 @@ def test_words_that_no_vocabulary_has_are_said_and_drawn(tmp_path, monkeypatch):
     """A model that does nothing but copy says the words that it looks at, known or not."""
     run = only_copies(prepared(tmp_path, [*table(tmp_path / "data"), "sampler.min_length=4", "sampler.no_repeat=0"]))
     texts = ["Zorro Quax", "Quax"]
-    drawn = []
-    monkeypatch.setattr(Summarize, "draw", lambda self, path, tokens, words, *_: drawn.append(words))
+    drawn, text_alignment = [], plots.text_alignment
+
+    def recorded(source, words, alignments, title=""):
+        drawn.append(words)
+        return text_alignment(source, words, alignments, title)
+
+    monkeypatch.setattr(plots, "text_alignment", recorded)
     lines = [run.line(*found) for found in run.predict(program.asked(run, texts), tmp_path / "drawn")]
     assert len(lines) == 2 and len(drawn) == 2
     for line, words, text in zip(lines, drawn, texts, strict=True):
