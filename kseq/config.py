@@ -45,7 +45,7 @@ def load(schema, path=None, overrides=(), base=None, under=None):
 
     An override is `dotted.key=value`; the value is read as TOML, or as plain text where it is not TOML or the
     schema wants a string. `base`, a config saved by `model_dump(mode="json")`, replaces the defaults; `under`, a pair
-    (whence, {dotted key: value}), is laid over them before the file.
+    (origin, {dotted key: value}), is laid over them before the file.
     Sections need a default to be laid over, `model: Model = Model()`. Raises `ConfigError` with all problems.
 
     >>> class Model(Config):
@@ -59,8 +59,8 @@ def load(schema, path=None, overrides=(), base=None, under=None):
     layers += [] if under is None else [(under[0], _table(key, value)) for key, value in under[1].items()]
     layers += _given(path, overrides, known, problems)
     problems += [
-        f"{'.'.join(leaf)} = {_show(x)} ({whence}): must be a table"
-        for whence, layer in layers
+        f"{'.'.join(leaf)} = {_show(x)} ({origin}): must be a table"
+        for origin, layer in layers
         for leaf, x in _leaves(layer)
         if not isinstance(x, dict) and x is not None and _is_section(known.get(".".join(leaf), ()))
     ]
@@ -136,7 +136,7 @@ def _toml_value(value):
 
 
 def _given(path, overrides, known, problems):
-    """A file and overrides as [(whence, tables)]; what is wrong with them is added to `problems`."""
+    """A file and overrides as [(origin, tables)]; what is wrong with them is added to `problems`."""
     layers = []
     try:
         if path is not None:
@@ -154,9 +154,9 @@ def _given(path, overrides, known, problems):
             layers.append(("--set", _table(key, value)))
         else:
             problems.append(f"--set {override}: must be written KEY=VALUE")
-    invalid = {whence: reason for whence, layer in layers if (reason := _beyond_json(layer))}
-    problems += [f"{whence}: {reason}" for whence, reason in invalid.items()]
-    return [(whence, layer) for whence, layer in layers if whence not in invalid]
+    invalid = {origin: reason for origin, layer in layers if (reason := _beyond_json(layer))}
+    problems += [f"{origin}: {reason}" for origin, reason in invalid.items()]
+    return [(origin, layer) for origin, layer in layers if origin not in invalid]
 
 
 def _beyond_json(value):
@@ -231,13 +231,13 @@ def _problems(error, values, layers, known):
     found = {}
     for detail in error.errors():
         path, value = _follow(detail["loc"], values)
-        missing, own = detail["type"] == "missing", "error" in detail.get("ctx", {})
+        missing, is_custom = detail["type"] == "missing", "error" in detail.get("ctx", {})
         for leaf, x in _leaves(value, path) if detail["type"] == "extra_forbidden" else [(path, value)]:
             subject = ".".join(map(str, leaf + detail["loc"][-1:] * missing))
             # No one value is to blame for one that is missing, or for what a section's validator says.
-            if not missing and not (own and isinstance(x, dict)):
-                origin = next(name for name, layer in reversed(layers) if _follow(leaf, layer)[0] == leaf)
-                subject += f" = {_show(x)} ({origin})"
+            if not missing and not (is_custom and isinstance(x, dict)):
+                source = next(name for name, layer in reversed(layers) if _follow(leaf, layer)[0] == leaf)
+                subject += f" = {_show(x)} ({source})"
             key = ".".join(part for part in leaf if isinstance(part, str))
             found.setdefault(subject, []).append(_sentence(detail, key, known))
     lines = [f"{subject}: {' or '.join(sentences)}" for subject, sentences in found.items()]

@@ -132,7 +132,7 @@ class Pictures(Source):
     def raw_of(self, example):
         return {"image": example.read(), "id": example.id, "boxes": example.boxes}
 
-    def shown(self, example):
+    def row_of(self, example):
         return {}
 
     def texts_of(self, example):
@@ -215,6 +215,18 @@ class Pictures(Source):
         inputs, pictures = self.inputs(examples, encoder, "the pictures that are scored")
         return lambda rows: Read(np.asarray(inputs[rows], "float32")), [0] * len(inputs), pictures
 
+    def figure(self, example, record):
+        """The picture once for each word, lighter where the word's attention lies."""
+        [pixels] = self.image.features([example["image"]]).numpy()
+        words, weights = record["tokens"], record["alignment"]
+        weights = np.zeros((len(words), 1)) if weights is None else weights
+        phrases = kseq.metrics.noun_phrases(words, kseq.data.toy.NOUNS, kseq.data.toy.MODIFIERS)
+        objects = [(*phrase, box) for phrase, box in zip(phrases, example.get("boxes", ()), strict=False)]
+        return kseq.plots.picture_alignment(pixels, words, weights, title=record["text"], objects=objects)
+
+    def line(self, name, example, record):
+        return f"{name}: {record['text']}"
+
 
 class Caption(Generation):
     """Pictures in, sentences out."""
@@ -241,9 +253,6 @@ class Caption(Generation):
             "pointing_noun": kseq.metrics.pointing(words, looks, boxes, toy.NOUNS),
         }
 
-    def answer(self, image):
-        return self.written(image)
-
     def is_readable(self, example):
         try:
             self.source.image.decode([example])
@@ -256,18 +265,6 @@ class Caption(Generation):
     def check_input(self, name, example):
         picture = kseq.data.Picture(name, (), lambda: example["image"], where=name, fingerprint="")
         self.source.image.decode([picture])
-
-    def figure(self, example, record):
-        """The picture once for each word, lighter where the word's attention lies."""
-        [pixels] = self.source.image.features([example["image"]]).numpy()
-        words, weights = record["tokens"], record["alignment"]
-        weights = np.zeros((len(words), 1)) if weights is None else weights
-        phrases = kseq.metrics.noun_phrases(words, kseq.data.toy.NOUNS, kseq.data.toy.MODIFIERS)
-        objects = [(*phrase, box) for phrase, box in zip(phrases, example.get("boxes", ()), strict=False)]
-        return kseq.plots.picture_alignment(pixels, words, weights, title=record["text"], objects=objects)
-
-    def line(self, name, example, record):
-        return f"{name}: {record['text']}"
 
 
 if __name__ == "__main__":

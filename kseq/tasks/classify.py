@@ -7,7 +7,7 @@ from pydantic import Field
 
 import kseq
 from kseq.config import Config
-from kseq.tasks.labelling import Labelling, LabelTrainingConfig, OneLabel, attention_pages, line_of_label
+from kseq.tasks.labelling import Labelling, LabelTrainingConfig, OneLabel, attention_pages
 from kseq.tasks.schema import LabelDataConfig, OneLabelConfig, PoolingModelConfig, PretrainedConfig
 
 
@@ -60,9 +60,6 @@ class Classify(Labelling):
             dropout=config.dropout,
         )
 
-    def answer(self, text):
-        return self.labelled(text)
-
     def figure(self, example, record):
         """The words, each on a ground the redder the more it weighed."""
         if record["alignment"] is None or not record["tokens"]:
@@ -72,9 +69,6 @@ class Classify(Labelling):
 
     def pages(self, records):
         return attention_pages(self, records)
-
-    def line(self, name, example, record):
-        return line_of_label(self, example, record)
 
 
 if __name__ == "__main__":

@@ -14,7 +14,6 @@ from kseq.tasks.labelling import (
     LabelTrainingConfig,
     OneLabel,
     attention_pages,
-    line_of_label,
     make_layer,
     without_marks,
 )
@@ -85,9 +84,6 @@ class Entail(Labelling):
             dropout=config.dropout,
         )
 
-    def answer(self, premise, hypothesis):
-        return self.labelled(premise, hypothesis)
-
     def figure(self, example, record):
         """Where each word of the hypothesis looked in the premise; the weight of each word for a pretrained encoder."""
         tokens, weights = record["tokens"], record["alignment"]
@@ -105,9 +101,6 @@ class Entail(Labelling):
 
     def pages(self, records):
         return attention_pages(self, records) if self.preset else {}
-
-    def line(self, name, example, record):
-        return line_of_label(self, example, record)
 
 
 if __name__ == "__main__":

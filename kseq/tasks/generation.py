@@ -1,6 +1,6 @@
 """One way to write a sequence: what is read → encoder → decoder → sampler → text.
 
-A task says what is read (its `Source`), what scores, and what is drawn.
+A task says what is read and drawn, its `Source`, and what scores.
 """
 
 import abc
@@ -45,7 +45,7 @@ class Read(NamedTuple):
 
 
 class Source(abc.ABC):
-    """What a text is written from: its examples, how they are read, and what encodes them.
+    """What a text is written from: its examples, how they are read and drawn, and what encodes them.
 
     Args:
         config: of the task.
@@ -80,8 +80,8 @@ class Source(abc.ABC):
         """An example as `answers` takes it, {raw: str or bytes}."""
 
     @abc.abstractmethod
-    def shown(self, example):
-        """{"source": text} of a row of `evaluate`; empty when the source is no text."""
+    def row_of(self, example):
+        """What a row of `evaluate` has of the source: {"source": text}, or nothing when it is no text."""
 
     @abc.abstractmethod
     def texts_of(self, example):
@@ -118,9 +118,17 @@ class Source(abc.ABC):
         the examples, without those that cannot be read where the config leaves these out.
         """
 
+    @abc.abstractmethod
+    def figure(self, example, record):
+        """As of `Task.figure`."""
+
+    @abc.abstractmethod
+    def line(self, name, example, record):
+        """As of `Task.line`."""
+
 
 class Generation(Task):
-    """Anything in, texts out. A subclass says what is read, what scores, and what is drawn.
+    """Anything in, texts out. A subclass says what is read (and drawn) and what scores.
 
     Attributes:
         Source: subclass of `Source`.
@@ -301,9 +309,8 @@ class Generation(Task):
         texts = tf.stack(texts, axis=1)
         return texts if read.empty is None else tf.where(read.empty[:, None], "", texts), found
 
-    def written(self, raw):
-        """string `[batch]` of the source → what `answer` returns."""
-        text, found = self.write(self.source.read(raw))
+    def answer(self, *raw):
+        text, found = self.write(self.source.read(*raw))
         return {"text": text[:, 0], "score": found.scores[:, 0]}
 
     def parts(self):
@@ -346,6 +353,12 @@ class Generation(Task):
         read, lengths, examples = self.source.reader(self.scored(split), self.model.encoder)
         return examples, [best for best, *_ in self.records(read, lengths, title=f"texts of {split}")]
 
+    def figure(self, example, record):
+        return self.source.figure(example, record)
+
+    def line(self, name, example, record):
+        return self.source.line(name, example, record)
+
     def scored_text(self, record):
         """The text of a record as it is scored."""
         return " ".join(record["tokens"]) if self.scores_tokens else record["text"]
@@ -367,7 +380,7 @@ class Generation(Task):
         references, rows = self.references(examples), []
         for i, (example, record, right) in enumerate(zip(examples, records, references, strict=True)):
             prediction = self.scored_text(record)
-            row = {"id": self.name_of(example, split, i), **self.source.shown(example)}
+            row = {"id": self.name_of(example, split, i), **self.source.row_of(example)}
             row |= {"prediction": prediction, "score": record["score"]}
             rows.append(row | {"exact": prediction in [" ".join(text.split()) for text in right], "references": right})
         metrics = self.score([row["prediction"] for row in rows], references)
@@ -393,7 +406,7 @@ class Texts(Source):
     def raw_of(self, example):
         return {"source": example[1]["source"]}
 
-    def shown(self, example):
+    def row_of(self, example):
         return self.raw_of(example)
 
     def texts_of(self, example):
@@ -530,10 +543,9 @@ class Texts(Source):
         source, tokens = [token.decode().strip(tie) for token in source], [word.strip(tie) for word in record["tokens"]]
         return kseq.plots.text_alignment(source, tokens, record["alignment"], title=record["text"])
 
-
-def line_of_text(example, record):
-    """A line of `--mode=predict`: the source, a tab, the text."""
-    return f"{text_of(example['source']).replace(chr(9), ' ')}\t{record['text']}"
+    def line(self, name, example, record):
+        """The source, a tab, the text."""
+        return f"{text_of(example['source']).replace(chr(9), ' ')}\t{record['text']}"
 
 
 def make_model(config, encoder, one, target_size):

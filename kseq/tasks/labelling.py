@@ -249,8 +249,7 @@ class Labelling(Task):
     def loss(self):
         return self.output.loss()
 
-    def labelled(self, *texts):
-        """string `[batch]` of each role → what `answer` returns."""
+    def answer(self, *texts):
         found = self.output.predicted(texts)
         return {name: value for name, value in found.items() if len(value.shape) == 1}
 
@@ -264,6 +263,11 @@ class Labelling(Task):
             for k, (i, tokens) in enumerate(zip(rows, self.output.tokens(sides), strict=True)):
                 records[i] = self.output.records({name: value[k] for name, value in found.items()}, tokens, n)
         return records
+
+    def line(self, name, example, record):
+        """The texts, the label and its probability, with tabs between."""
+        texts = [text_of(example[role]).replace("\t", " ") for role in self.raw]
+        return "\t".join([*texts, record["text"], f"{record['score']:.3f}"])
 
     def answered(self, split):
         """The row of `evaluate` of each example of a split."""
@@ -417,12 +421,6 @@ def attention_pages(task, records):
         return {}
     examples = [(r["tokens"], r["alignment"], f"{r['text']} {r['score']:.2f}") for r in shown]
     return {"attention.html": kseq.plots.words_page(examples, f"{task.workdir.name}: the attention to each word")}
-
-
-def line_of_label(task, example, record):
-    """A line of `--mode=predict`: the texts, the label and its probability, with tabs between."""
-    texts = [text_of(example[role]).replace("\t", " ") for role in task.raw]
-    return "\t".join([*texts, record["text"], f"{record['score']:.3f}"])
 
 
 def label_of(where, example, names):

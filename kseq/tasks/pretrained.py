@@ -44,8 +44,8 @@ def load_config(task, path=None, overrides=(), *, resumed=None):
         return config
     start = _start(config)
     if start:
-        going_on = resumed and runs.is_run(resumed) and read_progress(resumed)
-        other = runs.finished(resumed) if going_on else finished(start)
+        resumes = resumed and runs.is_run(resumed) and read_progress(resumed)
+        other = runs.finished(resumed) if resumes else finished(start)
         settings = other.config.encoder_settings()
         config = load(task.Config, path, overrides, under=(f"{start}/config.json", config.encoder_overrides(settings)))
         agree(config, settings)
@@ -59,7 +59,7 @@ def load_config(task, path=None, overrides=(), *, resumed=None):
 
 def agree(config, settings):
     """Raises `UserError` unless the encoder of a config has these `encoder_settings`."""
-    own, hub = config.encoder_settings(), settings.get("pretrained")
+    asked, hub = config.encoder_settings(), settings.get("pretrained")
     if hub and "pretrained" not in config.encoder_keys:
         raise UserError(
             f"model.encoder.from={_start(config)} has the encoder {hub}, which only classify and entail take"
@@ -68,7 +68,7 @@ def agree(config, settings):
     wrong = [
         f"{key} is {reduce(getattr, key.split('.'), config)!r}, there {there[key]!r}"
         for name, key in config.encoder_keys.items()
-        if own[name] != settings.get(name, "")
+        if asked[name] != settings.get(name, "")
     ]
     if wrong:
         raise UserError(
@@ -188,11 +188,11 @@ def load_encoder(config, workdir, texts):
 
 def scales(model, config):
     """For each trained variable of a model, what `training.learning_rate` is multiplied by; none where all have it."""
-    own = config.model.encoder.learning_rate
-    if not own:
+    rate = config.model.encoder.learning_rate
+    if not rate:
         return ()
     encoder = {id(variable) for variable in model.encoder.trainable_variables}
-    ratio = own / config.training.learning_rate
+    ratio = rate / config.training.learning_rate
     return tuple(ratio if id(variable) in encoder else 1.0 for variable in model.trainable_variables)
 
 

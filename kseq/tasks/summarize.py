@@ -9,7 +9,7 @@ from typing import Literal
 from pydantic import Field
 
 import kseq
-from kseq.tasks.generation import Generation, Texts, line_of_text
+from kseq.tasks.generation import Generation, Texts
 from kseq.tasks.schema import (
     Attention,
     GenerationTrainingConfig,
@@ -92,15 +92,6 @@ class Summarize(Generation):
             due += len(wanted)
             found += len(wanted & set(prediction))
         return found / due if due else float("nan")
-
-    def answer(self, source):
-        return self.written(source)
-
-    def figure(self, example, record):
-        return self.source.figure(example, record)
-
-    def line(self, name, example, record):
-        return line_of_text(example, record)
 
 
 if __name__ == "__main__":

@@ -242,9 +242,6 @@ class Tag(Labelling):
 
         return marked(row["prediction"], row.get("label")), marked(row["references"][0], row.get("label_reference"))
 
-    def answer(self, text):
-        return self.labelled(text)
-
     def figure(self, example, record):
         """The words, those of a span on the colour of its kind."""
         if not record["tokens"]:

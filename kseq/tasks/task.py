@@ -205,8 +205,8 @@ class Task(abc.ABC):
         return row["prediction"], row["references"][0]
 
     @abc.abstractmethod
-    def answer(self, **raw):
-        """Tensors of strings `[batch]` → {"text": string, "score": float32}: what a SavedModel serves."""
+    def answer(self, *raw):
+        """Strings `[batch]` of each input → {"text": string, "score": float32}: what a SavedModel serves."""
 
     @abc.abstractmethod
     def answers(self, examples, n=1):
@@ -252,7 +252,7 @@ class Task(abc.ABC):
 
     def ask(self, example):
         """`answer` for one raw example, {raw name: bytes}, as plain values."""
-        answers = self.answer(**{name: [value] for name, value in example.items()})
+        answers = self.answer(*([example[name]] for name in self.raw))
         return {"text": answers["text"][0].numpy().decode(), "score": float(answers["score"][0])}
 
     @abc.abstractmethod

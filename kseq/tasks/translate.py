@@ -8,7 +8,7 @@ from typing import Literal
 from pydantic import Field
 
 import kseq
-from kseq.tasks.generation import Generation, Texts, line_of_text
+from kseq.tasks.generation import Generation, Texts
 from kseq.tasks.schema import GenerationTrainingConfig, PairConfig, PairDataConfig, PairFields, TextSamplerConfig
 
 GROUPS = 8  # of sentences by their length, for BLEU by length
@@ -56,15 +56,6 @@ class Translate(Generation):
             scores[longest] = kseq.metrics.corpus_bleu(predictions, references, self.config.data.bleu)
             shorter = longest
         return scores
-
-    def answer(self, source):
-        return self.written(source)
-
-    def figure(self, example, record):
-        return self.source.figure(example, record)
-
-    def line(self, name, example, record):
-        return line_of_text(example, record)
 
 
 if __name__ == "__main__":
