@@ -9,18 +9,9 @@ import pytest
 import tensorflow as tf
 
 from contracts import CONTRACTS, UNITS, dtype_policy, flat_inputs, functional_model, normal, public_layers, randomise
-from kseq import models
 from kseq.layers import CELLS, Recurrent
 
 every_layer = pytest.mark.parametrize("name", CONTRACTS)
-
-
-def slow_models(names):
-    """The names as parameters of a test, those of whole models among the slow ones."""
-    return [pytest.param(x, marks=[pytest.mark.slow] * (x.partition("-")[0] in models.__all__)) for x in names]
-
-
-graph_and_xla = pytest.mark.parametrize("compiled", [False, pytest.param(True, marks=pytest.mark.slow, id="xla")])
 
 
 def flat(nest):
@@ -61,6 +52,7 @@ def test_config_round_trip(name):
     assert json.dumps(again.get_config()) == config
 
 
+@pytest.mark.slow
 @every_layer
 def test_keras_file_round_trip(name, tmp_path):
     model, inputs = functional_model(name), flat_inputs(name, 2, 3)
@@ -83,8 +75,9 @@ def test_a_cell_runs_and_is_saved_in_keras_loop_and_in_ours(name, tmp_path):
     assert_close(outputs, model(inputs))
 
 
-@graph_and_xla
-@pytest.mark.parametrize("name", slow_models(name for name in CONTRACTS if "Seq2Seq" not in name))  # in tests/models
+@pytest.mark.slow
+@pytest.mark.parametrize("compiled", [False, True], ids=["graph", "xla"])
+@pytest.mark.parametrize("name", [name for name in CONTRACTS if "Seq2Seq" not in name])  # see tests/models
 def test_eager_graph_and_xla_agree_and_every_weight_gets_a_gradient(name, compiled):
     model, inputs = functional_model(name), flat_inputs(name, 3, 3)
     eager = outputs_and_gradients(model, inputs)
@@ -114,8 +107,9 @@ def test_training_draws_what_the_seed_says_or_changes_nothing(name):
     assert_close(outputs_and_gradients(fresh(), inputs, training=True), eager, rtol=0, atol=0)
 
 
-@graph_and_xla
-@pytest.mark.parametrize("name", slow_models(x for x in CONTRACTS if CONTRACTS[x].draws and x != "Seq2Seq"))
+@pytest.mark.slow
+@pytest.mark.parametrize("compiled", [False, True], ids=["graph", "xla"])
+@pytest.mark.parametrize("name", [x for x in CONTRACTS if CONTRACTS[x].draws and x != "Seq2Seq"])
 def test_what_draws_in_training_does_so_in_a_graph(name, compiled):
     model, inputs = functional_model(name), flat_inputs(name, 3, 3)
     function = tf.function(lambda: outputs_and_gradients(model, inputs, training=True), jit_compile=compiled)
@@ -124,7 +118,8 @@ def test_what_draws_in_training_does_so_in_a_graph(name, compiled):
     assert not np.allclose(drawn[0], plain[0])
 
 
-@pytest.mark.parametrize("name", slow_models(CONTRACTS))
+@pytest.mark.slow
+@every_layer
 @pytest.mark.parametrize(("policy", "atol"), [("mixed_float16", 0.01), ("mixed_bfloat16", 0.08)])
 def test_mixed_precision(name, policy, atol):
     contract, inputs = CONTRACTS[name], CONTRACTS[name].inputs(3, 3)
@@ -145,6 +140,7 @@ def test_mixed_precision(name, policy, atol):
     )
 
 
+@pytest.mark.slow
 @every_layer
 def test_saved_model_of_unknown_batch_and_time(name, tmp_path):
     model = functional_model(name)

@@ -256,6 +256,7 @@ TABLE = {
 # The suite trains on an endless generator, which Keras warns that it cannot shuffle, and also what has no weights.
 @pytest.mark.filterwarnings("ignore:The model does not have any trainable weights:UserWarning")
 @pytest.mark.filterwarnings("ignore:`shuffle=True` was passed:UserWarning")
+@pytest.mark.slow
 @pytest.mark.parametrize("name", TABLE)
 def test_a_layer_passes_keras_own_test(name):
     row = TABLE[name]

@@ -1,0 +1,17 @@
+"""Which tests are slow without being marked so one by one."""
+
+from pathlib import Path
+
+import pytest
+
+TASKS = Path(__file__).parent / "tasks"
+TRAINED = {"trained", "whole", "run", "classifier", "translator", "hub", "frozen"}  # fixtures that train a model
+
+
+def pytest_collection_modifyitems(items):
+    """Tests of tasks that need a trained run, and all that compile under XLA."""
+    for item in items:
+        needs_a_run = TASKS in item.path.parents and TRAINED & set(item.fixturenames)
+        compiles = hasattr(item, "callspec") and "xla" in item.callspec.id.split("-")
+        if needs_a_run or compiles:
+            item.add_marker(pytest.mark.slow)
