@@ -1,4 +1,7 @@
-"""SavedModels: raw strings or bytes in, strings out, everything between inside."""
+"""SavedModels of runs: raw strings or bytes in, strings out, everything between inside.
+
+That of a model alone, `model.export`, has its signature in `kseq.models.signature`.
+"""
 
 import errno
 import json

@@ -1,4 +1,4 @@
-"""The signature of an exported model: inputs by name, and ids that are integers."""
+"""The signature of `model.export`: inputs by name, and ids that are integers. That of a run is in `kseq.export`."""
 
 import keras
 

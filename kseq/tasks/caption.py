@@ -46,7 +46,7 @@ class DataConfig(SplitsConfig):
     )
     max_length: int = Field(20, ge=1, le=200, description="most words of a caption; the rest is cut off")
     vocabulary_size: int = Field(10_000, ge=5, description="most words of the vocabulary")
-    min_count: int = Field(1, ge=1, description="a word that training has less often is unknown")
+    min_count: int = Field(1, ge=1, description="words that occur less often in training are unknown")
     buckets: int = Field(3, ge=1, le=20, description="groups of similar length that batches are made of")
     cache: str = Field("runs/cache", description="folder for the pixels or features of the pictures")
 
@@ -55,8 +55,8 @@ class EncoderConfig(EncoderRateConfig):
     """The encoder of the pictures."""
 
     backbone: str = Field("small", description="small, a class of keras.applications, or a .keras file")
-    weights: str = Field("", description="of a class of keras.applications: imagenet, or a file; if empty, new ones")
-    trainable: str = Field("all", description="all, none, or the name of the layer from which on it is trained")
+    weights: str = Field("", description="for a class of keras.applications: imagenet or a file; if empty, random")
+    trainable: str = Field("all", description="all, none, or the name of the first layer to train")
     units: int = Field(128, ge=1, description="size of the vector of a region")
     dropout: float = Field(0.0, ge=0, lt=1, description="of the features of the regions")
 
@@ -67,7 +67,7 @@ class ModelConfig(DecoderConfig):
     cell: Cell = Field("lstm", description="recurrent cell of the decoder")
     gate: bool = Field(True, description="for bahdanau: a gate that scales the context, as in Show, Attend and Tell")
     readout_dropout: float = Field(
-        0.5, ge=0, lt=1, description="for deep_output: share of the training steps whose output does not see the state"
+        0.5, ge=0, lt=1, description="for deep_output: probability in training that a step's output ignores the state"
     )
     embedding_range: float = Field(0.05, gt=0, description="word vectors are initialized uniformly in [-x, x]")
     bridge: Literal["dense", "zero"] = Field("dense", description="how the encoder's state starts the decoder")
@@ -80,7 +80,7 @@ class ModelConfig(DecoderConfig):
 class CaptionConfig(Config):
     """One captioning experiment."""
 
-    seed: int = Field(0, ge=0, lt=2**32, description="of all that is drawn at random")
+    seed: int = Field(0, ge=0, lt=2**32, description="random seed")
     data: DataConfig = DataConfig()
     model: ModelConfig = ModelConfig()
     training: GenerationTrainingConfig = GenerationTrainingConfig()

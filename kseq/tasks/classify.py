@@ -35,7 +35,7 @@ class ModelConfig(PoolingModelConfig):
 class ClassifyConfig(OneLabelConfig):
     """One classification experiment."""
 
-    seed: int = Field(0, ge=0, lt=2**32, description="of all that is drawn at random")
+    seed: int = Field(0, ge=0, lt=2**32, description="random seed")
     data: DataConfig = DataConfig()
     model: ModelConfig = ModelConfig()
     training: LabelTrainingConfig = LabelTrainingConfig()

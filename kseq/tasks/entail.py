@@ -55,7 +55,7 @@ class EntailConfig(OneLabelConfig):
     """One entailment experiment."""
 
     kseq_only_keys: ClassVar = (*OneLabelConfig.kseq_only_keys, "model.attention")
-    seed: int = Field(0, ge=0, lt=2**32, description="of all that is drawn at random")
+    seed: int = Field(0, ge=0, lt=2**32, description="random seed")
     data: DataConfig = DataConfig()
     model: ModelConfig = ModelConfig()
     training: LabelTrainingConfig = LabelTrainingConfig(epochs=15, learning_rate=3e-3)

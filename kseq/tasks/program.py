@@ -77,7 +77,7 @@ def train(task, workdir, config, *, resume, show):
 
 
 def evaluate(task, workdir, changes, *, record_as=None):
-    """Scores the run on dev, which chose its epoch, and on test, where there is one.
+    """Scores the run on dev, which selected its epoch, and on test, where there is one.
 
     Each has files of its own, metrics-SPLIT.json and predictions-SPLIT.jsonl. With `changes` their names end in a hash
     of these, so that the scores of the run as it was trained stay. With `record_as` each metric becomes a row.
@@ -96,7 +96,7 @@ def evaluate(task, workdir, changes, *, record_as=None):
         kseq.files.write_text(predictions, lines)
         kseq.files.write_json(workdir / f"metrics-{split}{other}.json", metrics)
         scores[split] = {name: value for name, value in metrics.items() if not isinstance(value, dict)}
-        print("dev, which chose the epoch:" if split == "dev" else f"{split}:")
+        print("dev, which selected the epoch:" if split == "dev" else f"{split}:")
         for name, value in scores[split].items():
             print(f"{name:>14} {value:.4g}")
         print(f"{len(rows)} predictions in {predictions}", flush=True)
@@ -240,12 +240,13 @@ def _circumstances(config):
 
 USAGE = """python -m kseq.tasks.{name} [--mode=MODE] [--config=FILE] [--workdir=DIR] [--set KEY=VALUE ...] [INPUT ...]
 
-With no mode: train, evaluate, predict and export in turn. With no config: on generated data, in minutes.
-A config is a TOML file of differences from the defaults; examples are in {configs}.
+Without --mode, trains, evaluates, predicts and exports. Without --config, uses generated data, which takes minutes.
+A config is a TOML file with the values that differ from the defaults; examples are in {configs}.
 --mode=config prints every key, what it means, and its value.
 
-With --mode=predict an INPUT is {input}; @FILE stands for the lines of a file, - for those of the standard input,
-which is read too where it is a pipe and there is no INPUT. --format=jsonl reads and prints JSON, one value a line.
+With --mode=predict, each INPUT is {input}. @FILE reads inputs from a file, one per line;
+- reads the standard input, which is also read when it is piped and there is no INPUT.
+--format=jsonl reads and prints one JSON value per line.
 """
 
 
@@ -305,13 +306,13 @@ def files_of_project(name):
 def define_flags():
     """The flags of every task, in a `FlagValues` of their own."""
     values = flags.FlagValues()
-    flags.DEFINE_enum("mode", None, (*MODES, CONFIG), "What to do; see above.", flag_values=values)
-    flags.DEFINE_string("config", None, "TOML file of differences from the defaults.", flag_values=values)
+    flags.DEFINE_enum("mode", None, (*MODES, CONFIG), "Step to run; all four by default.", flag_values=values)
+    flags.DEFINE_string("config", None, "TOML file with the values that differ from the defaults.", flag_values=values)
     flags.DEFINE_string("workdir", None, "Folder of the run; runs/TASK/CONFIG by default.", flag_values=values)
-    flags.DEFINE_multi_string("set", [], "KEY=VALUE, laid over the config; can be repeated.", flag_values=values)
-    flags.DEFINE_enum("format", "text", FORMATS, "Of what predict reads and prints.", flag_values=values)
-    flags.DEFINE_bool("resume", False, "Go on with the run in the workdir, if there is one.", flag_values=values)
-    flags.DEFINE_bool("record", False, "Append metrics and samples to tasks/TASK/, by workdir.", flag_values=values)
+    flags.DEFINE_multi_string("set", [], "KEY=VALUE: changes one value of the config", flag_values=values)
+    flags.DEFINE_enum("format", "text", FORMATS, "Input and output format of --mode=predict.", flag_values=values)
+    flags.DEFINE_bool("resume", False, "Continue the run in --workdir, if there is one.", flag_values=values)
+    flags.DEFINE_bool("record", False, "Add the metrics and samples to tasks/TASK/, by workdir.", flag_values=values)
     flags.DEFINE_bool("help", False, "Show this.", short_name="h", flag_values=values)
     return values
 

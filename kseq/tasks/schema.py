@@ -12,12 +12,12 @@ from kseq.config import Config
 class TrainingConfig(Config):
     """How a model is trained."""
 
-    epochs: int = Field(6, ge=1, description="most passes over the training data")
+    epochs: int = Field(6, ge=1, description="maximum number of epochs")
     batch_size: int = Field(64, ge=1, description="examples in a batch")
-    learning_rate: float = Field(1e-3, gt=0, description="of Adam, at the start")
+    learning_rate: float = Field(1e-3, gt=0, description="initial learning rate of Adam")
     schedule: Literal["constant", "cosine"] = Field("cosine", description="how the learning rate changes")
-    clip_norm: float = Field(5.0, gt=0, description="largest norm of all gradients together")
-    label_smoothing: float = Field(0.0, ge=0, lt=1, description="share of the probability that all classes get")
+    clip_norm: float = Field(5.0, gt=0, description="gradients are clipped to this global norm")
+    label_smoothing: float = Field(0.0, ge=0, lt=1, description="probability that is spread evenly over all classes")
     average: float = Field(0.0, ge=0, lt=1, description="decay of the moving average of the weights; 0 keeps none")
     patience: int = Field(5, ge=0, description="epochs without a better score before the run ends")
     precision: Literal["float32", "mixed_float16", "mixed_bfloat16"] = Field(
@@ -27,11 +27,11 @@ class TrainingConfig(Config):
 
 
 class SplitsConfig(Config):
-    """Which examples a model is trained on, by which its best epoch is chosen, and on which it is measured."""
+    """Which examples a model is trained on, which select its best epoch, and on which it is tested."""
 
     train: str = "train"
-    dev: str = Field("dev", description="split that chooses the best epoch")
-    test: str = Field("", description="split that chooses nothing; if empty, generated data have theirs, others none")
+    dev: str = Field("dev", description="split that selects the best epoch")
+    test: str = Field("", description="split for the final score; if empty, none (generated data always have one)")
     holdout: float = Field(0.0, ge=0, lt=1, description="share of train held out as dev, if dev is no split of its own")
     test_holdout: float = Field(0.0, ge=0, lt=1, description="share of train held out as test; see holdout")
     train_count: int = Field(0, ge=0, description="at most this many examples; 0 takes all")
@@ -93,7 +93,7 @@ class TextDataConfig(SplitsConfig):
     quotes: bool = Field(False, description="for tsv: fields may stand in quotation marks")
     bad_bytes: Literal["stop", "latin-1", "replace"] = Field("stop", description="what becomes of a line not in UTF-8")
     normalize: Literal["none", "nfc", "nfkc"] = "none"
-    min_count: int = Field(1, ge=1, description="a word that training has less often is unknown")
+    min_count: int = Field(1, ge=1, description="words that occur less often in training are unknown")
     cache: str = Field("runs/cache", description="folder that keeps encoded texts, so that the next run starts at once")
 
 
@@ -151,13 +151,13 @@ class DecoderConfig(Config):
     gate: bool = Field(False, description="for bahdanau: a gate that scales the context, as in Show, Attend and Tell")
     deep_output: bool = Field(True, description="for bahdanau: read the previous token and the context in the output")
     readout_dropout: float = Field(
-        0.0, ge=0, lt=1, description="for deep_output: share of the training steps whose output does not see the state"
+        0.0, ge=0, lt=1, description="for deep_output: probability in training that a step's output ignores the state"
     )
     input_feeding: bool = Field(True, description="for luong: give the attentional state to the next step of the cell")
     bridge: Literal["dense", "copy", "zero"] = Field("dense", description="how the encoder's state starts the decoder")
     embedding_size: int = Field(64, ge=1, description="size of the vector of a token")
     embedding_range: float = Field(0.5, gt=0, description="token vectors are initialized uniformly in [-x, x]")
-    dropout: float = Field(0.0, ge=0, lt=1, description="of the token vectors and of the decoder's output")
+    dropout: float = Field(0.0, ge=0, lt=1, description="dropout rate of the token vectors and of the decoder's output")
     alignment_penalty: float = Field(
         0.0, ge=0, description="weight of the doubly stochastic penalty: attend to every position once in total"
     )
@@ -201,7 +201,7 @@ class SamplerConfig(Config):
     )
     n: int = Field(1, ge=1, le=1000, description="of random sampling: texts drawn, of which the likeliest is returned")
     min_length: int = Field(0, ge=0, description="least tokens of a text, the end token included")
-    no_repeat: int = Field(0, ge=0, description="never write the same n-gram twice, for this n; 0 allows it")
+    no_repeat: int = Field(0, ge=0, description="n-grams of this size are never repeated; 0 allows it")
     required: tuple[str, ...] = Field((), description="words or phrases that every text must contain; needs width > 1")
     ensemble: tuple[str, ...] = Field((), description="folders of other runs that vote on each token with this one")
 
@@ -232,7 +232,7 @@ class TextSamplerConfig(SamplerConfig):
 class EncoderRateConfig(Config):
     """The learning rate of an encoder."""
 
-    learning_rate: float = Field(0.0, ge=0, description="of the encoder; 0 takes training.learning_rate")
+    learning_rate: float = Field(0.0, ge=0, description="learning rate of the encoder; 0 uses training.learning_rate")
 
 
 class StartConfig(EncoderRateConfig):
@@ -373,7 +373,7 @@ class PairConfig(EncoderSourceConfig):
         "residual": "model.encoder.residual",
         "embedding_size": "model.embedding_size",
     }
-    seed: int = Field(0, ge=0, lt=2**32, description="of all that is drawn at random")
+    seed: int = Field(0, ge=0, lt=2**32, description="random seed")
     data: PairDataConfig
     model: PairModelConfig = PairModelConfig()
     training: GenerationTrainingConfig = GenerationTrainingConfig()

@@ -29,7 +29,7 @@ class DataConfig(PairDataConfig):
     source: str = Field("toy:sales", description="where the examples are; see docs/text.md")
     fields: PairFields = PairFields(source="text", target="summary")
     shared: bool = Field(True, description="one vocabulary for both sides")
-    min_count: int = Field(5, ge=1, description="a word that training has less often is unknown, or copied")
+    min_count: int = Field(5, ge=1, description="words that occur less often in training are unknown, or copied")
     lead: int = Field(10, ge=1, description="words at the start of a text that are scored as a baseline")
     rouge: Literal["english", "unicode"] = Field("english", description="which words ROUGE counts")
 

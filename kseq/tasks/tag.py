@@ -41,7 +41,7 @@ class DataConfig(LabelDataConfig):
 class TagConfig(LabelConfig):
     """One tagging experiment."""
 
-    seed: int = Field(0, ge=0, lt=2**32, description="of all that is drawn at random")
+    seed: int = Field(0, ge=0, lt=2**32, description="random seed")
     data: DataConfig = DataConfig()
     model: PoolingModelConfig = PoolingModelConfig()
     training: TrainingConfig = TrainingConfig()

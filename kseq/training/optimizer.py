@@ -1,4 +1,4 @@
-"""Adam that clips gradients by their global norm and keeps an average of the weights."""
+"""Adam that clips gradients by their global norm and keeps an average of the weights. Its schedule is in `fit`."""
 
 import contextlib
 

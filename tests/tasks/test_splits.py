@@ -45,7 +45,7 @@ def rows(path):
 def test_dev_and_test_are_reported_apart(trained, capsys):
     program.evaluate(Classify, trained, [])
     shown = capsys.readouterr().out
-    assert shown.index("dev, which chose the epoch:") < shown.index("test:")
+    assert shown.index("dev, which selected the epoch:") < shown.index("test:")
     assert len(rows(trained / "predictions-dev.jsonl")) == 12 and len(rows(trained / "predictions-test.jsonl")) == 9
     dev, test = (json.loads((trained / f"metrics-{split}.json").read_text()) for split in ("dev", "test"))
     assert dev.keys() - test.keys() == {"seconds_train"} and sum(map(len, test["confusion"].values())) > 9
