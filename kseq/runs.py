@@ -35,10 +35,10 @@ from kseq.files import DRAFT, read_json, remove_drafts, sha256, write_json, writ
 RUN = "run.json"
 CONFIG = "config.json"
 LOCK = ".lock"
-AT_ONCE = 64  # examples that an exported model answers at once
+BATCH_SIZE = 64  # examples that an exported model answers at once
 
 # What may differ from the training when a finished run is used: where the data are, and how text is generated.
-CHANGEABLE = ("data", "sampler")
+OVERRIDABLE = ("data", "sampler")
 
 
 class Description(NamedTuple):
@@ -55,7 +55,7 @@ def is_run(folder):
     return Path(folder, RUN).exists()
 
 
-def describe(folder):
+def read_run(folder):
     """The `Description` of the run in a folder. TensorFlow is not needed.
 
     Raises:
@@ -67,7 +67,7 @@ def describe(folder):
     if not is_run(folder):
         raise UserError(f"{folder} holds no run of kseq")
     info = read_json(folder / RUN)
-    task = task_named(info.get("task"))
+    task = find_task(info.get("task"))
     if task is None:
         raise UserError(f"{folder / RUN} names the task {info.get('task')!r}, and kseq has none of that name")
     files = info.get("files")
@@ -105,16 +105,16 @@ def check_files(folder, files):
             )
 
 
-def finished(folder, task=None):
+def read_trained_run(folder, task=None):
     """The `Description` of the trained run in a folder.
 
     Raises:
-        UserError: as of `describe`; no epoch has ended; or the run is not one of `task`, where one is given.
+        UserError: as of `read_run`; no epoch has ended; or the run is not one of `task`, where one is given.
     """
     folder = Path(folder)
     if task and not (folder.is_dir() and is_run(folder)):
         raise UserError(f"{folder} holds no trained run; train one with --mode=train --workdir={folder}")
-    run = describe(folder)
+    run = read_run(folder)
     if task and run.task.name != task.name:
         name = run.task.name
         raise UserError(f"{folder} is a run of {name}, not of {task.name}; python -m kseq.tasks.{name} knows it")
@@ -123,25 +123,25 @@ def finished(folder, task=None):
     return run
 
 
-def opened(folder, *, task=None, changes=(), prepare=lambda config: None):
+def load_task(folder, *, task=None, overrides=(), prepare=lambda config: None):
     """The task of the trained run in a folder, with its best weights.
 
     Args:
         folder: of the run.
         task: the subclass of `Task` that it must be of.
-        changes: `key=value` of data and sampler, laid over its config.
+        overrides: `key=value` of data and sampler, laid over its config.
         prepare: called with the config before the model is built.
 
     Raises:
-        UserError: as of `finished`; or a change is of another key, or a file has been changed.
-        ConfigError: a change is wrong.
+        UserError: as of `read_trained_run`; or an override is of another key, or a file has been changed.
+        ConfigError: an override is wrong.
     """
     folder = Path(folder)
-    run = finished(folder, task)
-    for change in changes:
-        if change.partition("=")[0].strip().partition(".")[0] not in CHANGEABLE:
-            raise UserError(f"--set {change}: of a finished run only {' and '.join(CHANGEABLE)} can be changed")
-    config = load_config(run.task.Config, overrides=changes, base=run.config.model_dump(mode="json"))
+    run = read_trained_run(folder, task)
+    for override in overrides:
+        if override.partition("=")[0].strip().partition(".")[0] not in OVERRIDABLE:
+            raise UserError(f"--set {override}: of a finished run only {' and '.join(OVERRIDABLE)} can be changed")
+    config = load_config(run.task.Config, overrides=overrides, base=run.config.model_dump(mode="json"))
     check_files(folder, run.info["files"])
     weights = best_weights(folder, run.progress)
     prepare(config)
@@ -150,20 +150,20 @@ def opened(folder, *, task=None, changes=(), prepare=lambda config: None):
     return made
 
 
-def begin(folder, task, config, circumstances):
+def create_run(folder, task, config, provenance):
     """Writes what a new run is made with, and its config."""
     folder, text = Path(folder), json.dumps(config.model_dump(mode="json"), ensure_ascii=False, indent=2) + "\n"
     files = {CONFIG: hashlib.sha256(text.encode()).hexdigest()}
-    write_json(folder / RUN, {"task": task.name, **circumstances, "files": files})
+    write_json(folder / RUN, {"task": task.name, **provenance, "files": files})
     write_text(folder / CONFIG, text)
 
 
-def files_of(folder):
+def file_times(folder):
     """The files in a folder, as a set of (name, time at which it was written)."""
     return {(path.name, path.stat().st_mtime_ns) for path in Path(folder).iterdir() if path.is_file()}
 
 
-def keep_files(folder, names):
+def save_checksums(folder, names):
     """Remembers what files of a new run are, so that a change is noticed."""
     info = read_json(Path(folder, RUN))
     files = {name: sha256(Path(folder, name)) for name in sorted(names)}
@@ -220,11 +220,11 @@ def check_writable(folder):
             f"{folder} holds {others[0]!r} and no run of kseq; nothing there is touched. Take a new or an empty folder "
             "as --workdir"
         )
-    if RUN in others and task_named(read_json(folder / RUN).get("task")) is None:
+    if RUN in others and find_task(read_json(folder / RUN).get("task")) is None:
         raise UserError(f"{folder / RUN} is not of a run of kseq; nothing there is touched. Take another --workdir")
 
 
-def task_named(name):
+def find_task(name):
     """The task of that name; None where there is none. No more is imported than what lies in kseq/tasks."""
     package = importlib.import_module("kseq.tasks")
     if name not in [module.name for module in pkgutil.iter_modules(package.__path__)]:
@@ -238,7 +238,7 @@ def task_named(name):
 # --- a run in Python
 
 
-def load(folder, changes=()):
+def load(folder, overrides=()):
     """A trained run of any task, or an exported folder, ready to answer.
 
         translator = kseq.load("runs/translate/multi30k")
@@ -248,18 +248,18 @@ def load(folder, changes=()):
 
     Args:
         folder: of a run, or of a SavedModel that a run has exported.
-        changes: for a run, `key=value` of its data or its sampler, such as "sampler.width=5".
+        overrides: for a run, `key=value` of its data or its sampler, such as "sampler.width=5".
 
     Returns:
         a `Run`, or an `Exported`.
 
     Raises:
         UserError: there is neither, or the run is damaged.
-        ConfigError: a change is wrong.
+        ConfigError: an override is wrong.
     """
     folder = Path(folder)
     if (folder / "saved_model.pb").exists():
-        if changes:
+        if overrides:
             raise UserError(
                 f"{folder} is an exported model, which cannot be changed; load the run it was exported from"
             )
@@ -269,7 +269,9 @@ def load(folder, changes=()):
     before = keras.config.dtype_policy()
     try:
         return Run(
-            opened(folder, changes=changes, prepare=lambda c: keras.config.set_dtype_policy(c.training.precision))
+            load_task(
+                folder, overrides=overrides, prepare=lambda c: keras.config.set_dtype_policy(c.training.precision)
+            )
         )
     finally:
         keras.config.set_dtype_policy(before)
@@ -302,7 +304,7 @@ class Answers(abc.ABC):
         several = isinstance(examples, list)
         if n is not None and (not isinstance(n, int) or n < 1):
             raise UserError(f"n must be a whole number of 1 or more, it is {n!r}")
-        given = [example_of(self.raw, self.paths, x) for x in (examples if several else [examples])]
+        given = [parse_example(self.raw, self.paths, x) for x in (examples if several else [examples])]
         found = self.answers(given, n or 1) if given else []
         if not details:
             found = [[record["text"] for record in records] for records in found]
@@ -337,7 +339,7 @@ class Run(Answers):
 
     def show(self, example):
         """The matplotlib figure of the attention behind an answer; None when there is no attention to show."""
-        example = example_of(self.raw, self.paths, example)
+        example = parse_example(self.raw, self.paths, example)
         [[record, *_]] = self.answers([example], 1)
         return self.task.figure(example, record)
 
@@ -390,8 +392,8 @@ class Exported(Answers):
         if n > 1:
             raise UserError(f"{self.folder} is an exported model, which gives one answer; load the run for n={n}")
         records = []
-        for first in range(0, len(examples), AT_ONCE):
-            batch = examples[first : first + AT_ONCE]
+        for first in range(0, len(examples), BATCH_SIZE):
+            batch = examples[first : first + BATCH_SIZE]
             inputs = {name: tf.constant([example[name] for example in batch]) for name in self.raw}
             found = {k: v.numpy() for k, v in self.saved.signatures["serving_default"](**inputs).items()}
             for i in range(len(batch)):
@@ -405,7 +407,7 @@ class Exported(Answers):
         raise AttributeError(f"{type(self).__name__} has no attribute {name!r}")
 
 
-def example_of(raw, paths, value):
+def parse_example(raw, paths, value):
     """A value as a user gives it → {input: str or bytes}.
 
     Args:

@@ -24,9 +24,9 @@ JSON = ("run.json", "config.json", "progress.json")
 def make_run(folder, epochs=1):
     """The files of a run of classify, without a model in them."""
     folder.mkdir(parents=True)
-    runs.begin(folder, Classify, Classify.Config(), {"seed": 0})
+    runs.create_run(folder, Classify, Classify.Config(), {"seed": 0})
     (folder / "vocabulary.txt").write_text("a\nb\n")
-    runs.keep_files(folder, ["vocabulary.txt"])
+    runs.save_checksums(folder, ["vocabulary.txt"])
     if epochs:
         digests = {}
         for name in ("best-0001.npz", "last-0001.npz"):
@@ -48,15 +48,15 @@ def contents(folder):
 
 def test_a_run_tells_its_task_its_config_and_how_far_it_came(tmp_path):
     folder = make_run(tmp_path / "run")
-    run = runs.finished(folder, Classify)
+    run = runs.read_trained_run(folder, Classify)
     assert (run.task, run.config) == (Classify, Classify.Config())
     assert run.progress["best"]["value"] == 0.5 and run.info["seed"] == 0
-    assert runs.finished(str(folder)).task is Classify
+    assert runs.read_trained_run(str(folder)).task is Classify
 
 
 def test_reading_a_run_needs_no_tensorflow(tmp_path):
     make_run(tmp_path / "run")
-    code = f"import sys; from kseq import runs; runs.finished({str(tmp_path / 'run')!r}); "
+    code = f"import sys; from kseq import runs; runs.read_trained_run({str(tmp_path / 'run')!r}); "
     code += "print([name for name in ('tensorflow', 'keras', 'absl') if name in sys.modules])"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
     assert result.stdout == "[]\n"
@@ -76,7 +76,7 @@ def test_a_folder_without_a_run_of_the_task_is_told(tmp_path, folder, message):
     make_run(tmp_path / "begun", epochs=0)
     make_run(tmp_path / "other")
     with pytest.raises(UserError, match=message):
-        runs.finished(tmp_path / folder, Entail if folder == "other" else Classify)
+        runs.read_trained_run(tmp_path / folder, Entail if folder == "other" else Classify)
 
 
 def test_a_folder_is_asked_for_without_a_task(tmp_path):
@@ -84,7 +84,7 @@ def test_a_folder_is_asked_for_without_a_task(tmp_path):
         if name == "empty":
             (tmp_path / name).mkdir()
         with pytest.raises(UserError, match=message):
-            runs.finished(tmp_path / name)
+            runs.read_trained_run(tmp_path / name)
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b"\xff", b"3", b"[" * 9999])
@@ -93,7 +93,7 @@ def test_a_damaged_json_file_is_one_sentence_that_names_it(tmp_path, name, conte
     folder = make_run(tmp_path / "run")
     (folder / name).write_bytes(content)
     with pytest.raises(UserError, match=rf"run/{name} is damaged"):
-        runs.finished(folder, Classify)
+        runs.read_trained_run(folder, Classify)
 
 
 @pytest.mark.parametrize(
@@ -116,16 +116,16 @@ def test_a_foreign_json_file_is_one_sentence_that_names_it(tmp_path, name, conte
     if content is not None:
         (folder / name).write_text(json.dumps(content))
     with pytest.raises(UserError, match=message):
-        runs.finished(folder, Classify)
+        runs.read_trained_run(folder, Classify)
 
 
 def test_a_config_of_another_version_is_told(tmp_path):
     folder = make_run(tmp_path / "run")
     values = json.loads((folder / "config.json").read_text()) | {"strange": 1}
     (folder / "config.json").write_text(json.dumps(values))
-    runs.keep_files(folder, ["config.json"])
+    runs.save_checksums(folder, ["config.json"])
     with pytest.raises(UserError, match=r"config.json is of another version of kseq: strange = 1 .*unknown key"):
-        runs.finished(folder)
+        runs.read_trained_run(folder)
 
 
 @pytest.mark.parametrize("damage", ["missing", "changed"])
@@ -136,7 +136,7 @@ def test_a_file_of_the_task_that_has_changed_is_told_before_a_model_is_built(tmp
         (folder / "vocabulary.txt").write_text("b\na\n")
     message = {"missing": "vocabulary.txt cannot be read", "changed": "vocabulary.txt is not what the run was trained"}
     with pytest.raises(UserError, match=message[damage]):
-        runs.opened(folder, prepare=lambda config: pytest.fail("too late"))
+        runs.load_task(folder, prepare=lambda config: pytest.fail("too late"))
 
 
 def test_a_file_outside_the_folder_is_not_read(tmp_path):
@@ -145,13 +145,13 @@ def test_a_file_outside_the_folder_is_not_read(tmp_path):
     for name in ("../a", "/etc/passwd", "a/b"):
         (folder / "run.json").write_text(json.dumps(info | {"files": info["files"] | {name: "0"}}))
         with pytest.raises(UserError, match="which is not in its folder"):
-            runs.opened(folder, prepare=lambda config: pytest.fail("too late"))
+            runs.load_task(folder, prepare=lambda config: pytest.fail("too late"))
 
 
 def test_only_data_and_sampler_can_change(tmp_path):
     folder = make_run(tmp_path / "run")
     with pytest.raises(UserError, match=r"--set model.units=8: of a finished run only data and sampler can be changed"):
-        runs.opened(folder, changes=["model.units=8"])
+        runs.load_task(folder, overrides=["model.units=8"])
 
 
 # --- who may write

@@ -174,7 +174,7 @@ class Generation(Task):
     # --- training
 
     def start(self):
-        return pretrained.opened(self.config)
+        return pretrained.load_start(self.config)
 
     def learn(self, train, start):
         self.target = self.source.learn(train, start)
@@ -232,7 +232,7 @@ class Generation(Task):
         return [self._member(folder) for folder in self.config.sampler.ensemble]
 
     def _member(self, folder):
-        run = runs.opened(folder, task=type(self))
+        run = runs.load_task(folder, task=type(self))
         if run.fingerprint() != self.fingerprint():
             raise UserError(f"sampler.ensemble: {folder} has another vocabulary; runs that vote need the same")
         return run

@@ -136,7 +136,7 @@ class Labelling(Task):
     # --- training
 
     def start(self):
-        return pretrained.opened(self.config)
+        return pretrained.load_start(self.config)
 
     def learn(self, train, start):
         data, found, unused = self.config.data, {}, set(self.config.data.names)

@@ -45,7 +45,7 @@ def load_config(task, path=None, overrides=(), *, resumed=None):
     start = _start(config)
     if start:
         resumes = resumed and runs.is_run(resumed) and read_progress(resumed)
-        other = runs.finished(resumed) if resumes else finished(start)
+        other = runs.read_trained_run(resumed) if resumes else read_encoder_run(start)
         settings = other.config.encoder_settings()
         config = load(task.Config, path, overrides, under=(f"{start}/config.json", config.encoder_overrides(settings)))
         agree(config, settings)
@@ -77,14 +77,14 @@ def agree(config, settings):
         )
 
 
-def finished(folder):
+def read_encoder_run(folder):
     """The `kseq.runs.Description` of the trained run in a folder.
 
     Raises:
         UserError: there is none, or it is one whose encoder reads no texts.
     """
     try:
-        run = runs.finished(folder)
+        run = runs.read_trained_run(folder)
     except UserError as error:
         raise UserError(f"model.encoder.from: {error}") from None
     if not issubclass(run.task.Config, EncoderSourceConfig):
@@ -92,13 +92,13 @@ def finished(folder):
     return run
 
 
-def opened(config):
+def load_start(config):
     """The `Start` of a config; None where the encoder is new."""
     if not isinstance(config, EncoderSourceConfig):
         return None
     encoder = config.model.encoder
     if encoder.from_:
-        other = finished(encoder.from_).config
+        other = read_encoder_run(encoder.from_).config
         agree(config, other.encoder_settings())
         made, asked = other.training.precision, config.training.precision
         if getattr(encoder, "preset", "") and made != asked:
@@ -106,7 +106,7 @@ def opened(config):
                 f"training.precision is {asked}, and the pretrained encoder of model.encoder.from={encoder.from_} "
                 f"computes in {made}; both must be the same"
             )
-        run = runs.opened(encoder.from_)
+        run = runs.load_task(encoder.from_)
         return Start(run.text, run.model.encoder, encoder.from_)
     return preset(encoder.preset, config.data.length()) if encoder.preset else None
 

@@ -37,7 +37,7 @@ def train(task, workdir, config, *, resume, show):
     """
     started = time.monotonic()
     if runs.is_run(workdir) and kseq.checkpoints.read_progress(workdir):
-        known = runs.finished(workdir, task)
+        known = runs.read_trained_run(workdir, task)
         changed = differences(known.config, config)
         if changed:
             shown = "; ".join(changed[:3]) + (f"; and {len(changed) - 3} more" if len(changed) > 3 else "")
@@ -48,15 +48,15 @@ def train(task, workdir, config, *, resume, show):
         new = False
     else:
         runs.check_writable(workdir)
-        runs.begin(workdir, task, config, _circumstances(config))
+        runs.create_run(workdir, task, config, _provenance(config))
         new = True
     print(f"training in {workdir}", flush=True)
     _set_up(config)
     run = task(config, workdir)
-    before = runs.files_of(workdir)
+    before = runs.file_times(workdir)
     run.prepare()
     if new:
-        runs.keep_files(workdir, [name for name, _ in runs.files_of(workdir) - before])
+        runs.save_checksums(workdir, [name for name, _ in runs.file_times(workdir) - before])
     set_epoch = kseq.data.SetEpoch()
     progress = kseq.training.fit(
         run.model,
@@ -135,7 +135,7 @@ def asked(run, inputs, form="text"):
             if len(value) != len(run.raw):
                 raise UserError(f"{where}: must be {' and '.join(run.raw)}, with a tab between")
         try:
-            example = runs.example_of(run.raw, run.paths, value)
+            example = runs.parse_example(run.raw, run.paths, value)
         except UserError as error:
             raise UserError(f"{where}: {error}") from None
         name = Path(value).name if run.paths and isinstance(value, str) else f"{number:05d}"
@@ -201,7 +201,7 @@ def export(task, workdir, changes):
 
 def _finished(task, workdir, changes):
     """The task with the best weights of the run in a folder, and the run's progress."""
-    run = runs.opened(workdir, task=task, changes=changes, prepare=_set_up)
+    run = runs.load_task(workdir, task=task, overrides=changes, prepare=_set_up)
     return run, kseq.checkpoints.read_progress(workdir)
 
 
@@ -224,7 +224,7 @@ def _installed(name):
     return any(metadata.distributions(name=name))
 
 
-def _circumstances(config):
+def _provenance(config):
     """What a run is made with: commit, versions, command, machine."""
     packages = ["tensorflow", "keras", "numpy", "tensorflow-datasets"]
     packages += [name for name in ("tensorflow-text", "keras-hub", "sentencepiece") if _installed(name)]
@@ -342,7 +342,7 @@ def plan_of(task, values, inputs):
     }
     modes = [values.mode] if values.mode else MODES
     if values.mode in ("evaluate", "predict", "export"):
-        runs.finished(workdir, task)
+        runs.read_trained_run(workdir, task)
     if "export" in modes:
         kseq.export.check_replaceable(workdir / "export")
     return workdir, [plan[mode] for mode in modes]

@@ -142,7 +142,7 @@ def test_batches_carry_the_rate_of_their_epoch(tmp_path):
 
 def test_random_sampling_draws_several_texts_likeliest_first(trained):
     changes = ["sampler.method=random", "sampler.width=1", "sampler.n=4", "sampler.temperature=2.0", "sampler.top_k=9"]
-    run = runs.opened(trained[0], changes=changes)
+    run = runs.load_task(trained[0], changes=changes)
     [found] = run.answers([{"source": "deux cent"}], n=3)
     scores = [record["score"] for record in found]
     assert scores == sorted(scores, reverse=True) and len({record["text"] for record in found}) > 1
@@ -151,28 +151,28 @@ def test_random_sampling_draws_several_texts_likeliest_first(trained):
 
 
 def test_more_answers_than_the_beam_has_are_refused(trained):
-    run = runs.opened(trained[0])
+    run = runs.load_task(trained[0])
     assert [len(records) for records in run.answers([{"source": "un"}], n=2)] == [2]
     with pytest.raises(UserError, match=r"3 answers were asked for, and sampler.width is 2; set it to 3 or more"):
         run.answers([{"source": "un"}], n=3)
 
 
 def test_required_words_are_in_every_text(trained):
-    run = runs.opened(trained[0], changes=['sampler.required=["hundred", "and twenty"]', "sampler.width=4"])
+    run = runs.load_task(trained[0], overrides=['sampler.required=["hundred", "and twenty"]', "sampler.width=4"])
     for [record] in run.answers([{"source": "un"}, {"source": "deux cent"}]):
         assert "hundred" in record["text"] and "and twenty" in record["text"]
     with pytest.raises(UserError, match=r"sampler.required has 'zebra', and the vocabulary of the run does not have"):
-        runs.opened(trained[0], changes=['sampler.required=["zebra"]']).answers([{"source": "un"}])
+        runs.load_task(trained[0], overrides=['sampler.required=["zebra"]']).answers([{"source": "un"}])
 
 
 def test_the_exported_model_requires_the_same_words(trained, tmp_path):
-    run = kseq.load(trained[0], changes=['sampler.required=["hundred"]', "sampler.width=4"])
+    run = kseq.load(trained[0], overrides=['sampler.required=["hundred"]', "sampler.width=4"])
     assert "hundred" in run.export(tmp_path / "export")["text"]
 
 
 def test_an_ensemble_says_what_its_mean_says(trained):
     """Oracle: the mean of the log-probabilities that both models give to the text, token by token."""
-    run = runs.opened(trained[0], changes=[f"sampler.ensemble=['{trained[1]}']", "sampler.width=1"])
+    run = runs.load_task(trained[0], overrides=[f"sampler.ensemble=['{trained[1]}']", "sampler.width=1"])
     [[record]] = run.answers([{"source": "deux cent"}])
     ids = run.target.ids([record["text"]]).numpy()[0]
     read = run.source.read(["deux cent"])
@@ -190,6 +190,6 @@ def test_an_ensemble_says_what_its_mean_says(trained):
 def test_an_ensemble_needs_one_vocabulary(trained, tmp_path):
     changes = [*SMALL, "data.train_count=20"]
     program.train(Translate, tmp_path / "c", load(Translate.Config, overrides=changes), resume=False, show=0)
-    run = runs.opened(trained[0], changes=[f"sampler.ensemble=['{tmp_path / 'c'}']"])
+    run = runs.load_task(trained[0], overrides=[f"sampler.ensemble=['{tmp_path / 'c'}']"])
     with pytest.raises(UserError, match=r"sampler.ensemble: .* has another vocabulary; runs that vote need the same"):
         run.answers([{"source": "un"}])

@@ -194,10 +194,10 @@ def test_bad_data_stops_the_run_with_one_line(tmp_path, cache, rows, changes, me
 def test_unreadable_pictures_of_dev_are_not_shown(trained, tmp_path, cache):
     data = [*table(tmp_path / "mine", ["bad.png\ta broken picture", *GOOD]), cache]
     (tmp_path / "mine/images/bad.png").write_bytes(b"no picture")
-    run = kseq.load(trained, changes=[*data, "data.on_error=skip"]).task
+    run = kseq.load(trained, overrides=[*data, "data.on_error=skip"]).task
     assert [name for name, _ in run.some_of_dev()] == ["images/a.png", "images/b.jpg"]
     with pytest.raises(UserError, match=r"captions_dev.tsv:2: picture images/bad.png cannot be decoded"):
-        kseq.load(trained, changes=data).task.some_of_dev()
+        kseq.load(trained, overrides=data).task.some_of_dev()
 
 
 @pytest.mark.slow

@@ -117,20 +117,20 @@ def test_a_wrong_number_of_answers_is_named(run, n):
 def test_examples_of_two_texts():
     raw = ("premise", "hypothesis")
     for given in (("a", b"b"), {"hypothesis": b"b", "premise": "a"}):
-        assert runs.example_of(raw, False, given) == {"premise": "a", "hypothesis": b"b"}
+        assert runs.parse_example(raw, False, given) == {"premise": "a", "hypothesis": b"b"}
     for given in ("a\tb", ("a",), 3):
         with pytest.raises(UserError, match="an example must be premise and hypothesis, as a tuple or a dict"):
-            runs.example_of(raw, False, given)
+            runs.parse_example(raw, False, given)
 
 
 def test_a_path_is_read_where_files_are_asked_for(tmp_path):
     path = tmp_path / "a.png"
     path.write_bytes(b"\x89PNG\n")
     for given in (path, str(path), b"\x89PNG\n"):
-        assert runs.example_of(("image",), True, given) == {"image": b"\x89PNG\n"}
+        assert runs.parse_example(("image",), True, given) == {"image": b"\x89PNG\n"}
     os.mkfifo(tmp_path / "pipe")
     with pytest.raises(UserError, match="pipe is no regular file"):
-        runs.example_of(("image",), True, str(tmp_path / "pipe"))
+        runs.parse_example(("image",), True, str(tmp_path / "pipe"))
 
 
 def test_the_model_can_be_trained_on_and_the_words_are_beside_it(run):
@@ -308,7 +308,7 @@ def test_help_names_folders_that_are_there():
     result = command("--help")
     [folder] = [word.strip(".") for word in result.stdout.split() if word.strip(".").endswith("configs/classify")]
     assert Path(folder, "trec.toml").exists()
-    assert "an INPUT is a text; @FILE stands for the lines of a file, - for those of the standard" in result.stdout
+    assert "each INPUT is a text. @FILE reads inputs from a file, one per line;" in result.stdout
 
 
 def test_the_help_may_be_cut_short():

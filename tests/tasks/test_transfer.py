@@ -203,14 +203,14 @@ def test_a_run_that_is_none_is_said(tmp_path):
         load(tmp_path / "nowhere")
     with pytest.raises(UserError, match=r"model.encoder.from: \S* holds no run of kseq"):
         load(tmp_path)
-    runs.begin(tmp_path, Entail, Entail.Config(), {})
+    runs.create_run(tmp_path, Entail, Entail.Config(), {})
     with pytest.raises(UserError, match=r"model.encoder.from: \S* holds no trained run"):
         load(tmp_path)
 
 
 def test_a_run_of_pictures_is_said(classifier, tmp_path):
     shutil.copytree(classifier[0], tmp_path / "run")
-    runs.begin(tmp_path / "run", Caption, Caption.Config(), {})
+    runs.create_run(tmp_path / "run", Caption, Caption.Config(), {})
     with pytest.raises(UserError, match=r"run is a run of caption, whose encoder reads no texts"):
         pretrained.load_config(Entail, overrides=[f"model.encoder.from={tmp_path / 'run'}"])
 
@@ -224,7 +224,7 @@ def test_a_run_whose_files_are_broken_is_named(classifier, tmp_path, name):
 
 
 def test_an_attempt_that_died_early_decides_nothing(classifier, tmp_path):
-    runs.begin(tmp_path, Entail, Entail.Config(), {})
+    runs.create_run(tmp_path, Entail, Entail.Config(), {})
     config = pretrained.load_config(Entail, overrides=[f"model.encoder.from={classifier[0]}"], resumed=tmp_path)
     assert (config.model.units, Entail.Config().model.units) == (8, 64)
 
@@ -260,7 +260,7 @@ def test_a_unit_that_the_task_does_not_have_is_blamed_on_the_other_run(classifie
     config = json.loads((tmp_path / "a/config.json").read_text())
     config["data"]["unit"] = "space"
     (tmp_path / "a/config.json").write_text(json.dumps(config))
-    runs.keep_files(tmp_path / "a", ["config.json"])
+    runs.save_checksums(tmp_path / "a", ["config.json"])
     with pytest.raises(ConfigError, match=r'data.unit = "space" \(\S*a/config.json\): must be'):
         pretrained.load_config(Translate, overrides=[f"model.encoder.from={tmp_path / 'a'}"])
 
