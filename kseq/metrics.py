@@ -159,14 +159,14 @@ def span_f1(predictions, references):
 
 
 def pointing(words, alignments, boxes, nouns, modifiers=()):
-    """Share of noun phrases whose strongest look lies on the object that they name.
+    """Share of noun phrases whose largest attention weight lies on the object that they name.
 
     A noun phrase is a noun with the modifiers right before it ("a large yellow cross"); without modifiers it is the
-    noun alone. Its strongest look is the largest weight that any of its words gives to any region. The k-th phrase of
-    a text names the object of the k-th box. The phrase is a hit when the centre of the region lies inside that box.
+    noun alone. Its largest weight is that of all its words and all regions. The k-th phrase of a text names the object
+    of the k-th box. The phrase is a hit when the centre of the region lies inside that box.
 
-    The share over whole phrases tells whether the model looked at the object while it spoke of it; the share over nouns
-    alone whether it still looked when it said what the object is. A noun can be said from memory.
+    The share over whole phrases tells whether the model attends to the object while it writes the phrase; the share
+    over nouns alone whether it still does when it writes the noun, which it could also predict from its state.
 
     Args:
         words: for each picture, the words of its text.
@@ -179,10 +179,10 @@ def pointing(words, alignments, boxes, nouns, modifiers=()):
         0…1; a phrase beyond the last box counts as a miss. NaN where there is no phrase.
     """
     hits = []
-    for text, looks, known in zip(words, alignments, boxes, strict=True):
+    for text, weights, known in zip(words, alignments, boxes, strict=True):
         for k, (first, end) in enumerate(noun_phrases(text, nouns, modifiers)):
-            strongest = looks[first + int(np.argmax(looks[first:end].max(axis=-1)))]
-            hits.append(k < len(known) and points_at(strongest, known[k]))
+            largest = weights[first + int(np.argmax(weights[first:end].max(axis=-1)))]
+            hits.append(k < len(known) and points_at(largest, known[k]))
     return float(np.mean(hits)) if hits else float("nan")
 
 

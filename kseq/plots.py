@@ -45,7 +45,7 @@ def picture_alignment(picture, words, alignments, title="", objects=()):
 
     Where the objects are known, each word of a phrase that names one shows that object's box, dashed. The frame of the
     strongest region is green when its centre lies in the box, red when it does not, and white for a word that names
-    nothing. The word with the strongest look of its phrase, which decides `kseq.metrics.pointing`, is bold.
+    nothing. The word with the largest weight of its phrase, which decides `kseq.metrics.pointing`, is bold.
 
     Args:
         picture: `[height, width, 3]`, 0…255.
