@@ -269,11 +269,6 @@ class Task(abc.ABC):
         """A string that changes when an id or a label would mean something else."""
         return hashed(self.fingerprints())
 
-    def files(self):
-        """Names of the files in the workdir that must stay as `prepare` wrote them."""
-        stems = [Path(name).stem for name in self.fingerprints()]  # a vocabulary has its options beside it
-        return [*(path.name for stem in stems for path in self.workdir.glob(f"{stem}.*")), FINGERPRINTS]
-
     def keep_fingerprints(self):
         """Writes the fingerprints of a new run."""
         write_json(self.workdir / FINGERPRINTS, self.fingerprints())
