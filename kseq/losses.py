@@ -43,3 +43,26 @@ class TokenCrossentropy(keras.losses.Loss):
 
     def get_config(self):
         return super().get_config() | {"label_smoothing": self.label_smoothing}
+
+
+@keras.saving.register_keras_serializable("kseq")
+class RollCrossentropy(keras.losses.Loss):
+    """Negative log-likelihood of a piano roll in nats: summed over the keys of a step, averaged over the steps with
+    weight (as in Boulanger-Lewandowski et al., 2012, https://arxiv.org/abs/1206.6392).
+
+        loss = −Σ_k x_k log σ(z_k) + (1 − x_k) log(1 − σ(z_k)) = Σ_k log(1 + exp z_k) − x_k z_k
+
+    Padding has sample weight 0 and does not count, in the sum or in the divisor.
+
+    Call arguments:
+        y_true: zeros and ones, `[batch, time, keys]`.
+        y_pred: logits z `[batch, time, keys]`.
+        sample_weight: `[batch, time]`.
+    """
+
+    def __init__(self, name="roll_crossentropy", **kwargs):
+        super().__init__(name=name, **({"reduction": "mean_with_sample_weight"} | kwargs))
+
+    def call(self, y_true, y_pred):
+        logits = ops.cast(y_pred, "float32")
+        return ops.sum(ops.softplus(logits) - ops.cast(y_true, "float32") * logits, axis=-1)

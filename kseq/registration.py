@@ -47,10 +47,11 @@ CLASSES = {
         "WordByWordAttention",
         "ZeroBridge",
     ),
-    "kseq.losses": ("TokenCrossentropy",),
+    "kseq.losses": ("RollCrossentropy", "TokenCrossentropy"),
     "kseq.models": (
         "ImageEncoder",
         "PairClassifier",
+        "PianoRollModel",
         "PretrainedEncoder",
         "Seq2Seq",
         "SequenceClassifier",
@@ -59,6 +60,7 @@ CLASSES = {
     ),
     "kseq.models.classifier": ("Pooling",),
     "kseq.models.encoders": ("ApplicationPixels",),
+    "kseq.models.pianoroll": ("KeyChain",),
     "kseq.preprocessors": (
         "ByteTokenizer",
         "CaptionTokenizer",

@@ -53,6 +53,7 @@ from kseq.layers import (
 from kseq.models import (
     ImageEncoder,
     PairClassifier,
+    PianoRollModel,
     PretrainedEncoder,
     Seq2Seq,
     SequenceClassifier,
@@ -279,6 +280,11 @@ def _pair_inputs(batch, time):
     return {"inputs": {"premise": _tokens(batch, time + 1), "hypothesis": _tokens(batch, time)}}
 
 
+def _roll_inputs(batch, time):
+    roll = np.random.default_rng(0).integers(0, 2, (batch, time, 5)).astype("float32")
+    return {"inputs": {"vector": normal(batch, 3), "roll": roll}}
+
+
 def _source_inputs(batch, time):
     return {"source": _tokens(batch, time)}
 
@@ -408,6 +414,12 @@ CONTRACTS = {
     "PairClassifier-last": Contract(
         lambda: PairClassifier(tiny_text_encoder(), two_ways(), 5, attention="last", units=3, dropout=0.1),
         _pair_inputs,
+        float32_output=True,
+        draws=True,
+    ),
+    "PianoRollModel": Contract(
+        lambda: PianoRollModel([LSTMCell(UNITS), GRUCell(3)], keys=5, dropout=0.1, recurrent_dropout=0.2, chained=True),
+        _roll_inputs,
         float32_output=True,
         draws=True,
     ),

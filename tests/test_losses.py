@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from kseq.losses import TokenCrossentropy
+from kseq.losses import RollCrossentropy, TokenCrossentropy
 
 
 def random_batch(seed=0, vocabulary=7):
@@ -114,3 +114,22 @@ def test_one_label_a_text_is_a_sequence_of_one():
     whole = TokenCrossentropy(0.1)(targets[:, :1], logits[:, :1], weights[:, :1] + 0.5)
     one = TokenCrossentropy(0.1)(targets[:, 0], logits[:, 0], weights[:, 0] + 0.5)
     np.testing.assert_allclose(one, whole, rtol=1e-6)
+
+
+def test_the_loss_of_a_roll_equals_the_equation():
+    """Oracle: NumPy, key by key, in float64; padding has no weight."""
+    rng = np.random.default_rng(0)
+    roll, logits = rng.integers(0, 2, (3, 5, 7)), 3 * rng.normal(size=(3, 5, 7)).astype("float32")
+    weights = (np.arange(5) < [[5], [2], [0]]).astype("float32")
+    p = 1 / (1 + np.exp(-logits.astype(float)))
+    steps = -np.where(roll, np.log(p), np.log(1 - p)).sum(axis=-1)
+    loss = RollCrossentropy()(roll, logits, weights)
+    np.testing.assert_allclose(loss, (steps * weights).sum() / weights.sum(), rtol=1e-5)
+    again = RollCrossentropy.from_config(RollCrossentropy(name="n").get_config())
+    assert again.name == "n" and again.reduction == "mean_with_sample_weight"
+
+
+def test_the_loss_of_a_roll_is_finite_where_the_model_is_sure_and_wrong():
+    """By hand: a key that sounds at a logit of −1000 costs 1000 nats."""
+    loss = RollCrossentropy()(np.ones((1, 1, 2)), np.full((1, 1, 2), -1000.0, "float32"))
+    np.testing.assert_allclose(loss, 2000.0)

@@ -3,6 +3,7 @@
 import kseq.layers.backend  # noqa: F401 (before all others: it refuses other backends)
 from kseq.models.classifier import PairClassifier, SequenceClassifier
 from kseq.models.encoders import Encoded, ImageEncoder, TextEncoder, fingerprint, make_backbone, small_cnn
+from kseq.models.pianoroll import PianoRollModel
 from kseq.models.pretrained import PretrainedEncoder
 from kseq.models.seq2seq import Seq2Seq, doubly_stochastic_penalty
 from kseq.models.tagger import SequenceTagger
@@ -11,6 +12,7 @@ __all__ = [
     "Encoded",
     "ImageEncoder",
     "PairClassifier",
+    "PianoRollModel",
     "PretrainedEncoder",
     "Seq2Seq",
     "SequenceClassifier",

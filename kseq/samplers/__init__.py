@@ -1,4 +1,4 @@
-"""Samplers: sequences from a function `step(tokens, states, memory)`. They know no model class."""
+"""Samplers: sequences of tokens, or of the keys of a piano, from a function `step`. They know no model class."""
 
 import functools
 
@@ -8,6 +8,7 @@ from kseq.samplers.beam import Beam
 from kseq.samplers.constraints import Constraints, ensemble
 from kseq.samplers.greedy import Greedy, Random
 from kseq.samplers.hypotheses import Hypotheses
+from kseq.samplers.rolls import Rolls, RollSampler
 from kseq.samplers.viterbi import viterbi_decode
 
 __all__ = [
@@ -17,6 +18,8 @@ __all__ = [
     "Greedy",
     "Hypotheses",
     "Random",
+    "RollSampler",
+    "Rolls",
     "compiled",
     "ensemble",
     "viterbi_decode",
