@@ -4,7 +4,7 @@ RUN := .venv/bin/python
 CODE := $(wildcard kseq tests tasks benchmarks)
 
 .DEFAULT_GOAL := help
-.PHONY: help caption translate summarize classify tag entail test test-slow lint format clean
+.PHONY: help caption translate summarize classify tag entail compose test test-slow lint format clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s  %s\n", $$1, $$2 }' Makefile
@@ -24,6 +24,9 @@ tag: .venv/.stamp ## train a tagger of orders, measure it, colour the spans that
 
 entail: .venv/.stamp ## train a judge of claims, measure it, draw its attention, export it
 	$(RUN) -m kseq.tasks.entail --resume $(ARGS)
+
+compose: .venv/.stamp ## train a composer of scales and arpeggios, measure it, draw its music, export it
+	$(RUN) -m kseq.tasks.compose --resume $(ARGS)
 
 summarize: .venv/.stamp ## train a model that says who got what from whom, measure it, draw its attention, export it
 	$(RUN) -m kseq.tasks.summarize --resume $(ARGS)

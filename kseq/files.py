@@ -69,6 +69,12 @@ def write_text(path, text):
         draft.write_text(text, encoding="utf-8")
 
 
+def write_bytes(path, content):
+    """Writes a whole file."""
+    with replacing(path) as draft:
+        draft.write_bytes(content)
+
+
 def write_json(path, value):
     """Writes a whole JSON file, one a person can read."""
     write_text(path, json.dumps(value, ensure_ascii=False, indent=2) + "\n")

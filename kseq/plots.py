@@ -131,6 +131,36 @@ def _label(token):
     return (token if len(token) <= 24 else f"{token[:23]}…").replace("$", r"\$")
 
 
+def piano_roll(roll, names, title=""):
+    """A piano roll: a row a key, the highest on top, a column a step, dark where the key is down.
+
+    Args:
+        roll: `[steps, keys]` of zeros and ones.
+        names: of the keys; those of the C's are shown.
+        title: above all.
+
+    Returns:
+        `matplotlib.figure.Figure`; `save` writes it.
+    """
+    used = np.flatnonzero(np.any(roll, axis=0))
+    low, high = (max(used[0] - 2, 0), min(used[-1] + 3, len(names))) if len(used) else (0, len(names))
+    figure = Figure(figsize=(min(max(4.0, 0.1 * len(roll)), 30), 0.09 * (high - low) + 1.0), layout="constrained")
+    axis = figure.subplots()
+    axis.imshow(
+        np.transpose(roll)[low:high], cmap="Blues", vmin=0, vmax=1, origin="lower", aspect="auto", interpolation="none"
+    )
+    marked = [k for k in range(low, high) if names[k].rstrip("0123456789") == "C"]
+    axis.set_yticks([k - low for k in marked], [names[k] for k in marked], fontsize=8)
+    axis.hlines([k - low - 0.5 for k in marked], -0.5, len(roll) - 0.5, color="0.8", linewidth=0.6)
+    axis.set_xticks(np.arange(0, len(roll), 8))
+    axis.grid(axis="x", color="0.9", linewidth=0.5)
+    axis.set_axisbelow(True)
+    axis.set_xlabel("step", fontsize=8)
+    axis.tick_params(labelsize=8)
+    figure.suptitle(title.replace("$", r"\$"), fontsize=11)
+    return figure
+
+
 def gradients(norms, title=""):
     """The gradient that reaches each step, on a logarithmic scale, one line a cell.
 

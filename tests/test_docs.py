@@ -60,6 +60,7 @@ def test_the_table_of_a_card_has_the_last_run_of_each_config():
         "a,0,old,0.5",
         "b,0,bleu,0.25",
         "a,1,bleu,40.0",
+        "a,1,nll,3.291",
         "b,0,bleu,0.00051",
         "b,0,seconds_train,9.0",
     ]
@@ -67,7 +68,7 @@ def test_the_table_of_a_card_has_the_last_run_of_each_config():
     lines.insert(-1, "x,0,b,0,m,2.0,test,bleu,0.125")
     results = "\n".join(["date,commit,config,seed,machine,minutes,split,metric,value", *lines, ""])
     table = "|  | a | b | b |\n|---|---|---|---|\n| split | dev | dev | test |\n"
-    table += "| bleu | 40.0 | 0.00051 | 0.125 |\n| minutes | 2.0 | 2.0 | 2.0 |\n"
+    table += "| bleu | 40.0 | 0.00051 | 0.125 |\n| nll | 3.29 |  |  |\n| minutes | 2.0 | 2.0 | 2.0 |\n"
     card = "# Card\n<!-- results.csv -->\n{}<!-- end -->\nrest <!-- end -->\n"
     assert with_table(card.format("old\n"), results) == card.format(f"\n{table}| commit | 1 | 0 | 0 |\n\n")
     assert with_table("no place for it\n", results) == "no place for it\n"

@@ -11,10 +11,12 @@ if TYPE_CHECKING:
     from kseq.data.batching import SetEpoch, batches, length_boundaries, teacher_forced
     from kseq.data.cache import cached_columns, cached_folder, cached_rows, code_fingerprint, fingerprint
     from kseq.data.corpus import Rows, Sequences, count_truncated, encoded
+    from kseq.data.midi import midi_of_roll, require_mido, roll_of_midi
     from kseq.data.pictures import Picture, hold_out_pictures, read_pictures
     from kseq.data.public import fetch_hint
     from kseq.data.sources import Examples, read, require_splits
     from kseq.data.tables import read_csv, read_jsonl, read_labelled, read_lines, read_parallel, read_tsv
+    from kseq.data.tunes import Tune, estimated_key, hold_out_tunes, read_tunes, share_in_key
     from kseq.data.vectors import first_words, read_vectors
 
 __all__ = [
@@ -23,6 +25,7 @@ __all__ = [
     "Rows",
     "Sequences",
     "SetEpoch",
+    "Tune",
     "batches",
     "cached_columns",
     "cached_folder",
@@ -30,11 +33,14 @@ __all__ = [
     "code_fingerprint",
     "count_truncated",
     "encoded",
+    "estimated_key",
     "fetch_hint",
     "fingerprint",
     "first_words",
     "hold_out_pictures",
+    "hold_out_tunes",
     "length_boundaries",
+    "midi_of_roll",
     "read",
     "read_csv",
     "read_jsonl",
@@ -43,14 +49,18 @@ __all__ = [
     "read_parallel",
     "read_pictures",
     "read_tsv",
+    "read_tunes",
     "read_vectors",
+    "require_mido",
     "require_splits",
+    "roll_of_midi",
+    "share_in_key",
     "teacher_forced",
     "toy",
 ]
 
 # Those that need TensorFlow come last. None has the name of a function: importing it would take the function's place.
-_MODULES = ("public", "tables", "vectors", "sources", "pictures", "corpus", "cache", "batching")
+_MODULES = ("public", "tables", "vectors", "sources", "pictures", "midi", "tunes", "corpus", "cache", "batching")
 
 
 def __getattr__(name):

@@ -150,7 +150,7 @@ def require_splits(source, fields, splits):
                 f"{key} = {split!r} is a part of {keys[whole]} = {whole!r}: the same examples; give each a slice of "
                 "its own, as train[10%:] and train[:10%]"
             )
-    if len(splits) > 1 and kind not in ("toy", "tfds") and "{split}" not in name and not fields.get("split"):
+    if len(splits) > 1 and kind not in ("toy", "tfds", "mat") and "{split}" not in name and not fields.get("split"):
         raise UserError(
             f"data.source {source!r} gives the same examples for {' and '.join(splits)}. Put {{split}} where the "
             "file's name has the split, or hold a share out of train with data.holdout, or name the field that has "

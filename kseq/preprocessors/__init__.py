@@ -1,6 +1,7 @@
 """Preprocessors: raw examples to tensors and back, the same object in training and inside the SavedModel."""
 
 from kseq.preprocessors.image import ImagePreprocessor
+from kseq.preprocessors.notes import NOTES, NotePreprocessor
 from kseq.preprocessors.subword import SubwordTokenizer
 from kseq.preprocessors.text import TextPreprocessor, tokenize
 from kseq.preprocessors.tokenizers import (
@@ -31,6 +32,7 @@ UNITS = {
 
 __all__ = [
     "END",
+    "NOTES",
     "PADDING",
     "SPACE",
     "SPECIAL",
@@ -42,6 +44,7 @@ __all__ = [
     "CaptionTokenizer",
     "CharacterTokenizer",
     "ImagePreprocessor",
+    "NotePreprocessor",
     "SpaceTokenizer",
     "SubwordTokenizer",
     "TextPreprocessor",

@@ -9,7 +9,7 @@ from kseq.checkpoints import read_progress
 from kseq.config import given, load
 from kseq.errors import UserError
 from kseq.files import read_json
-from kseq.tasks.schema import EncoderSourceConfig
+from kseq.tasks.schema import EncoderRateConfig, EncoderSourceConfig
 
 # The parts are named through `kseq`, which imports them, and TensorFlow, when they are needed: a wrong
 # `model.encoder.from` is answered at once.
@@ -188,7 +188,7 @@ def load_encoder(config, workdir, texts):
 
 def scales(model, config):
     """For each trained variable of a model, what `training.learning_rate` is multiplied by; none where all have it."""
-    rate = config.model.encoder.learning_rate
+    rate = getattr(config.model, "encoder", EncoderRateConfig()).learning_rate
     if not rate:
         return ()
     encoder = {id(variable) for variable in model.encoder.trainable_variables}

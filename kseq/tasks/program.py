@@ -114,7 +114,7 @@ def predict(task, workdir, changes, inputs, *, form="text"):
     for name, example, found in run.predict(examples, folder):
         print(line(name, example, found), flush=True)
     if folder.is_dir() and form == "text":
-        print(f"pictures of the attention in {folder}", flush=True)
+        print(f"{task.drawn} in {folder}", flush=True)
 
 
 def asked(run, inputs, form="text"):

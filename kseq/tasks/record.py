@@ -58,7 +58,8 @@ def with_table(card, results):
         column = splits.setdefault(row["split"], {})
         if row["metric"] != "seconds_train":
             value = float(row["value"])
-            column[row["metric"]] = f"{value:.1f}" if value > 1 else f"{value:.3g}"
+            digits = ".1f" if value >= 10 else ".2f" if value > 1 else ".3g"
+            column[row["metric"]] = f"{value:{digits}}"
         column |= {"split": row["split"], "minutes": row["minutes"], "commit": row["commit"]}
     names = [name for name, splits in runs.items() for _ in splits]
     columns = [column for splits in runs.values() for column in splits.values()]

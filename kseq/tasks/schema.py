@@ -56,6 +56,11 @@ class SplitsConfig(Config):
             return "test"
         return getattr(self, name)
 
+    def named_fields(self):
+        """{role: what the source calls it}; nothing for a source that has no fields."""
+        fields = getattr(self, "fields", {})
+        return fields if isinstance(fields, dict) else fields.model_dump()
+
     def shares(self):
         """{"dev" or "test": the share of train that is held out for it}."""
         shares = {"dev": self.holdout, "test": self.test_holdout}

@@ -36,6 +36,7 @@ class Task(abc.ABC):
         monitor: the metric that decides which weights are best; larger is better.
         raw: names of the inputs of `answer`.
         paths: whether an input is the content of a file, so that a str given for it is a path.
+        drawn: what `predict` draws, in words.
         model: `keras.Model`, after `prepare` or `load`.
     """
 
@@ -44,6 +45,7 @@ class Task(abc.ABC):
     monitor: str
     raw: tuple[str, ...]
     paths = False
+    drawn = "pictures of the attention"
 
     def __init__(self, config, workdir):
         self.config = config
@@ -115,8 +117,7 @@ class Task(abc.ABC):
         again = (self.workdir / PROGRESS).exists()
         start = None if again else self.start()
         data = self.config.data
-        fields = data.fields if isinstance(data.fields, dict) else data.fields.model_dump()
-        kseq.data.require_splits(data.source, fields, data.own_splits())
+        kseq.data.require_splits(data.source, data.named_fields(), data.own_splits())
         train = self.examples("train")
         _ = self.dev  # what is wrong with it is said before training
         if "test" in data.scored() and not any(True for _ in self.examples("test")):
@@ -227,6 +228,10 @@ class Task(abc.ABC):
     def figure(self, example, record):
         """A matplotlib figure of the attention behind a record of `answers`; None when there is none."""
 
+    def beside(self, example, record):
+        """{suffix: bytes} of the files that stand beside the figure of a record."""
+        return {}
+
     def pages(self, records):
         """{file name: HTML} of pages that show many answers at once."""
         return {}
@@ -243,7 +248,10 @@ class Task(abc.ABC):
             for (name, example), [record, *_] in zip(batch, found, strict=True):
                 figure = self.figure(example, record) if len(drawn) < DRAWN else None
                 if figure is not None:
-                    kseq.plots.save(figure, folder / f"{unused(Path(name).stem, drawn)}.png")
+                    stem = unused(Path(name).stem, drawn)
+                    kseq.plots.save(figure, folder / f"{stem}.png")
+                    for suffix, content in self.beside(example, record).items():
+                        kseq.files.write_bytes(folder / f"{stem}{suffix}", content)
                 if len(shown) < ON_PAGE:
                     shown.append(record)
                 yield name, example, record

@@ -1,0 +1,266 @@
+"""The program that writes music, from tunes to MIDI files, at a size that trains in seconds."""
+
+import json
+import re
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from PIL import Image
+
+import kseq
+from kseq.config import ConfigError, load
+from kseq.data import SetEpoch, midi_of_roll, roll_of_midi
+from kseq.data.scales import FLAT_KEYS, KEYS
+from kseq.errors import UserError
+from kseq.tasks import program
+from kseq.tasks.compose import Compose, Requests
+
+pytest.importorskip("mido", reason="mido, of the extra music, is not installed")
+
+TINY = (
+    "data.train_count=48",
+    "data.dev_count=6",
+    "data.test_count=4",
+    "data.buckets=1",
+    "data.segment=20",
+    "model.units=8",
+    "training.epochs=1",
+    "training.batch_size=16",
+    "sampler.length=10",
+)
+
+
+def task_of(workdir, changes=()):
+    return Compose(load(Compose.Config, overrides=[*TINY, *changes]), workdir)
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    workdir = tmp_path_factory.mktemp("runs") / "tiny"
+    program.train(Compose, workdir, load(Compose.Config, overrides=TINY), resume=False, show=0)
+    return workdir
+
+
+@pytest.fixture(scope="module")
+def run(trained):
+    return kseq.load(trained)
+
+
+@pytest.fixture(scope="module")
+def requests():
+    notes = kseq.preprocessors.NotePreprocessor()
+    return Requests({"key": list(KEYS), "style": ["arpeggio", "scale"]}, 64, notes)
+
+
+# --- requests
+
+
+def test_a_request_becomes_a_vector_a_seed_a_length_and_a_beginning(requests):
+    asked = requests.read(["key=Bb style=scale seed=3 length=7: C4 E4 | D4", "", " tempo=90\tkey=Am "])
+    vector = np.array(asked.vector)
+    assert vector.shape == (3, 26) and vector[0, [10, 25]].tolist() == [1, 1] and vector.sum(1).tolist() == [2, 0, 1]
+    assert vector[2, KEYS.index("Am")] == 1
+    assert list(asked.seeds) == [3, 0, 0] and list(asked.lengths) == [7, 64, 64]
+    assert list(asked.beginning_lengths) == [2, 0, 0] and asked.beginning.shape == (3, 2, 88)
+    assert requests.check("key=Bb style=scale seed=3") == {"key": "Bb", "style": "scale", "seed": "3"}
+    for sharp, flat in zip(KEYS, FLAT_KEYS, strict=True):
+        one, other = requests.read([f"key={sharp}", f"key={flat}"]).vector
+        np.testing.assert_array_equal(one, other)
+        requests.check(f"key={flat}")
+
+
+@pytest.mark.parametrize(
+    ("request_", "message"),
+    [
+        ("key=H", "key must be one of C, C#, D, .*; it is 'H'"),
+        ("style=waltz", "style must be one of arpeggio, scale; it is 'waltz'"),
+        ("keys=G", "'keys=G' is not one of key=…, style=…, tempo=…, seed=…, length=… or prime=FILE"),
+        ("a happy tune", "'a' is not one of key=…"),
+        ("key=", "'key=' is not one of key=…"),
+        ("seed=x", "seed must be a whole number from 0 to 999999999; it is 'x'"),
+        ("seed=-1", "seed must be a whole number from 0 to 999999999; it is '-1'"),
+        ("length=0", "length must be a whole number from 1 to 4096; it is '0'"),
+        ("length=99999", "length must be a whole number from 1 to 4096; it is '99999'"),
+        ("length=2.5", "length must be a whole number from 1 to 4096; it is '2.5'"),
+        ("tempo=1e3", "tempo must be a whole number from 20 to 400; it is '1e3'"),
+        ("tempo=1000", "tempo must be a whole number from 20 to 400; it is '1000'"),
+        ("key=G: C4 | H4", "'H4' is no note of a piano, A0 to C8 as C4, F#4 or Bb4, and - is a rest"),
+    ],
+)
+def test_a_wrong_request_is_told_in_a_sentence_and_refused_by_the_graph(requests, request_, message):
+    with pytest.raises(UserError, match=message) as error:
+        requests.check(request_)
+    assert "\n" not in str(error.value)
+    with pytest.raises(tf.errors.InvalidArgumentError):
+        requests.read(["key=G", request_])
+
+
+def test_what_is_given_twice_is_told(requests):
+    with pytest.raises(UserError, match="key is given twice"):
+        requests.check("key=G key=D")
+
+
+# --- training
+
+
+def test_the_batches_are_the_tunes_in_segments(tmp_path):
+    run = task_of(tmp_path, ["model.vector_dropout=0"])
+    run.prepare()
+    tunes = run.examples("train")
+    want = sorted(tune.roll[at : at + 20].tobytes() for tune in tunes for at in (0, 20))
+    found = []
+    for inputs, targets, weights in run.batches(SetEpoch()):
+        np.testing.assert_array_equal(inputs["roll"], targets)
+        lengths = weights.numpy().sum(axis=1).astype(int)
+        found += [roll[:n].astype(np.uint8).tobytes() for roll, n in zip(targets.numpy(), lengths, strict=True)]
+        assert not np.any(targets.numpy()[weights.numpy() == 0])
+        assert inputs["vector"].numpy().sum(axis=1).tolist() == [2] * len(targets)
+    assert sorted(found) == want
+
+
+def test_a_tune_is_moved_with_its_key_and_vectors_are_withheld(tmp_path):
+    """Oracle: the share of notes in the key, which is 1 for generated tunes whatever they are moved by."""
+    run = task_of(tmp_path, ["data.transpose=5", "model.vector_dropout=0.4"])
+    run.prepare()
+    epoch = SetEpoch()
+    seen, withheld = [], []
+    for number in (0, 1, 0):
+        epoch.on_epoch_begin(number)
+        batches = [(x["vector"].numpy(), y.numpy()) for x, y, _ in run.batches(epoch)]
+        vector, roll = (np.concatenate(parts) for parts in zip(*batches, strict=True))
+        known = vector[:, :24].any(axis=1)
+        keys = [KEYS[i] for i in vector[known, :24].argmax(axis=1)]
+        assert kseq.data.share_in_key(list(roll[known]), keys) == 1
+        seen.append(roll)
+        withheld.append(1 - known.mean())
+    assert not np.array_equal(seen[0], seen[1]) and np.array_equal(seen[0], seen[2])
+    assert 0.2 < np.mean(withheld) < 0.6
+
+
+def test_the_likelihood_is_that_of_each_step_of_each_tune(run):
+    """Oracle: NumPy, tune by tune, without padding."""
+    task, total, steps = run.task, 0.0, 0
+    for tune in task.dev:
+        inputs = {"vector": np.zeros((1, 26), "float32"), "roll": tune.roll[None].astype("float32")}
+        p = 1 / (1 + np.exp(-np.array(run.model(inputs))[0].astype(float)))
+        total -= np.where(tune.roll, np.log(p), np.log(1 - p)).sum()
+        steps += len(tune.roll)
+    assert task.nll(task.dev) == pytest.approx(total / steps, rel=1e-5)
+
+
+def test_a_new_model_knows_how_often_each_key_sounds(tmp_path):
+    run = task_of(tmp_path)
+    run.prepare()
+    rolls = np.concatenate([tune.roll for tune in run.examples("train")])
+    p = 1 / (1 + np.exp(-run.model.readout.bias.numpy()))
+    np.testing.assert_allclose(p, (rolls.sum(axis=0) + 1) / (len(rolls) + 2), rtol=1e-4)
+
+
+# --- answers
+
+
+def test_evaluation_reports_both_splits(trained, capsys):
+    program.evaluate(Compose, trained, [])
+    for split, count in (("dev", 6), ("test", 4)):
+        metrics = json.loads((trained / f"metrics-{split}.json").read_text())
+        assert metrics.keys() - {"seconds_train"} == {"nll", "nll_given_vector", "in_key", "in_key_data"}
+        assert metrics["in_key_data"] == 1 and 0 < metrics["nll"] < 60
+        rows = [json.loads(line) for line in (trained / f"predictions-{split}.jsonl").read_text().splitlines()]
+        assert len(rows) == count and len(rows[0]["prediction"].split(" | ")) == 10
+        assert re.fullmatch(r"key=\S+ style=(scale|arpeggio) seed=\d+", rows[0]["source"])
+    assert "nll" in capsys.readouterr().out
+
+
+def test_a_run_answers_with_music(run):
+    request = "key=G style=scale seed=5"
+    text = run(request)
+    assert text == run([request, "key=C"])[0] and len(text.split(" | ")) == 10
+    assert text != run("key=G style=scale seed=6")
+    found = run(f"{request} length=30", n=3, details=True)
+    assert len({record["text"] for record in found}) == 3 and all(len(record["tokens"]) == 30 for record in found)
+    scores = [record["score"] for record in found]
+    assert scores == sorted(scores, reverse=True)
+    assert run.show(request).get_suptitle() == request
+    assert run.preprocessor is run.task.notes
+
+
+def test_the_score_is_the_log_likelihood_of_a_step(run):
+    record = run("key=G seed=1: C4 | E4 G4", details=True)
+    assert record["tokens"][:2] == ["C4", "E4 G4"] and len(record["tokens"]) == 12
+    roll = run.task.roll_of(record)[None]
+    vector = run.task.requests.read(["key=G"]).vector
+    loss = run.task.loss().call(roll, run.model({"vector": vector, "roll": roll}))
+    assert record["score"] == pytest.approx(-np.mean(np.array(loss)[0, 2:]), rel=1e-4)
+
+
+def test_a_midi_file_begins_the_music(run, tmp_path):
+    roll = np.zeros((40, 88))
+    roll[:, 39] = roll[::2, 43] = 1
+    path = tmp_path / "my tune.mid"
+    path.write_bytes(midi_of_roll(roll))
+    tokens = run(f"key=C seed=2 prime={path}", details=True)["tokens"]
+    assert len(tokens) == 32 + 10 and tokens[:32] == ["C4 E4", "C4"] * 16
+    assert run(f"prime={path}").startswith("C4 E4 | C4 | ")
+    with pytest.raises(UserError, match=r"example 1: prime: .*none.mid cannot be read: No such file"):
+        run(f"prime={tmp_path}/none.mid")
+    path.write_bytes(b"RIFF")
+    with pytest.raises(UserError, match=r"example 1: .*my tune.mid is not a MIDI file"):
+        run(f"key=C prime={path}")
+
+
+def test_prediction_draws_rolls_and_writes_midi_files(trained, capsys):
+    program.predict(Compose, trained, [], ["key=G seed=3 tempo=90", "length=12"])
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith("00001: ") and lines[-1] == f"piano rolls and MIDI files in {trained / 'predictions'}"
+    with Image.open(trained / "predictions" / "00002.png") as picture:
+        assert picture.width > 200
+    text = lines[1].removeprefix("00002: ")
+    roll = roll_of_midi((trained / "predictions" / "00002.mid").read_bytes(), "x")
+    want, _ = kseq.preprocessors.NotePreprocessor().roll([text])
+    sounds = np.flatnonzero(np.any(want[0], axis=1))[-1] + 1
+    np.testing.assert_array_equal(roll, np.array(want[0])[:sounds])
+    with pytest.raises(UserError, match=r"00001: key must be one of C, C#"):
+        program.predict(Compose, trained, [], ["key=X"])
+
+
+def test_other_sampling_of_a_finished_run(trained):
+    cold = kseq.load(trained, changes=["sampler.temperature=0.001", "sampler.length=4"])
+    assert cold("seed=1") == cold("seed=2") and len(cold("").split(" | ")) == 4
+    with pytest.raises(UserError, match=r"vector.json is not what the run was trained with"):
+        kseq.load(trained, changes=['data.vector=["key"]'])
+
+
+@pytest.mark.slow
+def test_the_saved_model_composes_the_same_in_a_process_without_kseq_and_keras(trained, run, tmp_path):
+    request = "key=A style=arpeggio seed=9 length=20: A3 C#4"
+    run.export(tmp_path / "export")
+    served = kseq.load(tmp_path / "export")
+    assert served(request) == run(request)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (["data.vector=[]"], "data.vector"),
+        (['data.vector=["mood"]'], "data.vector"),
+        (["sampler.temperature=0"], "sampler.temperature"),
+        (["data.transpose=12"], "data.transpose"),
+    ],
+)
+def test_a_wrong_config_is_told(changes, message):
+    with pytest.raises(ConfigError, match=message):
+        load(Compose.Config, overrides=changes)
+
+
+def test_tunes_without_a_style_need_a_vector_without_one(tmp_path):
+    for split in ("train", "dev"):
+        (tmp_path / split).mkdir()
+        (tmp_path / split / "a.mid").write_bytes(midi_of_roll(np.eye(88)[:30]))
+    source = f"data.source=midi:{tmp_path}/{{split}}"
+    with pytest.raises(UserError, match=r"data.vector names style, and the tunes of midi:.* have none; leave it out"):
+        task_of(tmp_path / "run", [source]).prepare()
+    (tmp_path / "run").mkdir(exist_ok=True)
+    run = task_of(tmp_path / "run", [source, 'data.vector=["key"]'])
+    run.prepare()
+    assert run.requests.size == 24 and run.config.data.scored() == ("dev",)
