@@ -70,6 +70,20 @@ def test_an_alignment_has_a_row_for_each_word_and_every_label_inside_the_picture
     assert all(a.x1 <= b.x0 + 1 for a, b in itertools.pairwise(columns))
 
 
+def test_a_piano_roll_has_a_row_for_each_key_around_those_that_are_used():
+    """By hand: keys 38 to 43 are used, with two more on either side; C4, key 39, is labelled."""
+    roll = np.zeros((5, 88))
+    roll[[0, 1, 4], [38, 39, 43]] = 1
+    names = [f"{'C' if k % 12 == 3 else 'x'}{(k + 9) // 12}" for k in range(88)]
+    [axis] = plots.piano_roll(roll, names, "a $title").axes
+    shown = np.asarray(axis.images[0].get_array())
+    assert shown.shape == (10, 5) and np.argwhere(shown).tolist() == [[2, 0], [3, 1], [7, 4]]
+    assert [label.get_text() for label in axis.get_yticklabels()] == ["C4"] and axis.get_yticks().tolist() == [3]
+    assert axis.images[0].origin == "lower"
+    [silent] = plots.piano_roll(np.zeros((3, 88)), names).axes
+    assert np.asarray(silent.images[0].get_array()).shape == (88, 3)
+
+
 def test_a_long_token_is_cut():
     figure = plots.text_alignment(["x" * 40], ["y"], np.ones((1, 1)))
     assert figure.axes[0].get_xticklabels()[0].get_text() == "x" * 23 + "…"

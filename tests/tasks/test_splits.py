@@ -11,6 +11,7 @@ from kseq.errors import UserError
 from kseq.tasks import program
 from kseq.tasks.caption import Caption
 from kseq.tasks.classify import Classify
+from kseq.tasks.compose import Compose
 from kseq.tasks.entail import Entail
 from kseq.tasks.summarize import Summarize
 from kseq.tasks.tag import Tag
@@ -19,7 +20,7 @@ from kseq.tasks.translate import Translate
 TASKS = [Caption, Classify, Entail, Summarize, Tag, Translate]
 SMALL = ["data.train_count=64", "data.dev_count=12", "data.test_count=9", "training.batch_size=16", "training.epochs=1"]
 PICTURES = [*SMALL, "data.image_size=32", "model.units=8", "model.attention_units=8", "model.encoder.units=8"]
-EVERY_TASK = pytest.mark.parametrize("task", TASKS, ids=lambda task: task.name)
+EVERY_TASK = pytest.mark.parametrize("task", [*TASKS, Compose], ids=lambda task: task.name)
 
 
 @pytest.fixture(scope="module")
@@ -166,7 +167,7 @@ def test_labels_in_another_order_are_refused(task, tmp_path):
         run.load(tmp_path / "best-0001.npz")
 
 
-@EVERY_TASK
+@pytest.mark.parametrize("task", TASKS, ids=lambda task: task.name)
 def test_a_fingerprint_is_of_ids_and_labels(task, tmp_path):
     changes = PICTURES if task is Caption else SMALL
     run, again = prepared(task, tmp_path / "a", changes), prepared(task, tmp_path / "b", changes)
