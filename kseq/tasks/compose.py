@@ -58,7 +58,7 @@ class ModelConfig(Config):
     dropout: float = Field(0.0, ge=0, lt=1, description="of the output of each layer")
     recurrent_dropout: float = Field(0.0, ge=0, lt=1, description="of the state, from step to step")
     vector_dropout: float = Field(
-        0.2,
+        0.1,
         ge=0,
         lt=1,
         description="share of the training tunes whose vector is withheld, so that a key may be left out",
@@ -80,7 +80,7 @@ class ComposeConfig(Config):
     seed: int = Field(0, ge=0, lt=2**32, description="of all that is drawn at random in training")
     data: DataConfig = DataConfig()
     model: ModelConfig = ModelConfig()
-    training: TrainingConfig = TrainingConfig(epochs=25, batch_size=32, learning_rate=3e-3)
+    training: TrainingConfig = TrainingConfig(epochs=20, batch_size=16, learning_rate=3e-3)
     sampler: SamplerConfig = SamplerConfig()
 
 
