@@ -43,5 +43,5 @@ def test_a_step_without_keys_is_a_rest():
 
 def test_what_is_no_note_is_told():
     assert notes.unknown("C4 H4 | - c4 | C9") == ["H4", "c4", "C9"] and not notes.unknown("")
-    with pytest.raises(tf.errors.InvalidArgumentError, match=r"A note must be one of A0 to C8, or -; it is.*H4"):
+    with pytest.raises(tf.errors.InvalidArgumentError, match=r"(?s)A note must be one of A0 to C8, or -; it is.*H4"):
         notes.roll(["C4", "H4"])
