@@ -32,6 +32,7 @@ from kseq.layers import (
     LayerNormLSTMCell,
     LocalAttention,
     LocationAttention,
+    LogMel,
     LSTMCell,
     LuongAttention,
     LuongDecoder,
@@ -58,6 +59,7 @@ from kseq.models import (
     Seq2Seq,
     SequenceClassifier,
     SequenceTagger,
+    SpeechEncoder,
     TextEncoder,
 )
 
@@ -285,6 +287,12 @@ def _roll_inputs(batch, time):
     return {"inputs": {"vector": normal(batch, 3), "roll": roll}}
 
 
+def _frames(batch, time):
+    """Frames of which the last are padding, but in the first row."""
+    lengths = [2 * time, *[1 + b % (2 * time) for b in range(1, batch)]]
+    return {"source": normal(batch, 2 * time, 3) * lengths_mask(lengths, 2 * time)[:, :, None]}
+
+
 def _source_inputs(batch, time):
     return {"source": _tokens(batch, time)}
 
@@ -339,6 +347,11 @@ CONTRACTS = {
     "Dropout": Contract(
         lambda: Dropout(0.4, seed=1), lambda batch, time: {"inputs": normal(batch, time, 3)}, draws=True
     ),
+    "LogMel": Contract(
+        lambda: LogMel(1000, 3, window=0.03, hop=0.02, low=50.0, high=450.0, deltas=1, floor=1e-3),
+        lambda batch, time: {"inputs": normal(batch, 25 * time)},
+        float32_output=True,
+    ),
     "Recurrent": Contract(lambda: Recurrent(LSTMCell(UNITS), go_backwards=True, return_state=True), _sequence_inputs),
     "Recurrent-dropped": Contract(
         lambda: Recurrent(GRUCell(UNITS), dropout=0.1, recurrent_dropout=0.2, zoneout=0.3, seed=1),
@@ -391,6 +404,9 @@ CONTRACTS = {
         lambda: tiny_text_encoder(dropout=0.1, word_dropout=0.2),
         _source_inputs,
         draws=True,
+    ),
+    "SpeechEncoder": Contract(
+        lambda: SpeechEncoder(two_ways(), 5, strides=(1, 2), kernel_size=3, dropout=0.1), _frames, draws=True
     ),
     "PretrainedEncoder": Contract(lambda: PretrainedEncoder(tiny_reader(), 1, 20), _source_inputs),
     "SequenceClassifier": Contract(

@@ -13,6 +13,7 @@ from kseq.layers.recurrent.recurrent import Bidirectional, Recurrent
 from kseq.layers.recurrent.stack import Stack, StackedCell
 from kseq.layers.recurrent.unroll import unroll
 from kseq.layers.recurrent.variants import LayerNormGRUCell, LayerNormLSTMCell, PeepholeLSTMCell
+from kseq.layers.signal import LogMel
 
 __all__ = [
     "CELLS",
@@ -23,6 +24,7 @@ __all__ = [
     "LSTMCell",
     "LayerNormGRUCell",
     "LayerNormLSTMCell",
+    "LogMel",
     "PeepholeLSTMCell",
     "RNNCell",
     "Recurrent",

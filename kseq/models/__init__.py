@@ -2,7 +2,15 @@
 
 import kseq.layers.backend  # noqa: F401 (before all others: it refuses other backends)
 from kseq.models.classifier import PairClassifier, SequenceClassifier
-from kseq.models.encoders import Encoded, ImageEncoder, TextEncoder, fingerprint, make_backbone, small_cnn
+from kseq.models.encoders import (
+    Encoded,
+    ImageEncoder,
+    SpeechEncoder,
+    TextEncoder,
+    fingerprint,
+    make_backbone,
+    small_cnn,
+)
 from kseq.models.pianoroll import PianoRollModel
 from kseq.models.pretrained import PretrainedEncoder
 from kseq.models.seq2seq import Seq2Seq, doubly_stochastic_penalty
@@ -17,6 +25,7 @@ __all__ = [
     "Seq2Seq",
     "SequenceClassifier",
     "SequenceTagger",
+    "SpeechEncoder",
     "TextEncoder",
     "doubly_stochastic_penalty",
     "fingerprint",

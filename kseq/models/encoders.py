@@ -143,15 +143,8 @@ class TextEncoder(keras.layers.Layer):
         **kwargs,
     ):
         super().__init__(**kwargs)
-        check_layer("layer", layer, "a layer from a sequence to a sequence, such as Recurrent(GRUCell(64))")
-        if isinstance(layer, keras.Model):
-            raise ValueError(f"layer must be one layer, got the model {layer.name}, which would read the padding")
-        if getattr(layer, "return_sequences", True) is False:
-            raise ValueError(f"layer must return a sequence, got {layer.name} with return_sequences=False")
-        if getattr(layer, "merge_mode", "") is None:
-            raise ValueError(f"layer must give one sequence, got {layer.name} with merge_mode=None")
         self.vocabulary_size = check_positive("vocabulary_size", vocabulary_size)
-        self.layer = layer
+        self.layer = _sequence_layer(layer)
         self.embedding_size = check_positive("embedding_size", embedding_size)
         self.embedding = word_embedding(vocabulary_size, embedding_size, embeddings_initializer, self.dtype_policy)
         self.embeddings_initializer = self.embedding.embeddings_initializer
@@ -173,15 +166,7 @@ class TextEncoder(keras.layers.Layer):
         embedded = self.embedding(source)
         embedded *= self.word_dropout(ops.ones_like(embedded[:, :, :1]), training=training)
         embedded = self.dropout(embedded, training=training) * kept
-        # A convolution takes no mask: it sees zeros for padding, and its outputs there are set to zero.
-        options = {"mask": real} if "mask" in inspect.signature(layer.call).parameters else {}
-        options |= {} if initial_state is None else {"initial_state": initial_state}
-        memory, *state = tf.nest.flatten(layer(embedded, **options))
-        if getattr(layer, "go_backwards", False):  # its outputs come last step first
-            memory = ops.flip(memory, axis=1)
-        memory *= kept
-        mean = ops.sum(memory, axis=1) / ops.maximum(ops.sum(kept, axis=1), 1)
-        return Encoded(memory, real, state or [mean])
+        return _read_by(layer, embedded, real, {} if initial_state is None else {"initial_state": initial_state})
 
     def get_config(self):
         return super().get_config() | {
@@ -197,6 +182,101 @@ class TextEncoder(keras.layers.Layer):
     def from_config(cls, config):
         config = dict(config)
         return cls(config.pop("vocabulary_size"), keras.saving.deserialize_keras_object(config.pop("layer")), **config)
+
+
+@keras.saving.register_keras_serializable("kseq")
+class SpeechEncoder(keras.layers.Layer):
+    """Frames of a recording to a memory of fewer rows: strided convolutions, then a layer over the sequence.
+
+        x_0 the frames;  x_kt = relu(W_k [x_{k−1, s t − c}; …; x_{k−1, s t + n − 1 − c}] + b_k),  s = strides[k]
+
+    n is `kernel_size` and c = ⌊(n − 1) / 2⌋, so that row t is centred on frame t Π strides, however long the other
+    recordings of a batch are. Speech has about ten frames a phone; a memory with a row for each would be long, and its
+    rows alike (Chan et al., 2016, https://arxiv.org/abs/1508.01211, section 2.2, who join neighbours in a pyramid).
+
+    Args:
+        layer: as of `TextEncoder`.
+        filters: size of a row behind a convolution.
+        strides: that of each convolution.
+        kernel_size: rows that a convolution reads.
+        dropout: fraction dropped in training of the rows behind each convolution.
+
+    Call arguments:
+        source: float `[batch, frames, d]`; frames that are all 0 are padding, as for `keras.layers.Masking`.
+
+    Returns:
+        `Encoded` of ⌈… ⌈frames / strides[0]⌉ … / strides[−1]⌉ rows; the state as of `TextEncoder`.
+
+    Raises:
+        ValueError: a number is out of range, or layer is not one that `TextEncoder` takes.
+    """
+
+    def __init__(self, layer, filters, *, strides=(2, 2), kernel_size=5, dropout=0.0, **kwargs):
+        super().__init__(**kwargs)
+        self.layer = _sequence_layer(layer)
+        self.filters = check_positive("filters", filters)
+        self.strides = tuple(check_positive("strides", stride) for stride in strides)
+        self.kernel_size = check_positive("kernel_size", kernel_size)
+        self.dropout = Dropout(check_fraction("dropout", dropout), dtype=self.dtype_policy)
+        options = {"activation": "relu", "kernel_initializer": "he_normal", "dtype": self.dtype_policy}
+        self.convolutions = [layers.Conv1D(filters, kernel_size, strides=s, **options) for s in self.strides]
+
+    def build(self, source_shape):
+        size = source_shape[-1]
+        for convolution in self.convolutions:
+            convolution.build((None, None, size))
+            size = self.filters
+        if not self.layer.built:
+            self.layer.build((*source_shape[:2], size))
+
+    def call(self, source, training=None):
+        real, x = ops.any(source != 0, axis=-1), source
+        before = (self.kernel_size - 1) // 2
+        for stride, convolution in zip(self.strides, self.convolutions, strict=True):
+            # Padding of Keras' own would depend on the length that the longest recording gives to the batch.
+            x = ops.pad(x, [[0, 0], [before, self.kernel_size - 1 - before], [0, 0]])
+            real = real[:, ::stride]
+            x = self.dropout(convolution(x), training=training) * ops.cast(real, self.compute_dtype)[:, :, None]
+        return _read_by(self.layer, x, real)
+
+    def get_config(self):
+        return super().get_config() | {
+            "layer": keras.saving.serialize_keras_object(self.layer),
+            "filters": self.filters,
+            "strides": list(self.strides),
+            "kernel_size": self.kernel_size,
+            "dropout": self.dropout.rate,
+        }
+
+    @classmethod
+    def from_config(cls, config):
+        config = dict(config)
+        return cls(keras.saving.deserialize_keras_object(config.pop("layer")), **config)
+
+
+def _sequence_layer(layer):
+    """Returns `layer` if it is a layer from a sequence to a sequence, else raises `ValueError`."""
+    check_layer("layer", layer, "a layer from a sequence to a sequence, such as Recurrent(GRUCell(64))")
+    if isinstance(layer, keras.Model):
+        raise ValueError(f"layer must be one layer, got the model {layer.name}, which would read the padding")
+    if getattr(layer, "return_sequences", True) is False:
+        raise ValueError(f"layer must return a sequence, got {layer.name} with return_sequences=False")
+    if getattr(layer, "merge_mode", "") is None:
+        raise ValueError(f"layer must give one sequence, got {layer.name} with merge_mode=None")
+    return layer
+
+
+def _read_by(layer, x, real, options=None):
+    """The `Encoded` of rows `[batch, time, d]`, of which those are real that bool `[batch, time]` says, by a layer."""
+    kept = ops.cast(real, x.dtype)[:, :, None]
+    # A convolution takes no mask: it sees zeros for padding, and its outputs there are set to zero.
+    options = dict(options or {}) | ({"mask": real} if "mask" in inspect.signature(layer.call).parameters else {})
+    memory, *state = tf.nest.flatten(layer(x, **options))
+    if getattr(layer, "go_backwards", False):  # its outputs come last step first
+        memory = ops.flip(memory, axis=1)
+    memory *= kept
+    mean = ops.sum(memory, axis=1) / ops.maximum(ops.sum(kept, axis=1), 1)
+    return Encoded(memory, real, state or [mean])
 
 
 @keras.saving.register_keras_serializable("kseq")

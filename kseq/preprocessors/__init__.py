@@ -1,5 +1,6 @@
 """Preprocessors: raw examples to tensors and back, the same object in training and inside the SavedModel."""
 
+from kseq.preprocessors.audio import AudioPreprocessor
 from kseq.preprocessors.image import ImagePreprocessor
 from kseq.preprocessors.notes import NOTES, NotePreprocessor
 from kseq.preprocessors.subword import SubwordTokenizer
@@ -40,6 +41,7 @@ __all__ = [
     "TIE",
     "UNITS",
     "UNKNOWN",
+    "AudioPreprocessor",
     "ByteTokenizer",
     "CaptionTokenizer",
     "CharacterTokenizer",

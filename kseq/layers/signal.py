@@ -1,0 +1,132 @@
+"""From a waveform to what a recogniser reads, in the graph."""
+
+import keras
+import tensorflow as tf
+from keras import ops
+
+from kseq.layers.functional import check_non_negative, check_positive
+
+SPREAD = 2  # frames on either side that a delta is computed from
+
+
+@keras.saving.register_keras_serializable("kseq")
+class LogMel(keras.layers.Layer):
+    """The logarithm of the energy in each band of the mel scale, a frame every few milliseconds, with its slopes.
+
+        X_tk = Σ_n w_n x_{tH+n} e^{−2πi kn/F}         n = 0 … W − 1, w the periodic Hann window
+        y_tm = log(ε + Σ_k M_km |X_tk|²)              M triangles, equally wide in mel = 1127 log(1 + Hz / 700)
+        Δy_t = Σ_j j (y_{t+j} − y_{t−j}) / 2 Σ_j j²   j = 1, 2; the first and last frames are repeated at the ends
+
+    W and H are `window` and `hop` in samples, F is the power of two that is W or above it, and ε is `floor`. Frame t
+    begins at sample tH, and there is one for each hop that has begun; behind the waveform are zeros. The filters are
+    those of `tf.signal.linear_to_mel_weight_matrix`, the slopes those of HTK (Young et al., 2006, The HTK Book, section
+    5.6 and equation 5.16). All is computed in float32 under every dtype policy.
+
+    Args:
+        rate: samples a second.
+        mels: number of bands.
+        window: length of a frame, in seconds.
+        hop: from the beginning of a frame to that of the next, in seconds.
+        low: lower end of the lowest band, in Hz.
+        high: upper end of the highest band, in Hz; half of the rate when not given.
+        deltas: how often slopes are taken: with 1, Δy follows y; with 2, Δy and ΔΔy.
+        floor: ε, in the unit of |X|²; the waveform is in −1…1.
+
+    Call arguments:
+        inputs: `[batch, samples]`, of one length: a shorter one that is padded with zeros gets frames of silence.
+
+    Returns:
+        float32 `[batch, ⌈samples / H⌉, mels (1 + deltas)]`.
+
+    Raises:
+        ValueError: a number is out of range, or the bands are not below half of the rate.
+
+    >>> LogMel(16000, 40, deltas=1)(keras.ops.ones((2, 1600))).shape
+    TensorShape([2, 10, 80])
+    """
+
+    def __init__(self, rate, mels=40, *, window=0.025, hop=0.01, low=20.0, high=None, deltas=0, floor=1e-6, **kwargs):
+        super().__init__(**{"autocast": False} | kwargs)  # half precision would hear the waveform's rounding
+        self.rate = check_positive("rate", rate)
+        self.mels = check_positive("mels", mels)
+        self.window = check_non_negative("window", window)
+        self.hop = check_non_negative("hop", hop)
+        self.low = check_non_negative("low", low)
+        self.high = high
+        self.deltas = deltas
+        self.floor = check_non_negative("floor", floor)
+        for name in ("window", "hop"):
+            if round(getattr(self, name) * rate) < 1:
+                raise ValueError(f"{name} must be a sample or more at {rate} Hz, got {getattr(self, name)!r} seconds")
+        if not floor:
+            raise ValueError("floor must be positive: the logarithm of no energy at all is minus infinity")
+        if not low < (high or rate / 2) <= rate / 2:
+            raise ValueError(
+                f"low and high must rise and be at most {rate / 2:g} Hz, half of the rate, got {low, high}"
+            )
+        if deltas not in (0, 1, 2):
+            raise ValueError(f"deltas must be 0, 1 or 2, got {deltas!r}")
+
+    def build(self, inputs_shape):
+        pass
+
+    def call(self, inputs):
+        window, hop = round(self.window * self.rate), round(self.hop * self.rate)
+        fft = 1 << (window - 1).bit_length()
+        x = ops.cast(inputs, "float32")
+        spectrum = tf.signal.stft(x, window, hop, fft, pad_end=True)  # [batch, frames, fft / 2 + 1]
+        power = ops.square(ops.real(spectrum)) + ops.square(ops.imag(spectrum))
+        high = self.high or self.rate / 2
+        mel = tf.signal.linear_to_mel_weight_matrix(self.mels, fft // 2 + 1, self.rate, self.low, high)
+        y = [ops.log(self.floor + ops.matmul(power, mel))]
+        for _ in range(self.deltas):
+            y.append(slopes(y[-1]))
+        return ops.concatenate(y, axis=-1)
+
+    def compute_output_shape(self, inputs_shape):
+        batch, samples = inputs_shape
+        frames = None if samples is None else -(-samples // round(self.hop * self.rate))
+        return batch, frames, self.mels * (1 + self.deltas)
+
+    def compute_output_spec(self, inputs):
+        return keras.KerasTensor(self.compute_output_shape(inputs.shape), "float32")
+
+    def get_config(self):
+        names = ("rate", "mels", "window", "hop", "low", "high", "deltas", "floor")
+        return super().get_config() | {name: getattr(self, name) for name in names}
+
+
+def slopes(y):
+    """Δy of `LogMel`: `[batch, time, d]` → the same shape."""
+    time = ops.shape(y)[1]
+    padded = ops.concatenate([y[:, :1]] * SPREAD + [y] + [y[:, -1:]] * SPREAD, axis=1)
+    steps = range(1, SPREAD + 1)
+    ahead = [j * (padded[:, SPREAD + j :][:, :time] - padded[:, SPREAD - j :][:, :time]) for j in steps]
+    return sum(ahead[1:], ahead[0]) / (2 * sum(j * j for j in steps))
+
+
+def resample(x, rate, new_rate):
+    """A waveform at another rate, by its Fourier series, as `scipy.signal.resample` computes it.
+
+    What the new rate cannot carry is left out, so that nothing is folded back. The series takes the waveform for one
+    period of an endless one; a jump from its end to its beginning is heard for a few samples at both.
+
+    Args:
+        x: float32 `[samples]`, one or more.
+        rate: its samples a second, a number or an int tensor `[]`.
+        new_rate: those of the result.
+
+    Returns:
+        float32 `[⌈samples · new_rate / rate⌉]`.
+    """
+    samples, rate, new_rate = (ops.cast(n, "int64") for n in (tf.size(x), rate, new_rate))
+    count = -(-samples * new_rate // rate)
+    spectrum = tf.signal.rfft(x)
+    # Where an even number of samples ends, the highest frequency stands once for two, as +f and as −f.
+    shorter = ops.minimum(samples, count)
+    share = tf.where(shorter % 2 == 1, 1.0, tf.where(count < samples, 2.0, tf.where(count > samples, 0.5, 1.0)))
+    highest = tf.range(tf.size(spectrum, tf.int64)) == shorter // 2
+    spectrum *= tf.cast(tf.where(highest, share, 1.0), spectrum.dtype)
+    length = ops.cast(count, "int32")
+    y = tf.signal.irfft(spectrum, [length])  # leaves out what is too much, and adds zeros for what is missing
+    return y * (ops.cast(count, "float32") / ops.cast(samples, "float32"))

@@ -1,0 +1,138 @@
+"""Log-mel frames and resampling, against SciPy and the equations in NumPy."""
+
+import keras
+import numpy as np
+import pytest
+import scipy.signal
+import tensorflow as tf
+
+from contracts import dtype_policy
+from kseq.layers import LogMel
+from kseq.layers.signal import resample, slopes
+
+
+def noise(*shape, seed=0):
+    return np.random.default_rng(seed).uniform(-1, 1, shape).astype("float32")
+
+
+def triangles(mels, bins, rate, low, high):
+    """M `[bins, mels]`: each filter rises from 0 at its left neighbour's middle and falls to 0 at its right one's."""
+    mel = 1127 * np.log(1 + np.linspace(0, rate / 2, bins) / 700)
+    edges = np.linspace(*(1127 * np.log(1 + f / 700) for f in (low, high)), mels + 2)
+    left, middle, right = edges[:-2], edges[1:-1], edges[2:]
+    rising, falling = (mel[:, None] - left) / (middle - left), (right - mel[:, None]) / (right - middle)
+    filters = np.maximum(0, np.minimum(rising, falling))
+    filters[0] = 0  # the mean of the waveform
+    return filters
+
+
+def log_mel(x, rate, mels, window, hop, fft, low, high, floor):
+    """The equation with SciPy's Fourier transform of each frame."""
+    frames = -(-len(x) // hop)
+    padded = np.pad(x.astype("float64"), (0, frames * hop + window - len(x)))
+    w = scipy.signal.get_window("hann", window, fftbins=True)
+    X = [np.fft.rfft(w * padded[t * hop : t * hop + window], fft) for t in range(frames)]
+    return np.log(floor + np.abs(X) ** 2 @ triangles(mels, fft // 2 + 1, rate, low, high))
+
+
+@pytest.mark.parametrize(
+    ("rate", "samples", "window", "hop", "fft", "options"),
+    [
+        (8000, 1999, 200, 80, 256, {}),
+        (16000, 4000, 400, 160, 512, {"low": 100.0, "high": 7000.0, "floor": 1e-3}),
+        (11025, 3000, 256, 128, 256, {"window": 256 / 11025, "hop": 128 / 11025}),
+    ],
+)
+def test_log_mel_is_the_equation(rate, samples, window, hop, fft, options):
+    x = noise(2, samples)
+    want = [
+        log_mel(
+            row,
+            rate,
+            12,
+            window,
+            hop,
+            fft,
+            options.get("low", 20),
+            options.get("high", rate / 2),
+            options.get("floor", 1e-6),
+        )
+        for row in x
+    ]
+    np.testing.assert_allclose(LogMel(rate, 12, **options)(x), want, rtol=1e-4, atol=1e-3)
+
+
+def test_the_spectrum_is_that_of_scipy():
+    """Each band of a tone is that of SciPy's own short-time transform, where frames lie inside the waveform."""
+    x = np.sin(2 * np.pi * 1000 * np.arange(1600) / 8000).astype("float32")
+    transform = scipy.signal.ShortTimeFFT(scipy.signal.get_window("hann", 200), 80, 8000, mfft=256, phase_shift=None)
+    first = int(np.ceil(100 / 80))  # a frame of SciPy's is centred on its time
+    power = np.abs(transform.stft(x, p0=0, p1=18, k_offset=100)).T[:10] ** 2
+    want = np.log(1e-6 + power @ triangles(20, 129, 8000, 20, 4000))
+    got = LogMel(8000, 20)(x[None])[0, : len(want)]
+    assert first == 2 and int(np.argmax(got[3])) == int(np.argmax(want[3]))
+    np.testing.assert_allclose(got, want, rtol=1e-3, atol=1e-2)
+
+
+@pytest.mark.parametrize("time", [1, 2, 7])
+def test_slopes_are_those_of_a_line_through_five_frames(time):
+    y = noise(2, time, 3)
+    padded = np.pad(y, ((0, 0), (2, 2), (0, 0)), mode="edge")
+    want = scipy.signal.savgol_filter(padded, 5, 1, deriv=1, axis=1)[:, 2:-2]
+    np.testing.assert_allclose(slopes(tf.constant(y)), want, atol=1e-6)
+
+
+def test_slopes_follow_the_frames():
+    x = noise(1, 800)
+    y, first, second = np.split(LogMel(8000, 6, deltas=2)(x).numpy(), 3, axis=-1)
+    np.testing.assert_allclose(y, LogMel(8000, 6)(x), atol=1e-6)
+    np.testing.assert_allclose(first, slopes(tf.constant(y)), atol=1e-6)
+    np.testing.assert_allclose(second, slopes(slopes(tf.constant(y))), atol=1e-6)
+
+
+def test_half_precision_does_not_hear_the_waveform_rounded():
+    x = 1e-3 * noise(1, 800)
+    with dtype_policy("mixed_float16"):
+        got = LogMel(8000, 6)(x)
+    np.testing.assert_array_equal(got, LogMel(8000, 6)(x))
+    assert got.dtype == "float32"
+
+
+def test_every_sample_has_a_frame_and_the_shape_is_known_before():
+    layer = LogMel(8000, 6)
+    for samples in (1, 80, 81, 799):
+        assert layer(noise(1, samples)).shape == layer.compute_output_shape((1, samples)) == (1, -(-samples // 80), 6)
+    assert layer(keras.Input((None,))).shape == (None, None, 6)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"rate": 0}, "rate must be a positive whole number, got 0"),
+        ({"mels": 0}, "mels must be a positive whole number, got 0"),
+        ({"hop": 1e-5}, "hop must be a sample or more at 8000 Hz, got 1e-05 seconds"),
+        ({"window": 0.0}, "window must be a sample or more at 8000 Hz, got 0.0 seconds"),
+        ({"floor": 0.0}, "floor must be positive"),
+        ({"high": 5000.0}, r"low and high must rise and be at most 4000 Hz, half of the rate, got \(20.0, 5000.0\)"),
+        ({"low": 4000.0}, "low and high must rise"),
+        ({"deltas": 3}, "deltas must be 0, 1 or 2, got 3"),
+    ],
+)
+def test_what_is_out_of_range_is_named(options, message):
+    with pytest.raises(ValueError, match=message):
+        LogMel(**{"rate": 8000} | options)
+
+
+@pytest.mark.parametrize("samples", [1, 2, 441, 1000, 1001])
+@pytest.mark.parametrize(("rate", "to"), [(44100, 16000), (8000, 16000), (96000, 16000), (11025, 8000), (8000, 8000)])
+def test_resampling_is_that_of_scipy(samples, rate, to):
+    x = noise(samples)
+    want = scipy.signal.resample(x, -(-samples * to // rate))
+    np.testing.assert_allclose(resample(tf.constant(x), rate, to), want, atol=2e-5)
+
+
+def test_what_the_new_rate_cannot_carry_is_left_out():
+    t = np.arange(9600) / 96000
+    low, high = np.sin(2 * np.pi * 500 * t), np.sin(2 * np.pi * 30000 * t)
+    got = resample(tf.constant(low + high, tf.float32), 96000, 16000)
+    np.testing.assert_allclose(got, np.sin(2 * np.pi * 500 * np.arange(1600) / 16000), atol=1e-4)

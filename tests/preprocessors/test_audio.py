@@ -1,0 +1,150 @@
+"""WAV files of all kinds to frames, against what the standard library and SciPy have written."""
+
+import io
+import struct
+import types
+import wave
+
+import numpy as np
+import pytest
+import scipy.io.wavfile
+import tensorflow as tf
+
+from kseq.errors import UserError
+from kseq.layers import LogMel
+from kseq.preprocessors import AudioPreprocessor
+
+RATE = 8000
+audio = AudioPreprocessor(RATE, 12)
+
+
+def sound(samples=800, channels=1, seed=0):
+    """Float64 `[samples, channels]` in −0.9…0.9."""
+    return np.random.default_rng(seed).uniform(-0.9, 0.9, (samples, channels))
+
+
+def wav(x, bits=16, rate=RATE):
+    """A file of integers, by the standard library."""
+    file = io.BytesIO()
+    with wave.open(file, "wb") as writer:
+        writer.setnchannels(x.shape[1])
+        writer.setsampwidth(bits // 8)
+        writer.setframerate(rate)
+        whole = np.round(x * (2 ** (bits - 1) - 1)).astype("<i8") + (128 if bits == 8 else 0)
+        writer.writeframes(whole.view(np.uint8).reshape(-1, 8)[:, : bits // 8].tobytes())
+    return file.getvalue()
+
+
+def floats(x, dtype="float32", rate=RATE):
+    """A file of floats, by SciPy."""
+    file = io.BytesIO()
+    scipy.io.wavfile.write(file, rate, x.astype(dtype))
+    return file.getvalue()
+
+
+def refused(encoded, message, **options):
+    """The function that serves refuses a file, eagerly and in a graph, and `encode` names the file."""
+    one = AudioPreprocessor(RATE, 12, **options) if options else audio
+    for function in (one.features, tf.function(one.features)):
+        with pytest.raises(tf.errors.InvalidArgumentError, match=message):
+            function(tf.constant([encoded]))
+    recording = types.SimpleNamespace(id="x.wav", where="t.tsv:2", read=lambda: encoded)
+    with pytest.raises(UserError, match=rf"t.tsv:2: recording x.wav cannot be read as WAV \({message}") as error:
+        one.encode([recording])
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("channels", [1, 2, 5])
+@pytest.mark.parametrize("bits", [8, 16, 24, 32])
+def test_integers_are_read_as_they_were_written(bits, channels):
+    x = sound(channels=channels)
+    np.testing.assert_allclose(audio.waveform(tf.constant(wav(x, bits))), x.mean(axis=1), atol=2.0 ** (2 - bits) + 1e-6)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_floats_are_read_as_they_were_written(dtype):
+    x = sound(channels=2)
+    np.testing.assert_allclose(audio.waveform(tf.constant(floats(x, dtype))), x.mean(axis=1), atol=1e-6)
+
+
+@pytest.mark.parametrize("rate", [8000, 11025, 44100, 96000])
+def test_every_rate_becomes_that_of_the_frames(rate):
+    x = sound(rate // 5)
+    want = scipy.signal.resample(x[:, 0], RATE // 5)
+    np.testing.assert_allclose(audio.waveform(tf.constant(floats(x, rate=rate))), want, atol=1e-4)
+
+
+def test_other_chunks_an_extensible_format_and_an_unknown_size_are_read():
+    x = np.array([[100], [-200], [300]] * 100, "<i2")
+    guid = bytes.fromhex("0000000010008000 00aa00389b71")
+    extensible = struct.pack("<HHIIHHHHIH", 0xFFFE, 1, RATE, 2 * RATE, 2, 16, 22, 16, 4, 1) + guid
+    chunks = b"LIST" + struct.pack("<I", 3) + b"abc\0"  # of an odd size, and a byte behind it
+    chunks += b"fmt " + struct.pack("<I", len(extensible)) + extensible
+    chunks += b"data" + struct.pack("<I", 2**32 - 1) + x.tobytes()
+    encoded = b"RIFF" + struct.pack("<I", 2**32 - 1) + b"WAVE" + chunks
+    np.testing.assert_allclose(audio.waveform(tf.constant(encoded)), x[:, 0] / 2**15, atol=1e-7)
+
+
+@pytest.mark.parametrize(
+    ("encoded", "message"),
+    [
+        (b"", "The file is empty"),
+        (b"Z IY R OW\n", "The first bytes are not those of a WAV file"),
+        (b"RIFF", "The first bytes are not those of a WAV file"),
+        (wav(sound())[:12], "The file does not say how its sound is written"),
+        (wav(sound())[:36], "The file has no sound"),
+        (wav(sound())[:-100], "The file is cut off: its sound has 1600 bytes, and 1500 are there"),
+        (wav(sound(1)), "The recording is too short: 1 samples at 8000 Hz, less than 0.025 s"),
+        (wav(sound(0)), "The recording is too short: 0 samples at 8000 Hz"),
+        (wav(np.zeros((800, 1))), "The recording is silent: all of its samples are the same"),
+        (floats(np.where(np.arange(800) == 7, np.nan, 0.1)[:, None]), "The recording has samples that are no numbers"),
+        (wav(sound()).replace(b"\x01\x00\x01\x00", b"\x06\x00\x01\x00", 1), "The sound has format 6 with 16 bits, and"),
+    ],
+)
+def test_what_cannot_be_read_is_refused_in_a_sentence(encoded, message):
+    refused(encoded, message)
+
+
+def test_a_recording_of_an_hour_is_refused_before_it_is_decoded():
+    header = wav(sound(10))[:-20]
+    hour = header[:-4] + struct.pack("<I", 2 * RATE * 3600) + bytes(2 * RATE * 3600)
+    refused(hour, "The recording is too long: 3600 s, and at most 60 are read")
+    refused(wav(sound(RATE)), "The recording is too long: 1 s, and at most 0.5 are read", max_seconds=0.5)
+
+
+def test_frames_of_a_batch_are_those_of_each_recording_and_zeros_behind():
+    x = [sound(n, seed=n) for n in (800, 240, 1999)]
+    batch = audio.features(tf.constant([wav(one) for one in x])).numpy()
+    assert batch.shape == (3, 25, 12)
+    for row, one in zip(batch, x, strict=True):
+        alone = audio.features(tf.constant([wav(one)])).numpy()[0]
+        assert len(alone) == -(-len(one) // 80) and np.all(np.any(alone, axis=-1))
+        np.testing.assert_allclose(row[: len(alone)], alone, atol=1e-5)
+        assert not np.any(row[len(alone) :])
+
+
+def test_frames_are_normalized_over_the_recording():
+    x = sound()
+    plain = AudioPreprocessor(RATE, 12, normalize="none", deltas=1)
+    y = plain.features(tf.constant([floats(x)])).numpy()[0]
+    np.testing.assert_allclose(y, LogMel(RATE, 12, deltas=1)(x[:, 0].astype("float32")[None])[0], atol=1e-4)
+    got = AudioPreprocessor(RATE, 12, deltas=1).features(tf.constant([floats(x)])).numpy()[0]
+    np.testing.assert_allclose(got, (y - y.mean(0)) / np.sqrt(y.var(0) + 1e-4), atol=1e-3)
+
+
+def test_no_frame_of_a_recording_is_all_zeros():
+    """A wave whose period is the hop has one and the same frame again and again."""
+    x = np.tile(np.sin(2 * np.pi * np.arange(80) / 80), 10)[:, None]
+    assert np.all(np.any(audio.features(tf.constant([floats(x)])).numpy(), axis=-1))
+
+
+def test_loudness_does_not_matter_much_after_normalization():
+    one, other = (audio.features(tf.constant([floats(a * sound())])).numpy() for a in (1.0, 0.1))
+    np.testing.assert_allclose(one, other, atol=1e-2)
+
+
+def test_wrong_arguments_are_one_sentence():
+    with pytest.raises(UserError, match="normalize must be one of utterance, none, not 'global'"):
+        AudioPreprocessor(normalize="global")
+    with pytest.raises(UserError, match="the frames of a recording: deltas must be 0, 1 or 2, got 5"):
+        AudioPreprocessor(deltas=5)
