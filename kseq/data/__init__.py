@@ -11,9 +11,11 @@ if TYPE_CHECKING:
     from kseq.data.batching import SetEpoch, batches, length_boundaries, teacher_forced
     from kseq.data.cache import cached_columns, cached_folder, cached_rows, code_fingerprint, fingerprint
     from kseq.data.corpus import Rows, Sequences, count_truncated, encoded
+    from kseq.data.listed import hold_out_listed
     from kseq.data.midi import midi_of_roll, require_mido, roll_of_midi
-    from kseq.data.pictures import Picture, hold_out_pictures, read_pictures
+    from kseq.data.pictures import Picture, read_pictures
     from kseq.data.public import fetch_hint
+    from kseq.data.recordings import Recording, read_recordings
     from kseq.data.sources import Examples, read, require_splits
     from kseq.data.tables import read_csv, read_jsonl, read_labelled, read_lines, read_parallel, read_tsv
     from kseq.data.tunes import Tune, estimated_key, hold_out_tunes, read_tunes, share_in_key
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Examples",
     "Picture",
+    "Recording",
     "Rows",
     "Sequences",
     "SetEpoch",
@@ -37,7 +40,7 @@ __all__ = [
     "fetch_hint",
     "fingerprint",
     "first_words",
-    "hold_out_pictures",
+    "hold_out_listed",
     "hold_out_tunes",
     "length_boundaries",
     "midi_of_roll",
@@ -48,6 +51,7 @@ __all__ = [
     "read_lines",
     "read_parallel",
     "read_pictures",
+    "read_recordings",
     "read_tsv",
     "read_tunes",
     "read_vectors",
@@ -60,7 +64,20 @@ __all__ = [
 ]
 
 # Those that need TensorFlow come last. None has the name of a function: importing it would take the function's place.
-_MODULES = ("public", "tables", "vectors", "sources", "pictures", "midi", "tunes", "corpus", "cache", "batching")
+_MODULES = (
+    "public",
+    "tables",
+    "vectors",
+    "sources",
+    "listed",
+    "pictures",
+    "recordings",
+    "midi",
+    "tunes",
+    "corpus",
+    "cache",
+    "batching",
+)
 
 
 def __getattr__(name):

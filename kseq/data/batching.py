@@ -73,7 +73,7 @@ def batches(columns, make, *, batch_size, buckets, seed, epoch, full=False):
             }
 
     signature = {
-        name: tf.TensorSpec([None, None], tf.int32)
+        name: tf.TensorSpec([None, None, *column.ids.shape[1:]], column.ids.dtype)
         if name in sequences
         else tf.TensorSpec([None, *column.shape[1:]], column.dtype)
         for name, column in columns.items()

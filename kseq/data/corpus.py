@@ -1,4 +1,4 @@
-"""A corpus as ids: columns of sequences and arrays that lie in memory, or in a cache on disk."""
+"""A corpus as numbers: columns of sequences and arrays that lie in memory, or in a cache on disk."""
 
 from dataclasses import dataclass
 from itertools import islice
@@ -12,19 +12,19 @@ AT_ONCE = 1_000_000  # ids that are counted at once
 
 @dataclass(frozen=True, eq=False)
 class Sequences:
-    """Sequences of ids one behind the other, four bytes an id."""
+    """Sequences one behind the other: of ids, four bytes an id, or of frames, a row of numbers each."""
 
-    ids: np.ndarray  # int32 [all ids]
+    ids: np.ndarray  # int32 [all ids], or [all frames, d]
     splits: np.ndarray  # int64 [n + 1], where each sequence begins, and where the last one ends
 
     @classmethod
     def joined(cls, parts):
-        """The sequences of an iterable of ragged int32 `[batch, (ids)]`."""
-        ids, lengths = [np.zeros(0, np.int32)], [np.zeros(1, np.int64)]
+        """The sequences of an iterable of ragged int32 `[batch, (ids)]` or float `[batch, (frames), d]`."""
+        ids, lengths = [], [np.zeros(1, np.int64)]
         for part in parts:
             ids.append(part.flat_values.numpy())
             lengths.append(part.row_lengths().numpy())
-        return cls(np.concatenate(ids), np.cumsum(np.concatenate(lengths)))
+        return cls(np.concatenate(ids) if ids else np.zeros(0, np.int32), np.cumsum(np.concatenate(lengths)))
 
     @property
     def lengths(self):
@@ -32,7 +32,7 @@ class Sequences:
         return np.diff(self.splits)
 
     def __getitem__(self, i):
-        """int32 `[ids]`, the sequence at a place."""
+        """int32 `[ids]` or `[frames, d]`, the sequence at a place."""
         return self.ids[self.splits[i] : self.splits[i + 1]]
 
     def counts(self, size):
@@ -44,8 +44,8 @@ class Sequences:
         return counts
 
     def padded(self, rows, width):
-        """The sequences at some places as int32 `[rows, width]`, 0 behind the shorter ones."""
-        result = np.zeros((len(rows), width), np.int32)
+        """The sequences at some places as `[rows, width]` or `[rows, width, d]`, 0 behind the shorter ones."""
+        result = np.zeros((len(rows), width, *self.ids.shape[1:]), self.ids.dtype)
         for row, i in zip(result, rows, strict=True):
             ids = self.ids[self.splits[i] : self.splits[i + 1]]
             row[: len(ids)] = ids
@@ -91,8 +91,8 @@ def encoded(examples, encode):
 
     Args:
         examples: iterable, walked once.
-        encode: function of a list of them → {name: ragged int32 `[n, (ids)]`, or an array `[n, ...]`}; n may be less
-            than their number where some are left out.
+        encode: function of a list of them → {name: ragged int32 `[n, (ids)]` or float `[n, (frames), d]`, or an array
+            `[n, ...]`}; n may be less than their number where some are left out.
 
     Returns:
         {name: `Sequences` or array}; empty where there are no examples.

@@ -4,20 +4,15 @@ import contextlib
 import dataclasses
 import hashlib
 import itertools
-import os
 import re
-import string
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import numpy as np
 from tqdm import tqdm
 
 from kseq.data import toy
-from kseq.data.public import fetch_hint
-from kseq.data.sources import splitter
-from kseq.data.tables import read_tsv
+from kseq.data.listed import read_listed
 from kseq.data.tfds import open_tfds, value_at
 from kseq.errors import UserError
 
@@ -110,28 +105,6 @@ def read_pictures(source, split, *, fields, count=0, size=64, seed=0, bad_bytes=
     return pictures
 
 
-def hold_out_pictures(pictures, shares, seed):
-    """Takes shares of the pictures for other splits, as `Examples.hold_out` does with examples.
-
-    A picture is chosen by a hash of its id and the seed and keeps all of its captions. Adding pictures does not move
-    the others to another split.
-
-    Returns:
-        (the remaining pictures, {split: the pictures held out for it}), lists of `Picture`.
-
-    Raises:
-        UserError: a share is not between 0 and 1, or a split would have no picture.
-    """
-    split_of = splitter(shares, seed)
-    parts = {None: [], **{split: [] for split in shares}}
-    for picture in pictures:
-        parts[split_of(picture.id)].append(picture)
-    for split, part in parts.items():
-        if not part:
-            raise UserError(f"holding out {shares} of {len(pictures)} pictures leaves none for {split or 'train'}")
-    return parts.pop(None), parts
-
-
 def _toy(split, count, size, seed):
     try:
         for example in toy.shapes(split, count, size=size, seed=seed):
@@ -149,77 +122,9 @@ def _toy(split, count, size, seed):
 
 def _table(path, split, fields, bad_bytes):
     """One picture for each file that the table names, with all captions that it has there."""
-    path = Path(path)
-    rows = {}
-    for where, row in read_tsv(path, bad_bytes=bad_bytes):
-        _require(fields, row, where)
-        if fields.get("split") and row[fields["split"]] != split:
-            continue
-        caption = row[fields["caption"]].strip()
-        if not caption:
-            raise UserError(f"{where}: the caption is empty")
-        name = _file_name(fields["image"], row)
-        rows.setdefault(name, (where, []))[1].append(caption)
-    return (_file(path.parent, name, where, captions) for name, (where, captions) in rows.items())
-
-
-def _require(fields, row, where):
-    named = [fields["caption"], *(fields[k] for k in ("split",) if fields.get(k))]
-    named += _columns(fields["image"]) or [fields["image"]]
-    for column in named:
-        if column not in row:
-            known = ", ".join(row)
-            raise UserError(f"{where}: there is no column {column!r}; the first line names {known}. Set data.fields")
-
-
-def _parts(pattern):
-    """[(text, column or None)] of a pattern like "images/{name}.png".
-
-    Raises:
-        UserError: a brace stands alone, or something but the name of a column stands between two.
-    """
-    try:
-        parts = list(string.Formatter().parse(pattern))
-    except ValueError as error:
-        raise UserError(
-            f"data.fields.image {pattern!r}: {error}; a column is {{name}}, and a brace that is meant is doubled"
-        ) from None
-    for _, _, form, conversion in parts:
-        if form or conversion:
-            raise UserError(f"data.fields.image {pattern!r}: between braces only the name of a column may stand")
-    return [(text, column) for text, column, _, _ in parts]
-
-
-def _columns(pattern):
-    return [column for _, column in _parts(pattern) if column is not None]
-
-
-def _file_name(pattern, row):
-    if not _columns(pattern):
-        return row[pattern]
-    return "".join(text + ("" if column is None else row[column]) for text, column in _parts(pattern))
-
-
-def _file(folder, name, where, captions):
-    path = folder / name
-    real = Path(os.path.realpath(path))  # unlike `resolve`, without an error for a link that goes in a circle
-    if not real.is_relative_to(os.path.realpath(folder)):
-        raise UserError(f"{where}: {name!r} leaves the data folder {folder}")
-
-    def read():
-        try:
-            if path.exists() and not path.is_file():  # a pipe would be waited for, a device read without end
-                raise UserError(f"{where}: picture {path} is not a file")
-            return path.read_bytes()
-        except OSError as error:
-            raise UserError(f"{where}: picture {path} cannot be read: {error.strerror}{fetch_hint(path)}") from None
-
-    try:
-        stat = path.stat()
-        fingerprint = f"{real} {stat.st_size} {stat.st_mtime_ns}"
-    except OSError:
-        fingerprint = f"{real} missing"
-    return Picture(name, tuple(captions), read, where, fingerprint)
+    names = {"file": "image", "text": "caption", "kind": "picture"}
+    for id, captions, read, where, fingerprint in read_listed(path, split, fields, bad_bytes=bad_bytes, **names):
+        yield Picture(id, captions, read, where, fingerprint)
 
 
 def _tfds(name, split, fields):

@@ -32,7 +32,7 @@ RELATIONS = ("above", "left of")
 _KINDS = tuple((size, colour, shape) for size in SIZES for colour in COLOURS for shape in SHAPES)
 _AT_MOST = (0.15, 0.75, 1.0)  # probability of at most one, two, three objects
 _HELD_OUT = 0.1  # share of the texts that "train" never shows
-_FIRST_DEV = 1000  # examples of "dev" that draw from all texts held out; those behind them leave half to "test"
+FIRST_DEV = 1000  # examples of "dev" that draw from all texts held out; those behind them leave half to "test"
 _MARGIN, _GAP = 1 / 64, 2 / 64
 _OFF_LINE = 0.2  # of the least distance between neighbours: past 0.5 a row could pass for a column
 _HOLE = 0.5  # of a ring's diameter
@@ -112,16 +112,16 @@ def _captioned(split: str, index: int, seed: int) -> tuple:
         axis = int(rng.integers(2))
         kinds = [_KINDS[int(draw * len(_KINDS))] for draw in rng.random(objects)]
         caption = f" {RELATIONS[axis]} ".join(f"a {' '.join(kind)}" for kind in kinds)
-        if _belongs(caption, objects == 1, split, index, functools.partial(_dev_captions, seed)):
+        if belongs(caption, objects == 1, split, index, functools.partial(_dev_captions, seed)):
             return rng, kinds, axis, caption
 
 
 @functools.cache
 def _dev_captions(seed: int) -> frozenset:
-    return frozenset(_captioned("dev", index, seed)[-1] for index in range(_FIRST_DEV))
+    return frozenset(_captioned("dev", index, seed)[-1] for index in range(FIRST_DEV))
 
 
-def _belongs(text: str, simple: bool, split: str, index: int, dev_texts) -> bool:
+def belongs(text: str, simple: bool, split: str, index: int, dev_texts) -> bool:
     """Whether a text may be example `index` of a split. Simple texts are all in "train"."""
     share = int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "big") / 2**32
     held_out = not simple and share < _HELD_OUT
@@ -129,7 +129,7 @@ def _belongs(text: str, simple: bool, split: str, index: int, dev_texts) -> bool
         return not held_out
     for_test = share < _HELD_OUT / 2
     if split == "dev":
-        return held_out and (index < _FIRST_DEV or not for_test)
+        return held_out and (index < FIRST_DEV or not for_test)
     return held_out and for_test and text not in dev_texts()
 
 
@@ -213,13 +213,13 @@ def _drawn_number(split: str, index: int, seed: int) -> int:
     while True:
         digits = int(rng.integers(_MOST_DIGITS))
         number = int(rng.integers(10**digits if digits else 0, 10 ** (digits + 1)))
-        if _belongs(str(number), number < 100, split, index, functools.partial(_dev_numbers, seed)):
+        if belongs(str(number), number < 100, split, index, functools.partial(_dev_numbers, seed)):
             return number
 
 
 @functools.cache
 def _dev_numbers(seed: int) -> frozenset:
-    return frozenset(str(_drawn_number("dev", index, seed)) for index in range(_FIRST_DEV))
+    return frozenset(str(_drawn_number("dev", index, seed)) for index in range(FIRST_DEV))
 
 
 def french(number: int) -> str:

@@ -22,7 +22,7 @@ from kseq.tasks.schema import (
     SamplerConfig,
     SplitsConfig,
 )
-from kseq.tasks.task import cached
+from kseq.tasks.task import read_listed, target_tokens
 
 VOCABULARY = "vocabulary.txt"
 
@@ -109,22 +109,13 @@ class Pictures(Source):
         return [self.image]
 
     def examples(self, split):
-        data, shares = self.config.data, self.config.data.shares()
-        held_out = split in shares or (split == "train" and shares)
-        count = getattr(data, f"{split}_count")
-        pictures = kseq.data.read_pictures(
-            data.source,
-            data.train if held_out else data.split(split),
-            fields=data.fields,
-            count=0 if held_out else count,
-            size=data.image_size,
-            seed=self.config.seed,
-            bad_bytes=data.bad_bytes,
-        )
-        if held_out:
-            rest, parts = kseq.data.hold_out_pictures(pictures, shares, seed=0)
-            pictures = {"train": rest, **parts}[split][: count or None]
-        return pictures
+        data = self.config.data
+
+        def read(split, count):
+            options = {"fields": data.fields, "size": data.image_size, "bad_bytes": data.bad_bytes}
+            return kseq.data.read_pictures(data.source, split, count=count, seed=self.config.seed, **options)
+
+        return read_listed(self.config, split, read, "pictures")
 
     def name_of(self, example, split, i):
         return example.id
@@ -174,21 +165,8 @@ class Pictures(Source):
         inputs, pictures = self.inputs(train, encoder, "train")
         pairs = [(row, caption) for row, picture in enumerate(pictures) for caption in picture.captions]
         rows, captions = zip(*pairs, strict=True)
-        return {"source": kseq.data.Rows(inputs, np.array(rows)), **self.tokens(captions, target)}
-
-    def tokens(self, captions, target):
-        """The column of the captions' tokens, made or from the cache."""
-        data = self.config.data
-
-        def make():
-            columns = kseq.data.encoded(captions, lambda texts: {"tokens": target.targets(texts)})
-            tokens = columns["tokens"]
-            cut = int(np.sum(tokens.ids[tokens.splits[1:] - 1] != kseq.preprocessors.END))
-            long = f"captions of {data.train} cut off at {data.max_length} words, without an end token: {cut}"
-            return columns, [long] if cut else []
-
-        key = ["caption", kseq.data.fingerprint(captions), target.fingerprint(), str(data.max_length)]
-        return cached(data, key, make)
+        tokens = target_tokens(self.config.data, captions, target, "captions")
+        return {"source": kseq.data.Rows(inputs, np.array(rows)), **tokens}
 
     def inputs(self, pictures, encoder, split):
         """What the encoder takes of each picture, and the pictures that have it; computed once, then read from disk.

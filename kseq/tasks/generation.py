@@ -217,7 +217,7 @@ class Generation(Task):
         import tensorflow as tf
 
         inputs, *rest = kseq.data.teacher_forced(batch)
-        if inputs["source"].dtype.is_integer and len(inputs["source"].shape) > 2:  # pixels
+        if len(inputs["source"].shape) > 2:  # pixels, features or frames, which are kept in few bytes
             inputs = inputs | {"source": tf.cast(inputs["source"], tf.float32)}
         return inputs, *rest
 
@@ -450,15 +450,7 @@ class Texts(Source):
     def encoder(self):
         model = self.config.model
         config = model.encoder
-        layers = []
-        for k in range(config.layers):
-            layer = kseq.layers.Recurrent(
-                kseq.layers.CELLS[config.cell or model.cell](config.units),
-                return_state=True,
-                dropout=config.dropout if k else 0.0,
-            )
-            layers.append(kseq.layers.Bidirectional(layer) if config.bidirectional else layer)
-        layer = kseq.layers.Stack(layers, residual=config.residual) if config.layers > 1 else layers[0]
+        layer = make_reader(config, config.cell or model.cell)
         encoder = kseq.models.TextEncoder(
             len(self.text.vocabulary),
             layer,
@@ -548,6 +540,17 @@ class Texts(Source):
         return f"{text_of(example['source']).replace(chr(9), ' ')}\t{record['text']}"
 
 
+def make_reader(config, cell):
+    """The recurrent layer of an encoder, of a config with its units, layers and directions, that returns its states."""
+    layers = []
+    for k in range(config.layers):
+        layer = kseq.layers.Recurrent(
+            kseq.layers.CELLS[cell](config.units), return_state=True, dropout=config.dropout if k else 0.0
+        )
+        layers.append(kseq.layers.Bidirectional(layer) if config.bidirectional else layer)
+    return kseq.layers.Stack(layers, residual=config.residual) if config.layers > 1 else layers[0]
+
+
 def make_model(config, encoder, one, target_size):
     """The `Seq2Seq` of a `DecoderConfig`, with new weights.
 
@@ -591,8 +594,10 @@ def make_decoder(config):
     if config.decoder == "fixed":
         return kseq.layers.DECODERS["fixed"](cell)
     options = dict(config.attention_options)
-    if config.attention == "coverage" and "weight" not in options:
-        options["weight"] = getattr(config, "coverage_weight", 0.0)
+    # Options that a task has keys of its own for, with other defaults than the mechanism's.
+    for name, option, key in (("coverage", "weight", "coverage_weight"), ("location", "kernel_size", "location_width")):
+        if config.attention == name and option not in options and hasattr(config, key):
+            options[option] = getattr(config, key)
     attention = kseq.layers.make_attention(config.attention, config.attention_units, **options)
     names = {"bahdanau": ("gate", "deep_output"), "luong": ("input_feeding",)}[config.decoder]
     if config.decoder == "bahdanau" and config.deep_output:

@@ -348,6 +348,39 @@ def read_texts(config, split, raw):
     return examples.first(getattr(data, f"{split}_count"))
 
 
+def read_listed(config, split, read, kind):
+    """The listed files of "train", "dev" or "test", of `kind`, as "pictures", by `read(split of the source, count)`."""
+    data, shares = config.data, config.data.shares()
+    held_out = split in shares or (split == "train" and shares)
+    count = getattr(data, f"{split}_count")
+    files = read(data.train if held_out else data.split(split), 0 if held_out else count)
+    if held_out:
+        rest, parts = kseq.data.hold_out_listed(files, shares, seed=0, kind=kind)
+        files = {"train": rest, **parts}[split][: count or None]
+    return files
+
+
+def target_tokens(data, texts, target, kind):
+    """The column of the tokens of texts of `kind`, as "captions", made or from the cache.
+
+    Args:
+        data: the part of the config.
+        texts: list.
+        target: `TextPreprocessor`.
+        kind: what the texts are called.
+    """
+
+    def make():
+        columns = kseq.data.encoded(texts, lambda some: {"tokens": target.targets(some)})
+        tokens = columns["tokens"]
+        cut = int((tokens.ids[tokens.splits[1:] - 1] != kseq.preprocessors.END).sum())
+        long = f"{kind} of {data.train} cut off at {data.max_length} words, without an end token: {cut}"
+        return columns, [long] if cut else []
+
+    key = [kind, kseq.data.fingerprint(texts), target.fingerprint(), str(data.max_length)]
+    return cached(data, key, make)
+
+
 def progress(examples, title):
     """The examples, with a progress bar."""
     return tqdm(examples, desc=title, unit=" examples", disable=None)

@@ -11,7 +11,7 @@ import tensorflow_datasets as tfds
 from PIL import Image
 
 import kseq.data
-from kseq.data import Picture, hold_out_pictures, read_pictures, toy
+from kseq.data import Picture, hold_out_listed, read_pictures, toy
 from kseq.errors import UserError
 
 FIELDS = {"image": "image", "caption": "caption"}
@@ -96,14 +96,14 @@ def test_pictures_are_held_out_with_all_their_captions():
     def pictures(count):
         return read_pictures("toy:shapes", "train", fields={}, count=count, size=32)
 
-    rest, held = hold_out_pictures(pictures(100), {"dev": 0.2, "test": 0.1}, seed=0)
+    rest, held = hold_out_listed(pictures(100), {"dev": 0.2, "test": 0.1}, seed=0, kind="pictures")
     parts = [{picture.id for picture in part} for part in (rest, held["dev"], held["test"])]
     assert set.union(*parts) == {picture.id for picture in pictures(100)} and list(held) == ["dev", "test"]
     assert [len(part) for part in parts] == [75, 17, 8]
-    fewer = hold_out_pictures(pictures(50), {"dev": 0.2}, seed=0)[1]["dev"]
+    fewer = hold_out_listed(pictures(50), {"dev": 0.2}, seed=0, kind="pictures")[1]["dev"]
     assert {picture.id for picture in fewer} < parts[1]
     with pytest.raises(UserError, match=r"holding out \{'test': 0.001\} of 5 pictures leaves none for test"):
-        hold_out_pictures(pictures(5), {"test": 0.001}, seed=0)
+        hold_out_listed(pictures(5), {"test": 0.001}, seed=0, kind="pictures")
 
 
 def test_a_table_may_be_compressed(folder):
