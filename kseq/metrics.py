@@ -1,5 +1,6 @@
 """Scores of texts, of labels, and of where a model looked. Shares are 0…1, BLEU and ROUGE 0…100."""
 
+import itertools
 import types
 
 import numpy as np
@@ -97,6 +98,43 @@ def repeated(predictions, n=3, words=None):
     texts = [_ngrams(text, n, words) for text in predictions]
     count = sum(map(len, texts))
     return (count - sum(len(set(ngrams)) for ngrams in texts)) / count if count else float("nan")
+
+
+def token_errors(predictions, references):
+    """How often tokens were left out, added, or taken for others, in the best alignment of each text with its reference
+    (Levenshtein, 1966), by jiwer.
+
+    Args:
+        predictions: list of texts, tokens with spaces between.
+        references: a text for each prediction, of one token or more.
+
+    Returns:
+        {"insertions", "deletions", "substitutions": …}, each as a share of the tokens of the references; their sum is
+        the error rate, which may be above 1.
+    """
+    from jiwer import process_words
+
+    found = process_words(list(references), list(predictions))
+    count = found.hits + found.substitutions + found.deletions
+    return {name: getattr(found, name) / count for name in ("insertions", "deletions", "substitutions")}
+
+
+def token_pairs(predictions, references):
+    """The tokens that stand beside each other in the alignment that `token_errors` counts: list of (reference,
+    prediction), "" where there is none.
+
+    >>> token_pairs(["a c"], ["a b c"])
+    [('a', 'a'), ('b', ''), ('c', 'c')]
+    """
+    from jiwer import process_words
+
+    found, pairs = process_words(list(references), list(predictions)), []
+    for reference, prediction, chunks in zip(found.references, found.hypotheses, found.alignments, strict=True):
+        for chunk in chunks:
+            right = reference[chunk.ref_start_idx : chunk.ref_end_idx]
+            answer = prediction[chunk.hyp_start_idx : chunk.hyp_end_idx]
+            pairs += itertools.zip_longest(right, answer, fillvalue="")
+    return pairs
 
 
 def _ngrams(text, n, words):

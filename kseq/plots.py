@@ -126,6 +126,46 @@ def text_alignment(source, words, alignments, title=""):
     return figure
 
 
+def frame_alignment(frames, tokens, alignments, seconds, title=""):
+    """Where in a recording each token was heard: the frames above, and below a row a token, 0 white, 1 black.
+
+    Args:
+        frames: `[frames, bands]`, the lowest band first.
+        tokens: list of tokens.
+        alignments: `[time ≥ tokens, rows]`, the rows evenly spread over the frames.
+        seconds: from frame to frame.
+        title: above all; a long one is broken into lines.
+
+    Returns:
+        `matplotlib.figure.Figure`; `save` writes it.
+    """
+    length = len(frames) * seconds
+    width, cell = min(max(5.0, 3 * length), 30), 0.22  # inches
+    title = textwrap.fill(title, int(11 * width), max_lines=3, placeholder=" …", break_on_hyphens=False)
+    figure = Figure(figsize=(width, 1.6 + cell * max(len(tokens), 3) + 0.6), layout="constrained")
+    heights = [1.6, cell * max(len(tokens), 3)]
+    above, below = figure.subplots(2, 1, sharex=True, height_ratios=heights)
+    above.imshow(np.transpose(frames), origin="lower", aspect="auto", cmap="magma", extent=(0, length, 0, 1))
+    above.set(yticks=[], ylabel="mel bands")
+    shown = alignments[: len(tokens)]
+    below.imshow(
+        shown,
+        aspect="auto",
+        cmap="Greys",
+        vmin=0,
+        vmax=1,
+        interpolation="none",
+        extent=(0, length, len(tokens) - 0.5, -0.5),
+    )
+    below.set_yticks(range(len(tokens)), [_label(token) for token in tokens], fontsize=9)
+    below.set(xlabel="seconds")
+    below.set_yticks(np.arange(len(tokens) + 1) - 0.5, minor=True)
+    below.grid(which="minor", axis="y", color="0.9", linewidth=0.5)
+    below.tick_params(which="both", axis="y", length=0)
+    figure.suptitle(title.replace("$", r"\$"), fontsize=11)
+    return figure
+
+
 def _label(token):
     """A token as a label: short, and no formula."""
     return (token if len(token) <= 24 else f"{token[:23]}…").replace("$", r"\$")

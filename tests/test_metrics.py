@@ -19,6 +19,8 @@ from kseq.metrics import (
     rouge_words,
     span_f1,
     spans,
+    token_errors,
+    token_pairs,
 )
 
 CORPUS = [
@@ -286,3 +288,38 @@ def test_a_noun_phrase_is_a_noun_with_the_modifiers_right_before_it(text, expect
 def test_pointing_without_an_object_word_is_nan():
     assert math.isnan(pointing([["a", "b"]], [look(0, 0)], [np.array([CORNER])], {"ball"}))
     assert math.isnan(pointing([], [], [], {"ball"}))
+
+
+# --- tokens of recordings
+
+
+def distance(a, b):
+    """Levenshtein's distance of two lists, cell by cell."""
+    row = list(range(len(b) + 1))
+    for i, x in enumerate(a, 1):
+        row, before = [i], row
+        for j, y in enumerate(b, 1):
+            row.append(min(before[j] + 1, row[j - 1] + 1, before[j - 1] + (x != y)))
+    return row[-1]
+
+
+def test_token_errors_are_those_of_the_shortest_edits():
+    rng = np.random.default_rng(0)
+    texts = [[str(x) for x in rng.choice(list("abc"), rng.integers(least, 7))] for least in (1, 0) * 40]
+    references, predictions = ([" ".join(text) for text in texts[i::2]] for i in (0, 1))
+    errors = token_errors(predictions, references)
+    count = sum(len(text) for text in texts[::2])
+    edits = sum(distance(a, b) for a, b in zip(texts[::2], texts[1::2], strict=True))
+    assert sum(errors.values()) == pytest.approx(edits / count)
+    pairs = token_pairs(predictions, references)
+    assert [a for a, _ in pairs if a] == [x for text in texts[::2] for x in text]
+    assert [b for _, b in pairs if b] == [x for text in texts[1::2] for x in text]
+    assert sum(a != b for a, b in pairs) == edits
+
+
+def test_token_errors_tell_what_went_wrong():
+    kinds = ("insertions", "deletions", "substitutions")
+    for prediction, wrong in (("a b x c", kinds[0]), ("a c", kinds[1]), ("a x c", kinds[2]), ("", kinds[1])):
+        errors = token_errors([prediction], ["a b c"])
+        assert {name for name in kinds if errors[name]} == {wrong}
+    assert token_errors(["a b c", "b"], ["a b c", "c"]) == {"insertions": 0, "deletions": 0, "substitutions": 0.25}

@@ -87,3 +87,18 @@ def test_a_piano_roll_has_a_row_for_each_key_around_those_that_are_used():
 def test_a_long_token_is_cut():
     figure = plots.text_alignment(["x" * 40], ["y"], np.ones((1, 1)))
     assert figure.axes[0].get_xticklabels()[0].get_text() == "x" * 23 + "…"
+
+
+def test_a_recording_stands_above_where_its_phones_were_heard(tmp_path):
+    """By hand: 20 frames of 10 ms, two phones over five rows."""
+    weights = np.array([[1, 0, 0, 0, 0], [0, 0, 0.5, 0.5, 0], [0, 0, 0, 0, 1]])
+    figure = plots.frame_alignment(np.random.default_rng(0).random((20, 8)), ["$a", "b"], weights, 0.01, title="$a b")
+    above, below = figure.axes
+    [frames], [shown] = above.get_images(), below.get_images()
+    assert tuple(frames.get_extent()) == (0, 0.2, 0, 1) and frames.get_array().shape == (8, 20)
+    assert tuple(shown.get_extent()) == (0, 0.2, 1.5, -0.5)
+    np.testing.assert_array_equal(shown.get_array(), weights[:2])
+    assert [label.get_text() for label in below.get_yticklabels()] == [r"\$a", "b"]
+    plots.save(figure, tmp_path / "a.png")
+    with Image.open(tmp_path / "a.png") as picture:
+        assert picture.width > 300 and np.ptp(np.asarray(picture)) > 0

@@ -122,7 +122,7 @@ def asked(run, inputs, form="text"):
 
     Args:
         run: `Task`.
-        inputs: each is a text (several texts with tabs between, where the task reads several) or the path of a picture;
+        inputs: each is a text (several texts with tabs between, where the task reads several) or the path of a file;
             `@FILE` and `-` stand for the lines of a file and of the standard input.
         form: "text", or "jsonl" where each line of a file is JSON: a text, a list of them, or {input: text}.
 
@@ -292,7 +292,7 @@ def do(workdir, plan):
 
 def usage(task):
     """What `--help` says before the flags."""
-    one = "the path of a picture" if task.paths else "a text"
+    one = "the path of a file" if task.paths else "a text"
     one = one if len(task.raw) == 1 else f"a {' and a '.join(task.raw)}, with a tab between"
     return USAGE.format(name=task.name, configs=files_of_project("configs") / task.name, input=one)
 

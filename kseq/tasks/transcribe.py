@@ -1,0 +1,293 @@
+"""Recordings to phones: attention-based speech recognition (Chorowski et al., 2015, https://arxiv.org/abs/1506.07503).
+
+python -m kseq.tasks.transcribe --help
+"""
+
+import collections
+import functools
+from typing import Literal
+
+import numpy as np
+from pydantic import Field, model_validator
+
+import kseq
+from kseq.config import Config
+from kseq.errors import UserError
+from kseq.tasks.generation import Generation, Read, Source, make_reader
+from kseq.tasks.schema import (
+    Attention,
+    Cell,
+    DecoderConfig,
+    EncoderRateConfig,
+    GenerationTrainingConfig,
+    SplitsConfig,
+    TextSamplerConfig,
+)
+from kseq.tasks.task import cached, hashed, progress, read_listed, target_tokens
+
+VOCABULARY, FRAMES = "phones.txt", "frames.json"
+NO_PHONE = "(none)"  # in the confusion matrix: what was added, or left out
+
+# The parts are named through `kseq`, which imports them, and TensorFlow, when they are needed: `--help` and a wrong
+# config answer at once.
+
+
+class DataConfig(SplitsConfig):
+    """Which recordings and phones, and how they are read."""
+
+    source: str = Field("toy:tones", description="toy:tones or tsv:FILE; see tasks/transcribe/README.md")
+    fields: dict[str, str] = Field(
+        {"audio": "audio", "text": "text"},
+        description="columns of the table: audio, the path of a WAV file; text, its phones; split, if there is one",
+    )
+    sample_rate: int = Field(16_000, ge=1000, le=192_000, description="rate that all recordings are resampled to, Hz")
+    mels: int = Field(40, ge=1, le=256, description="bands of a frame")
+    window: float = Field(0.025, gt=0, le=1, description="length of a frame, in seconds")
+    hop: float = Field(0.01, gt=0, le=1, description="from frame to frame, in seconds")
+    deltas: Literal[0, 1, 2] = Field(0, description="slopes beside the bands: none, first, or first and second")
+    normalize: Literal["utterance", "none"] = Field(
+        "utterance", description="bring each band to mean 0 and variance 1 over the recording, or leave it"
+    )
+    max_seconds: float = Field(60, gt=0, le=3600, description="a longer recording is refused")
+    on_error: Literal["stop", "skip"] = Field("stop", description="what happens at a recording that cannot be read")
+    bad_bytes: Literal["stop", "latin-1", "replace"] = Field("stop", description="what becomes of a line not in UTF-8")
+    max_length: int = Field(100, ge=1, le=2000, description="most phones of a recording; the rest is cut off")
+    min_count: int = Field(1, ge=1, description="phones that occur less often in training are unknown")
+    buckets: int = Field(5, ge=1, le=20, description="groups of similar length that batches are made of")
+    cache: str = Field("runs/cache", description="folder for the frames of the recordings")
+
+
+class EncoderConfig(EncoderRateConfig):
+    """The encoder of the recordings."""
+
+    filters: int = Field(64, ge=1, description="filters of each convolution over the frames")
+    strides: tuple[int, ...] = Field((2, 2), description="stride of each convolution; together, frames of a memory row")
+    kernel_size: int = Field(5, ge=1, description="frames, or rows, that a convolution reads")
+    cell: Literal["", Cell] = Field("", description="recurrent cell; if empty, that of the decoder")
+    units: int = Field(64, ge=1, description="size of the state in each direction")
+    layers: int = Field(1, ge=1, le=16, description="recurrent layers")
+    bidirectional: bool = Field(True, description="read in both directions")
+    residual: bool = Field(False, description="add the input of a layer to its output, from the second layer on")
+    dropout: float = Field(0.1, ge=0, lt=1, description="behind the convolutions, and between layers")
+
+    @model_validator(mode="after")
+    def _strides_fit(self):
+        if any(stride < 1 for stride in self.strides):
+            raise ValueError(f"strides must be 1 or more each, they are {list(self.strides)}")
+        return self
+
+
+class ModelConfig(DecoderConfig):
+    """An encoder of recordings and a decoder."""
+
+    attention: Attention = Field("location", description="attention mechanism; a name of kseq.layers.ATTENTIONS")
+    location_width: int = Field(15, ge=1, description="for attention = location: rows of memory that a filter sees")
+    embedding_size: int = Field(32, ge=1, description="size of the vector of a phone")
+    encoder: EncoderConfig = EncoderConfig()
+
+
+class TranscribeConfig(Config):
+    """One experiment with recordings."""
+
+    seed: int = Field(0, ge=0, lt=2**32, description="random seed")
+    data: DataConfig = DataConfig()
+    model: ModelConfig = ModelConfig()
+    training: GenerationTrainingConfig = GenerationTrainingConfig(epochs=8, batch_size=32, learning_rate=2e-3)
+    sampler: TextSamplerConfig = TextSamplerConfig(width=4)
+
+    @model_validator(mode="after")
+    def _sampler_fits(self):
+        longest = self.data.max_length + 1
+        if self.sampler.min_length > longest:
+            raise ValueError(f"sampler.min_length is {self.sampler.min_length}, and no text has more than {longest}")
+        if self.sampler.replace_unknown:
+            raise ValueError("sampler.replace_unknown copies words of a text, and a recording has none")
+        return self
+
+
+class Recordings(Source):
+    """Recordings with their phones."""
+
+    raw = "audio"
+
+    @functools.cached_property
+    def audio(self):
+        """What makes frames of WAV files."""
+        data = self.config.data
+        names = ("mels", "window", "hop", "deltas", "normalize", "max_seconds")
+        return kseq.preprocessors.AudioPreprocessor(data.sample_rate, **{name: getattr(data, name) for name in names})
+
+    @property
+    def parts(self):
+        return [self.audio]
+
+    def examples(self, split):
+        data = self.config.data
+
+        def read(split, count):
+            options = {"fields": data.fields, "bad_bytes": data.bad_bytes}
+            return kseq.data.read_recordings(data.source, split, count=count, seed=self.config.seed, **options)
+
+        return read_listed(self.config, split, read, "recordings")
+
+    def name_of(self, example, split, i):
+        return example.id
+
+    def raw_of(self, example):
+        return {"audio": example.read()}
+
+    def row_of(self, example):
+        return {}
+
+    def texts_of(self, example):
+        return [" ".join(example.text.split())]
+
+    def learn(self, train, start):
+        tokenizer = kseq.preprocessors.SpaceTokenizer()
+        data = self.config.data
+        target = kseq.preprocessors.TextPreprocessor(data.max_length, tokenizer=tokenizer, min_count=data.min_count)
+        target.adapt(recording.text for recording in train)
+        target.save(self.workdir / VOCABULARY)
+        kseq.files.write_json(self.workdir / FRAMES, self.audio.get_config())
+        return target
+
+    def recall(self):
+        target = kseq.preprocessors.TextPreprocessor.load(self.workdir / VOCABULARY)
+        return target.with_max_length(self.config.data.max_length)
+
+    def fingerprints(self, target):
+        return {VOCABULARY: target.fingerprint(), FRAMES: hashed(self.audio.get_config())}
+
+    def encoder(self):
+        config = self.config.model.encoder
+        layer = make_reader(config, config.cell or self.config.model.cell)
+        options = {"strides": config.strides, "kernel_size": config.kernel_size, "dropout": config.dropout}
+        return kseq.models.SpeechEncoder(layer, config.filters, **options)
+
+    @property
+    def encoder_input(self):
+        return np.ones((1, 8, self.audio.size), "float32")
+
+    def columns(self, train, target, encoder):
+        frames, recordings = self.frames(train, "frames of train")
+        texts = [recording.text for recording in recordings]
+        return {"source": frames, **target_tokens(self.config.data, texts, target, "texts")}
+
+    def frames(self, recordings, title):
+        """The frames of each recording, and the recordings that have them; computed once, then read from disk."""
+        data, audio = self.config.data, self.audio
+
+        def make():
+            gone = []
+            columns = kseq.data.encoded(
+                progress(list(enumerate(recordings)), title), lambda batch: self._encoded(batch, gone)
+            )
+            if not len(columns["kept"]):
+                raise UserError(f"none of {len(recordings)} recordings can be read; the first: {recordings[0].where}")
+            left = f"recordings that cannot be read, left out: {len(gone)} of {len(recordings)}"
+            return columns, [left] if gone else []
+
+        key = ["frames", hashed(audio.get_config()), str(data.max_seconds), data.on_error]
+        columns = cached(data, [*key, *(recording.fingerprint for recording in recordings)], make)
+        return columns["source"], [recordings[i] for i in columns["kept"]]
+
+    def _encoded(self, batch, gone):
+        """The columns of a list of (place, recording); the places of those that are left out are added to `gone`."""
+        try:
+            found, kept = [self.audio.encode([recording for _, recording in batch])], [i for i, _ in batch]
+        except UserError:
+            found, kept = [], []
+            for i, recording in batch:  # one by one, so that the message names it
+                try:
+                    found.append(self.audio.encode([recording]))
+                    kept.append(i)
+                except UserError:
+                    if self.config.data.on_error == "stop":
+                        raise
+                    gone.append(i)
+        import tensorflow as tf
+
+        frames = (
+            tf.concat(found, axis=0)
+            if found
+            else tf.RaggedTensor.from_row_lengths(tf.zeros([0, self.audio.size]), tf.zeros([0], tf.int64))
+        )
+        return {"source": tf.cast(frames, tf.float16), "kept": np.array(kept, np.int64)}
+
+    def read(self, raw):
+        return Read(self.audio.features(raw))
+
+    def reader(self, examples, encoder):
+        frames, recordings = self.frames(examples, "frames of the recordings that are scored")
+        lengths = frames.lengths
+
+        def read(rows):
+            return Read(frames.padded(rows, int(lengths[rows].max())).astype("float32"))
+
+        return read, lengths.tolist(), recordings
+
+    def figure(self, example, record):
+        """The frames, and below them where each phone was heard; None when the decoder does not attend."""
+        if record["alignment"] is None or not record["tokens"]:
+            return None
+        [frames] = self.audio.features([example["audio"]]).numpy()
+        rows = len(frames)
+        for stride in self.config.model.encoder.strides:
+            rows = -(-rows // stride)
+        bands = frames[:, : self.config.data.mels]
+        hop = self.config.data.hop
+        return kseq.plots.frame_alignment(
+            bands, record["tokens"], record["alignment"][:, :rows], hop, title=record["text"]
+        )
+
+    def line(self, name, example, record):
+        return f"{name}: {record['text']}"
+
+
+class Transcribe(Generation):
+    """Recordings in, phones out."""
+
+    name = "transcribe"
+    Config = TranscribeConfig
+    Source = Recordings
+    monitor = "phone_accuracy"
+    raw = ("audio",)
+    paths = True
+
+    def score(self, predictions, references):
+        errors = kseq.metrics.token_errors(predictions, [texts[0] for texts in references])
+        rate = sum(errors.values())
+        return {"phone_accuracy": 1 - rate, "phone_error_rate": rate, **errors}
+
+    def more_scores(self, examples, records, rows):
+        pairs = kseq.metrics.token_pairs([row["prediction"] for row in rows], [row["references"][0] for row in rows])
+        counts = collections.Counter((right or NO_PHONE, answer or NO_PHONE) for right, answer in pairs)
+        names = [*sorted({name for pair in counts for name in pair} - {NO_PHONE}), NO_PHONE]
+        return {"confusion": {right: {answer: counts[right, answer] for answer in names} for right in names}}
+
+    def is_readable(self, example):
+        try:
+            self.source.audio.encode([example])
+        except UserError:
+            if self.config.data.on_error == "stop":
+                raise
+            return False
+        return True
+
+    def check_input(self, name, example):
+        recording = kseq.data.Recording(name, "", lambda: example["audio"], where=name, fingerprint="")
+        self.source.audio.encode([recording])
+
+    def evaluate(self, split="dev"):
+        metrics, rows = super().evaluate(split)
+        table = metrics["confusion"]
+        counts = [list(row.values()) for row in table.values()]
+        figure = kseq.plots.confusion(counts, list(table))
+        kseq.plots.save(figure, self.workdir / "predictions" / f"confusion-{split}.png")
+        return metrics, rows
+
+
+if __name__ == "__main__":
+    from kseq.tasks import program
+
+    program.main(Transcribe)
