@@ -112,12 +112,21 @@ def machine():
 
 
 def commit():
-    """The commit of the checkout that kseq runs from, with "-dirty" when it was changed; None outside a checkout."""
+    """The commit of the checkout that kseq runs from, with "-dirty" when it was changed; None outside a checkout.
+
+    The records of earlier runs, in `tasks/`, are no change.
+    """
     root = Path(kseq.__file__).parents[1]
     if not (root / ".git").exists():
         return None
-    command = ["git", "-C", str(root), "describe", "--always", "--dirty", "--abbrev=12"]
     try:
-        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+        head = _git(root, "rev-parse", "--short=12", "HEAD")
+        changed = _git(root, "status", "--porcelain", "--untracked-files=no", "--", ".", ":(exclude)tasks")
     except (OSError, subprocess.CalledProcessError):
         return None
+    return f"{head}-dirty" if changed else head
+
+
+def _git(root, *arguments):
+    command = ["git", "-C", str(root), *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
