@@ -201,6 +201,19 @@ def tiny_copier(max_oov_words=2, **options):
     )
 
 
+def tiny_aligned(decoder="bahdanau", *, aligned=True, **options):
+    """From sentences over eleven words to sentences over the same, token by token."""
+    cell = GRUCell(UNITS)
+    makers = {
+        "bahdanau": lambda: BahdanauDecoder(cell, BahdanauAttention(3), deep_output=True),
+        "luong": lambda: LuongDecoder(cell, LuongAttention()),
+        "fixed": lambda: FixedContextDecoder(cell),
+    }
+    encoder = TextEncoder(11, two_ways(), embedding_size=3)
+    bridge = DenseBridge(cell.state_size)
+    return Seq2Seq(encoder, bridge, makers[decoder](), 11, embedding_size=3, aligned=aligned, **options)
+
+
 def tiny_text_encoder(**options):
     """An encoder of eleven words in both directions."""
     return TextEncoder(11, two_ways(), embedding_size=3, **options)
@@ -452,6 +465,12 @@ CONTRACTS = {
         draws=True,
     ),
     "Seq2Seq-copies": Contract(tiny_copier, _copier_inputs, float32_output=True),
+    "Seq2Seq-aligned": Contract(
+        lambda: tiny_aligned("luong", dropout=0.1),
+        lambda batch, time: {"inputs": {"source": _tokens(batch, time + 1), "tokens": _tokens(batch, time)}},
+        float32_output=True,
+        draws=True,
+    ),
 }
 
 

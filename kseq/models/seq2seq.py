@@ -35,6 +35,13 @@ class Seq2Seq(NamedSignature, keras.Model):
     words of a source have the ids from `vocabulary_size` on, as `TextPreprocessor` numbers them, and are embedded as
     the unknown word.
 
+    With `aligned` step t also reads row t of the memory, beside its attention to all rows: for a target of which each
+    token answers the token of the source at the same place. The decoder's input is
+
+        x_t = [embedding(y_{t−1}); memory_t],  memory_t = 0 behind the last real row
+
+    and a step takes its t from a last state, int `[batch]`, so that every sampler and ensemble runs as it is.
+
     Args:
         encoder: layer from a source to `Encoded`.
         bridge: layer from the encoder's state to the states of the decoder's cell.
@@ -45,12 +52,13 @@ class Seq2Seq(NamedSignature, keras.Model):
         dropout: fraction of the embedded tokens, and of the decoder's output, dropped in training.
         alignment_penalty: weight of the doubly stochastic penalty; 0 for none.
         max_oov_words: the largest number of out-of-vocabulary words of a source that can be copied; 0 copies none.
+        aligned: whether each step reads the row of the memory at its own place.
 
     Call arguments:
         inputs: {"source": what the encoder takes, "tokens": int `[batch, time]`, the previous tokens}, and optionally
             "sampling": float `[batch]`, for scheduled sampling in training: the probability that the decoder reads a
             token drawn from its own output instead of the given one (Bengio et al., 2015,
-            https://arxiv.org/abs/1506.03099, who write 1 − ε).
+            https://arxiv.org/abs/1506.03099, who write 1 − ε). Not for an aligned model.
 
     Returns:
         logits, float32 `[batch, time, vocabulary]`; with max_oov_words log-probabilities, float32 `[batch, time,
@@ -58,7 +66,8 @@ class Seq2Seq(NamedSignature, keras.Model):
 
     Raises:
         ValueError: a part is not a layer of its kind, the bridge makes other states than the decoder's cell has, a
-            number is out of range, or max_oov_words is given and the encoder has another vocabulary.
+            number is out of range, max_oov_words is given and the encoder has another vocabulary, or an aligned model
+            is given "sampling".
     """
 
     signature_names = ("source", "tokens")
@@ -75,6 +84,7 @@ class Seq2Seq(NamedSignature, keras.Model):
         dropout=0.0,
         alignment_penalty=0.0,
         max_oov_words=0,
+        aligned=False,
         **kwargs,
     ):
         super().__init__(**kwargs)
@@ -87,6 +97,7 @@ class Seq2Seq(NamedSignature, keras.Model):
         self.dropout_rate = check_fraction("dropout", dropout)
         self.alignment_penalty = check_non_negative("alignment_penalty", alignment_penalty)
         self.max_oov_words = check_positive("max_oov_words", max_oov_words) if max_oov_words else 0
+        self.aligned = bool(aligned)
         if max_oov_words:
             check_vocabulary(encoder, vocabulary_size)
         self.embedding = word_embedding(vocabulary_size, embedding_size, embeddings_initializer, self.dtype_policy)
@@ -126,10 +137,16 @@ class Seq2Seq(NamedSignature, keras.Model):
     def call(self, inputs, training=None):
         source, tokens = inputs["source"], inputs["tokens"]
         encoded = encoded_by(self.encoder, self._known(source), training)
-        embedded = self.input_dropout(self.embedding(self._known(tokens)), training=training)
+        embedded = self.embedding(self._known(tokens))
+        if self.aligned:
+            steps = ops.arange(ops.shape(tokens)[1])[None]
+            embedded = beside_own_rows(embedded, encoded.memory, encoded.memory_mask, steps)
+        embedded = self.input_dropout(embedded, training=training)
         logits_of = functools.partial(self._logits, memory=encoded.memory, source=source)
         arguments = [embedded, encoded.memory, encoded.memory_mask, self.bridge(encoded.state)]
         if training and "sampling" in inputs:
+            if self.aligned:
+                raise ValueError('"sampling" is not for an aligned model, whose steps read more than a token')
             scheduled = self._scheduled(tokens, inputs["sampling"], logits_of)
             outputs, alignments, embedded = self.decoder(*arguments, **scheduled)
         else:
@@ -148,6 +165,8 @@ class Seq2Seq(NamedSignature, keras.Model):
         encoded = encoded_by(self.encoder, self._known(source), False)
         memory = self.decoder.memorize(encoded.memory, encoded.memory_mask)
         states = self.decoder.get_initial_state(memory, self.bridge(encoded.state))
+        if self.aligned:
+            states = [*states, ops.zeros((ops.shape(encoded.memory)[0],), "int32")]
         return states, (memory, ops.cast(source, "int32")) if self.max_oov_words else memory
 
     def step(self, tokens, states, memory):
@@ -156,9 +175,13 @@ class Seq2Seq(NamedSignature, keras.Model):
         Tokens int `[n]`, states, memory → logits `[n, vocabulary]`, states, alignment `[n, source]`.
         """
         memory, source = memory if self.max_oov_words else (memory, None)
-        embedded = self.embedding(self._known(tokens))
+        embedded, place = self.embedding(self._known(tokens)), []
+        if self.aligned:
+            *states, t = states
+            embedded = beside_own_rows(embedded[:, None], memory.values, memory.mask, t[:, None])[:, 0]
+            place = [t + 1]
         (output, alignment), states = self.decoder.step(embedded, states, memory)
-        return self._logits(output, alignment, embedded, memory.values, source), states, alignment
+        return self._logits(output, alignment, embedded, memory.values, source), [*states, *place], alignment
 
     def generate(
         self, source, sampler="greedy", *, max_length=100, start=1, end=2, constraints=None, prefix=None, **arguments
@@ -188,9 +211,11 @@ class Seq2Seq(NamedSignature, keras.Model):
             if sampler not in SAMPLERS:
                 raise ValueError(f"sampler must be one of {', '.join(SAMPLERS)}, or a sampler, got {sampler!r}")
             sampler = SAMPLERS[sampler]()
-        states, memory = self.encode(ops.convert_to_tensor(source))
+        source = ops.convert_to_tensor(source)
+        states, memory = self.encode(source)
         constrain = Constraints() if constraints is None else constraints
-        step, states = constrain(self.step, states, end=end, max_length=max_length, prefix=prefix)
+        line = source if constrain.parallel else None
+        step, states = constrain(self.step, states, end=end, max_length=max_length, prefix=prefix, source=line)
         return sampler(step, states, memory, start=start, end=end, max_length=max_length, **arguments)
 
     def _known(self, ids):
@@ -227,6 +252,7 @@ class Seq2Seq(NamedSignature, keras.Model):
             "dropout": self.dropout_rate,
             "alignment_penalty": self.alignment_penalty,
             "max_oov_words": self.max_oov_words,
+            "aligned": self.aligned,
         }
 
     @classmethod
@@ -234,6 +260,23 @@ class Seq2Seq(NamedSignature, keras.Model):
         config = dict(config)
         parts = [keras.saving.deserialize_keras_object(config.pop(k)) for k in ("encoder", "bridge", "decoder")]
         return cls(*parts, **config)
+
+
+def beside_own_rows(embedded, memory, memory_mask, steps):
+    """The embedded tokens, and beside each the row of the memory at its own place, zero behind the last real row.
+
+    Args:
+        embedded: `[batch, time, d]`.
+        memory: `[batch, source, d_memory]`.
+        memory_mask: bool `[batch, source]`, true where a row is real.
+        steps: int `[batch, time]` or `[1, time]`, the place of each token.
+
+    Returns:
+        `[batch, time, d + d_memory]`.
+    """
+    own = ops.arange(ops.shape(memory)[1]) == steps[:, :, None]
+    own = ops.cast(ops.logical_and(own, memory_mask[:, None]), memory.dtype)
+    return ops.concatenate([embedded, ops.einsum("bts,bsd->btd", own, memory)], axis=-1)
 
 
 def doubly_stochastic_penalty(alignments, real, memory_mask=None):

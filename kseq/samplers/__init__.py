@@ -8,6 +8,7 @@ from kseq.samplers.beam import Beam
 from kseq.samplers.constraints import Constraints, ensemble
 from kseq.samplers.greedy import Greedy, Random
 from kseq.samplers.hypotheses import Hypotheses
+from kseq.samplers.parallel import Parallel
 from kseq.samplers.rolls import Rolls, RollSampler
 from kseq.samplers.viterbi import viterbi_decode
 
@@ -17,6 +18,7 @@ __all__ = [
     "Constraints",
     "Greedy",
     "Hypotheses",
+    "Parallel",
     "Random",
     "RollSampler",
     "Rolls",
@@ -50,7 +52,8 @@ def compiled(sampler, encode, step, *, start, end, max_length, **constraints):
 
     def sample(source, prefix, given):
         states, memory = encode(source)
-        constrained, states = constrain(step, states, end=end, max_length=max_length, prefix=prefix)
+        line = source if constrain.parallel else None
+        constrained, states = constrain(step, states, end=end, max_length=max_length, prefix=prefix, source=line)
         return sampler(constrained, states, memory, start=start, end=end, max_length=max_length, **given)
 
     @functools.cache

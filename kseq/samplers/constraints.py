@@ -22,36 +22,45 @@ class Constraints(Configured):
         forbidden: ids that are never written.
         min_length: the smallest number of tokens in a sequence, the end token included.
         no_repeat: n, so that no n-gram occurs twice in a sequence; 0 allows all.
+        parallel: `Parallel`, for lines that answer the line they are written from; None for other sequences.
 
     Call arguments:
         step: `logits [n, vocabulary], states, alignment = step(tokens [n], states, memory)`.
         states: list of `[batch, ...]`, the states before the first step.
         end: id of the token that closes a sequence.
         max_length: as the sampler takes it.
-        prefix: int `[batch, p]`, padded with 0: the tokens that each sequence begins with. It overrides all rules.
+        prefix: int `[batch, p]`, padded with 0: the tokens that each sequence begins with. It overrides all rules but
+            the length of a parallel line.
+        source: int `[batch, source]`, padded with 0: the line above, in ids of the same vocabulary; for `parallel`.
 
     Returns:
         step, states: to give to a sampler instead.
 
     Raises:
-        ValueError: an argument is no whole number, or negative; min_length is larger than max_length.
+        ValueError: an argument is no whole number, or negative; min_length is larger than max_length; or there is
+            `parallel` and no source.
     """
 
-    def __init__(self, *, forbidden=(), min_length=0, no_repeat=0):
+    def __init__(self, *, forbidden=(), min_length=0, no_repeat=0, parallel=None):
         self.forbidden = [check_whole("forbidden", token) for token in forbidden]
         self.min_length = check_whole("min_length", min_length)
         self.no_repeat = check_whole("no_repeat", no_repeat)
+        self.parallel = parallel
 
-    def __call__(self, step, states, *, end, max_length, prefix=None):
+    def __call__(self, step, states, *, end, max_length, prefix=None, source=None):
         if self.min_length > check_positive("max_length", max_length):
             raise ValueError(f"min_length must be at most max_length, {max_length}, got {self.min_length}")
+        if self.parallel and source is None:
+            raise ValueError("parallel needs the line above: give its ids as source")
         batch = tf.shape(states[0])[0]
         written, count = tf.zeros([batch, max_length], tf.int32), tf.zeros([batch], tf.int32)
         forced = [] if prefix is None else [tf.cast(prefix, tf.int32)]
+        lines = [tf.cast(source, tf.int32)] if self.parallel else []
+        own = len(states)
 
         def constrained(tokens, states, memory):
             *states, written, count = states
-            states, forced = states[: len(states) - has_prefix], states[len(states) - has_prefix :]
+            states, forced, lines = states[:own], states[own : own + has_prefix], states[own + has_prefix :]
             # The first token that the sampler hands in is the start token, which is not part of the sequence.
             written = tf.where(tf.range(max_length) == (count - 1)[:, None], tokens[:, None], written)
             logits, states, alignment = step(tokens, states, memory)
@@ -64,13 +73,15 @@ class Constraints(Configured):
             for words in forced:
                 word = _at(words, count)
                 banned = tf.where((word > 0)[:, None], tf.range(size) != word[:, None], banned)
+            for above in lines:
+                banned = self.parallel.narrow(banned, above, written, count, end)
             dead = tf.reduce_all(banned, axis=-1, keepdims=True)
             banned &= ~(dead & (tf.range(size) == end))
             logits = tf.where(banned, NEVER, tf.cast(logits, tf.float32))
-            return logits, [*states, *forced, written, count + 1], alignment
+            return logits, [*states, *forced, *lines, written, count + 1], alignment
 
         has_prefix = len(forced)
-        return constrained, [*states, *forced, written, count]
+        return constrained, [*states, *forced, *lines, written, count]
 
 
 def ensemble(steps, counts):

@@ -167,4 +167,4 @@ def test_an_ensemble_has_a_count_for_each_step():
 
 def test_constraints_are_made_of_plain_options_and_give_them_back():
     options = {"forbidden": [0, 3], "min_length": 2, "no_repeat": 3}
-    assert Constraints.from_config(options).get_config() == options
+    assert Constraints.from_config(options).get_config() == options | {"parallel": None}
