@@ -87,11 +87,17 @@ def hold_out_tunes(tunes, shares, seed):
 
     Returns:
         (the remaining tunes, {split: the tunes held out for it}).
+
+    Raises:
+        UserError: a share is not between 0 and 1, or a split would have no tune.
     """
     split_of = splitter(shares, seed)
     parts = {None: [], **{split: [] for split in shares}}
     for tune in tunes:
         parts[split_of(np.packbits(tune.roll).tobytes().hex())].append(tune)
+    for split, part in parts.items():
+        if not part:
+            raise UserError(f"holding out {shares} of {len(tunes)} tunes leaves none for {split or 'train'}")
     return parts.pop(None), parts
 
 

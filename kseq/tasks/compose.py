@@ -70,7 +70,7 @@ class SamplerConfig(Config):
 
     length: int = Field(32, ge=1, le=MOST_STEPS, description="steps that are drawn, if a request does not say")
     temperature: float = Field(1.0, gt=0, description="values below 1 make likely keys likelier")
-    threshold: float = Field(0.05, ge=0, lt=1, description="a key that is less likely than this never sounds")
+    threshold: float = Field(0.01, ge=0, lt=1, description="a key that is less likely than this never sounds")
     beginning: int = Field(32, ge=1, le=MOST_STEPS, description="most steps that are taken of the file of prime=FILE")
 
 

@@ -207,6 +207,8 @@ def test_equal_tunes_are_held_out_together():
     splits = [[tune.roll.tobytes() for tune in part] for part in (rest, parts["dev"], parts["test"])]
     assert sum(map(len, splits)) == 80 and all(splits)
     assert not set(splits[0]) & set(splits[1]) and not set(splits[1]) & set(splits[2])
+    with pytest.raises(UserError, match=r"holding out {'dev': 0.5} of 1 tunes leaves none for "):
+        hold_out_tunes(tunes[:1], {"dev": 0.5}, seed=0)
 
 
 @real.needed

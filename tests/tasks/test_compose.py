@@ -253,6 +253,15 @@ def test_a_wrong_config_is_told(changes, message):
         load(Compose.Config, overrides=changes)
 
 
+def test_shares_of_train_are_held_out(tmp_path):
+    for i in range(30):
+        (tmp_path / f"{i:02d}.mid").write_bytes(midi_of_roll(np.eye(88)[i : i + 5]))
+    changes = [f"data.source=midi:{tmp_path}", "data.holdout=0.2", "data.test_holdout=0.2", "data.train_count=3"]
+    run = task_of(tmp_path / "run", [*changes, "data.dev_count=0", "data.test_count=0"])
+    splits = [{tune.roll.tobytes() for tune in run.examples(split)} for split in ("train", "dev", "test")]
+    assert len(splits[0]) == 3 and len(set.union(*splits)) == sum(map(len, splits)) < 30 and all(splits)
+
+
 def test_tunes_without_a_style_need_a_vector_without_one(tmp_path):
     for split in ("train", "dev"):
         (tmp_path / split).mkdir()
