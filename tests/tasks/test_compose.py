@@ -225,10 +225,10 @@ def test_prediction_draws_rolls_and_writes_midi_files(trained, capsys):
 
 
 def test_other_sampling_of_a_finished_run(trained):
-    cold = kseq.load(trained, changes=["sampler.temperature=0.001", "sampler.length=4"])
+    cold = kseq.load(trained, overrides=["sampler.temperature=0.001", "sampler.length=4"])
     assert cold("seed=1") == cold("seed=2") and len(cold("").split(" | ")) == 4
     with pytest.raises(UserError, match=r"vector.json is not what the run was trained with"):
-        kseq.load(trained, changes=['data.vector=["key"]'])
+        kseq.load(trained, overrides=['data.vector=["key"]'])
 
 
 @pytest.mark.slow
