@@ -4,7 +4,7 @@ RUN := .venv/bin/python
 CODE := $(wildcard kseq tests tasks benchmarks)
 
 .DEFAULT_GOAL := help
-.PHONY: help caption translate summarize transcribe classify tag entail compose test test-slow lint format clean
+.PHONY: help caption translate summarize transcribe classify tag entail compose verse test test-slow lint format clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s  %s\n", $$1, $$2 }' Makefile
@@ -33,6 +33,9 @@ summarize: .venv/.stamp ## train a model that says who got what from whom, measu
 
 transcribe: .venv/.stamp ## train a recogniser of tones, measure it, draw what it hears, export it
 	$(RUN) -m kseq.tasks.transcribe --resume $(ARGS)
+
+verse: .venv/.stamp ## train a poet that answers lines word by word, measure it, draw its attention, export it
+	$(RUN) -m kseq.tasks.verse --resume $(ARGS)
 
 test: .venv/.stamp ## run the quick tests
 	$(RUN) -m pytest -q -n 2 --dist loadfile $(ARGS)

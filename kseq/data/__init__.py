@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from kseq.data.pictures import Picture, read_pictures
     from kseq.data.public import fetch_hint
     from kseq.data.recordings import Recording, read_recordings
+    from kseq.data.sounds import read_sounds
     from kseq.data.sources import Examples, read, require_splits
     from kseq.data.tables import read_csv, read_jsonl, read_labelled, read_lines, read_parallel, read_tsv
     from kseq.data.tunes import Tune, estimated_key, hold_out_tunes, read_tunes, share_in_key
@@ -52,6 +53,7 @@ __all__ = [
     "read_parallel",
     "read_pictures",
     "read_recordings",
+    "read_sounds",
     "read_tsv",
     "read_tunes",
     "read_vectors",
@@ -68,6 +70,7 @@ _MODULES = (
     "public",
     "tables",
     "vectors",
+    "sounds",
     "sources",
     "listed",
     "pictures",

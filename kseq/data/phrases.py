@@ -1,4 +1,4 @@
-"""Generated data: phrases about shapes, whose labels depend on the order of the words, and texts with summaries."""
+"""Generated data: phrases whose labels depend on the order of the words, texts with summaries, and couplets."""
 
 import hashlib
 import itertools
@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from kseq.data.couplets import couplets
 from kseq.data.sales import sales
 from kseq.data.toy import COLOURS, SHAPES, SIZES
 
@@ -68,7 +69,7 @@ def claims(rng):
     return {"premise": premise, "hypothesis": _draw(rng, hypothesis), "label": label}
 
 
-PHRASES = {"places": places, "orders": orders, "claims": claims, "sales": sales}
+PHRASES = {"places": places, "orders": orders, "claims": claims, "sales": sales, "couplets": couplets}
 
 
 def phrases(name, split, *, seed=0) -> Iterator[tuple[str, dict]]:

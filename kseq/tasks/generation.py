@@ -146,7 +146,9 @@ class Generation(Task):
 
     @abc.abstractmethod
     def score(self, predictions, references):
-        """{metric: number} of texts, each against a list of one or more references; `monitor` among them."""
+        """{metric: number} of texts, each against a list of one or more references; `monitor` is among them unless
+        `validate` is another.
+        """
 
     @abc.abstractmethod
     def more_scores(self, examples, records, rows):
@@ -243,7 +245,7 @@ class Generation(Task):
         return functools.cache(self._sampler)
 
     def _sampler(self, n):
-        config, words = self.config.sampler, kseq.preprocessors
+        config = self.config.sampler
         if config.method == "random":
             options = {"temperature": config.temperature, "top_k": config.top_k, "top_p": config.top_p}
             sampler = kseq.samplers.Random(**options, n=max(n, config.n), seed=self.config.seed)
@@ -256,17 +258,21 @@ class Generation(Task):
             penalties["coverage_penalty"] = getattr(config, "coverage_penalty", 0.0)
             sampler = kseq.samplers.Beam(config.width, **penalties, n_best=n)
         models = [self.model, *(run.model for run in self.ensemble)]
-        unknown = () if getattr(config, "replace_unknown", False) else (words.UNKNOWN,)
         return kseq.samplers.compiled(
             sampler,
             *together(models, self.source.encoder_input),
-            start=words.START,
-            end=words.END,
+            start=kseq.preprocessors.START,
+            end=kseq.preprocessors.END,
             max_length=self.target.max_length + 1,
-            forbidden=(words.PADDING, words.START, *unknown),
-            min_length=config.min_length,
-            no_repeat=config.no_repeat,
+            **self.constraints(),
         )
+
+    def constraints(self):
+        """The arguments of the sampler's `Constraints`."""
+        config, words = self.config.sampler, kseq.preprocessors
+        unknown = () if getattr(config, "replace_unknown", False) else (words.UNKNOWN,)
+        forbidden = (words.PADDING, words.START, *unknown)
+        return {"forbidden": forbidden, "min_length": config.min_length, "no_repeat": config.no_repeat}
 
     @functools.cached_property
     def required(self):
@@ -389,16 +395,24 @@ class Generation(Task):
 
 
 class Texts(Source):
-    """Pairs of texts: the source is read, the target is written."""
+    """Pairs of texts: the source is read, the target is written.
+
+    Attributes:
+        held_out_by: the sides whose texts no two splits share.
+        complete, incomplete: what pairs that a model is trained on have, and the others, in words.
+    """
 
     raw = "source"
+    held_out_by = ("source",)
+    complete = "words on both sides"
+    incomplete = "an empty side"
 
     @property
     def parts(self):
         return [self.text]
 
     def examples(self, split):
-        return read_texts(self.config, split, ("source",))
+        return read_texts(self.config, split, self.held_out_by)
 
     def name_of(self, example, split, i):
         return f"{split}-{i:05d}"
@@ -475,9 +489,9 @@ class Texts(Source):
             oov = self.oov_words(sources)
             source, tokens = self.text.ids(sources, oov), target.targets(targets, oov)
             words = tf.reduce_sum(tf.cast(tokens > kseq.preprocessors.END, tf.int32), axis=1)
-            whole = (source.row_lengths() > 0) & (words > 0)
+            whole = self.is_complete(tf.cast(source.row_lengths(), tf.int32), words)
             counts["pairs"] += int(tf.reduce_sum(tf.cast(whole, tf.int32)))
-            counts["empty"] += len(pairs) - int(tf.reduce_sum(tf.cast(whole, tf.int32)))
+            counts["incomplete"] += len(pairs) - int(tf.reduce_sum(tf.cast(whole, tf.int32)))
             counts["sources"] += kseq.data.count_truncated(self.text, source, sources)
             counts["targets"] += kseq.data.count_truncated(target, tokens, targets)
             return {name: tf.ragged.boolean_mask(x, whole) for name, x in {"source": source, "tokens": tokens}.items()}
@@ -489,13 +503,17 @@ class Texts(Source):
         key = ["pairs", self.digest, self.text.fingerprint(), target.fingerprint(), data.model_dump_json(), most]
         return cached(data, key, make)
 
+    def is_complete(self, read, written):
+        """Which pairs a model is trained on, from the number of tokens of both sides, int32 `[batch]`."""
+        return (read > 0) & (written > 0)
+
     def _notes(self, counts):
         """The sentences that tell of the pairs that are left out or cut off."""
         data, notes = self.config.data, []
         if not counts["pairs"]:
-            raise UserError(f"{data.source}: no pair of {data.train} has words on both sides")
-        if counts["empty"]:
-            notes.append(f"pairs of {data.train} with an empty side, left out: {counts['empty']}")
+            raise UserError(f"{data.source}: no pair of {data.train} has {self.complete}")
+        if counts["incomplete"]:
+            notes.append(f"pairs of {data.train} with {self.incomplete}, left out: {counts['incomplete']}")
         for side, length in zip(("sources", "targets"), data.lengths(), strict=True):
             if counts[side]:
                 without = ", without an end token" if side == "targets" else ""
@@ -505,7 +523,7 @@ class Texts(Source):
     @functools.cached_property
     def digest(self):
         """Hash of the training examples, on which all that is cached depends."""
-        return digest_of(self.config, ("source",))
+        return digest_of(self.config, self.held_out_by)
 
     def oov_words(self, texts):
         """The out-of-vocabulary words of each source that can be copied; None when none can."""
@@ -568,7 +586,9 @@ def make_model(config, encoder, one, target_size):
         bridge = make_bridge(config, decoder.cell.state_size)
         # One after the other, so that the part that does not fit says so itself, and not a model around it.
         encoded = encoder(one)
-        embedded = np.zeros((1, 1, config.embedding_size), "float32")
+        aligned = getattr(config, "aligned", False)
+        depth = config.embedding_size + aligned * encoded.memory.shape[-1]
+        embedded = np.zeros((1, 1, depth), "float32")
         decoder(embedded, encoded.memory, encoded.memory_mask, bridge(encoded.state))
         model = kseq.models.Seq2Seq(
             encoder,
@@ -580,6 +600,7 @@ def make_model(config, encoder, one, target_size):
             dropout=config.dropout,
             alignment_penalty=config.alignment_penalty,
             max_oov_words=getattr(config, "max_oov_words", 0),
+            aligned=aligned,
         )
     except ValueError as error:
         raise UserError(f"model: {error}") from None

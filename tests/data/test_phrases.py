@@ -105,3 +105,26 @@ def test_they_are_read_by_their_name():
     assert where == "toy:places dev[0]" and example.keys() == {"text", "label"}
     with pytest.raises(UserError, match="toy:places: there is no split 'valid'; it has train, dev, test"):
         list(read("toy:places", "valid", {"text": "text"}))
+
+
+def test_a_line_of_a_couplet_is_answered_word_by_word():
+    """Oracle: pairs in plain words; a colour goes on by the season, a number makes ten with its answer."""
+    pairs = "spring autumn sun moon hill river bird fish wind rain flower leaf gate road cloud field monk king"
+    pairs = f"{pairs} rises falls sings sleeps opens closes comes goes wakes dreams".split()
+    of = {a: b for one, other in zip(pairs[::2], pairs[1::2], strict=True) for a, b in ((one, other), (other, one))}
+    colours = ["red", "golden", "green", "blue", "white", "black"]
+    numbers = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"]
+    lengths = set()
+    for example in some("couplets"):
+        above, below = example["line"].split(), example["next"].split()
+        assert len(above) == len(below)
+        for one, other in zip(above, below, strict=True):
+            if one in colours:
+                turn = 1 if above[0] == "spring" else -1
+                assert colours[(colours.index(one) + turn) % 6] == other
+            elif one in numbers:
+                assert numbers.index(one) + numbers.index(other) == 10
+            else:
+                assert of[one] == other
+        lengths.add(len(above))
+    assert lengths == {3, 5, 7}

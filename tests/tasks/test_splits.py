@@ -17,11 +17,12 @@ from kseq.tasks.summarize import Summarize
 from kseq.tasks.tag import Tag
 from kseq.tasks.transcribe import Transcribe
 from kseq.tasks.translate import Translate
+from kseq.tasks.verse import Verse
 
 TASKS = [Caption, Classify, Entail, Summarize, Tag, Transcribe, Translate]
 SMALL = ["data.train_count=64", "data.dev_count=12", "data.test_count=9", "training.batch_size=16", "training.epochs=1"]
 PICTURES = [*SMALL, "data.image_size=32", "model.units=8", "model.attention_units=8", "model.encoder.units=8"]
-EVERY_TASK = pytest.mark.parametrize("task", [*TASKS, Compose], ids=lambda task: task.name)
+EVERY_TASK = pytest.mark.parametrize("task", [*TASKS, Compose, Verse], ids=lambda task: task.name)
 
 
 @pytest.fixture(scope="module")
