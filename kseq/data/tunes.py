@@ -108,7 +108,7 @@ def _toy(split, count, seed):
 
 
 def _mat(path, split):
-    from scipy.io import loadmat  # scikit-learn brings it
+    from scipy.io import loadmat
 
     try:
         with open(path, "rb") as file:
