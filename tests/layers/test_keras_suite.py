@@ -25,6 +25,7 @@ from kseq.layers import (
     Dropout,
     GRUCell,
     KerasCell,
+    LogMel,
     LSTMCell,
     MonotonicAttention,
     MutualAttention,
@@ -234,6 +235,13 @@ TABLE = {
         [(BATCH, UNITS)] * 2,
         outputs=[(BATCH, UNITS)] * 4,
         exempt=TWO_OUTPUTS,
+    ),
+    "LogMel": Row(
+        LogMel,
+        lambda: {"rate": 1000, "mels": 3, "window": 0.03, "hop": 0.02, "low": 50.0, "high": 450.0, "deltas": 1},
+        (BATCH, 50),
+        outputs=(BATCH, 3, 6),
+        exempt={"run_mixed_precision_check": "energies are computed in float32 under every dtype policy"},
     ),
     "PointerGenerator": Row(
         PointerGenerator,
