@@ -143,8 +143,8 @@ class TextEncoder(keras.layers.Layer):
         **kwargs,
     ):
         super().__init__(**kwargs)
-        self.vocabulary_size = check_positive("vocabulary_size", vocabulary_size)
         self.layer = _sequence_layer(layer)
+        self.vocabulary_size = check_positive("vocabulary_size", vocabulary_size)
         self.embedding_size = check_positive("embedding_size", embedding_size)
         self.embedding = word_embedding(vocabulary_size, embedding_size, embeddings_initializer, self.dtype_policy)
         self.embeddings_initializer = self.embedding.embeddings_initializer
