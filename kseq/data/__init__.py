@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from kseq.data.sounds import read_sounds
     from kseq.data.sources import Examples, read, require_splits
     from kseq.data.tables import read_csv, read_jsonl, read_labelled, read_lines, read_parallel, read_tsv
-    from kseq.data.tunes import Tune, estimated_key, hold_out_tunes, read_tunes, share_in_key
+    from kseq.data.tunes import Tune, estimated_key, read_tunes, share_in_key
     from kseq.data.vectors import first_words, read_vectors
 
 __all__ = [
@@ -42,7 +42,6 @@ __all__ = [
     "fingerprint",
     "first_words",
     "hold_out_listed",
-    "hold_out_tunes",
     "length_boundaries",
     "midi_of_roll",
     "read",

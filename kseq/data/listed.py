@@ -55,28 +55,29 @@ def read_listed(path, split, fields, *, file, text, kind, bad_bytes):
     return (_listed(path.parent, name, where, texts, kind) for name, (where, texts) in rows.items())
 
 
-def hold_out_listed(items, shares, seed, kind):
-    """Takes shares of listed files for other splits, as `Examples.hold_out` does with examples.
+def hold_out_listed(items, shares, seed, kind, by=lambda item: item.id):
+    """Takes shares of files or tunes for other splits, as `Examples.hold_out` does with examples.
 
-    A file is chosen by a hash of its id and the seed and keeps all of its texts. Adding files does not move the others
-    to another split.
+    An item is chosen by a hash of its key and the seed; a file keeps all of its texts. Items of one key stay together,
+    and adding items does not move the others to another split.
 
     Args:
-        items: list of things with an `id`.
+        items: list.
         shares: {split: approximate share}.
         seed: int.
         kind: what they are called in messages, as "pictures".
+        by: function from an item to its key, a str; its `id` by default.
 
     Returns:
         (the remaining items, {split: the items held out for it}), lists.
 
     Raises:
-        UserError: a share is not between 0 and 1, or a split would have no file.
+        UserError: a share is not between 0 and 1, or a split would have no item.
     """
     split_of = splitter(shares, seed)
     parts = {None: [], **{split: [] for split in shares}}
     for item in items:
-        parts[split_of(item.id)].append(item)
+        parts[split_of(by(item))].append(item)
     for split, part in parts.items():
         if not part:
             raise UserError(f"holding out {shares} of {len(items)} {kind} leaves none for {split or 'train'}")

@@ -9,7 +9,6 @@ import numpy as np
 from kseq.data.midi import LOWEST, PIANO, roll_of_midi
 from kseq.data.public import fetch_hint
 from kseq.data.scales import COUNTS, KEYS, MODES, SPLITS, TONICS, scales
-from kseq.data.sources import splitter
 from kseq.errors import UserError
 
 FORMS = "toy:scales, mat:<file> or midi:<folder>"
@@ -41,6 +40,11 @@ class Tune:
     roll: np.ndarray
     key: str
     style: str
+
+    @property
+    def notes(self):
+        """All notes as a str, the same for equal rolls."""
+        return np.packbits(self.roll).tobytes().hex()
 
 
 def read_tunes(source, split, *, count=0, steps_per_beat=2, seed=0):
@@ -80,25 +84,6 @@ def read_tunes(source, split, *, count=0, steps_per_beat=2, seed=0):
     if not tunes:
         raise UserError(f"{source}: split {split!r} has no tunes")
     return tunes
-
-
-def hold_out_tunes(tunes, shares, seed):
-    """Takes shares of the tunes for other splits, chosen by a hash of their notes and the seed.
-
-    Returns:
-        (the remaining tunes, {split: the tunes held out for it}).
-
-    Raises:
-        UserError: a share is not between 0 and 1, or a split would have no tune.
-    """
-    split_of = splitter(shares, seed)
-    parts = {None: [], **{split: [] for split in shares}}
-    for tune in tunes:
-        parts[split_of(np.packbits(tune.roll).tobytes().hex())].append(tune)
-    for split, part in parts.items():
-        if not part:
-            raise UserError(f"holding out {shares} of {len(tunes)} tunes leaves none for {split or 'train'}")
-    return parts.pop(None), parts
 
 
 def _toy(split, count, seed):

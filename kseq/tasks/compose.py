@@ -18,7 +18,7 @@ from kseq.data.scales import FLAT_KEYS, KEYS
 from kseq.errors import UserError
 from kseq.files import read_json, write_json
 from kseq.tasks.schema import Cell, SplitsConfig, TrainingConfig
-from kseq.tasks.task import Task, batched, by_length, defined, hashed, text_of
+from kseq.tasks.task import Task, batched, by_length, defined, hashed, read_listed, text_of
 
 VECTOR = "vector.json"
 AT_ONCE = 32  # tunes that are scored or drawn at once
@@ -233,16 +233,13 @@ class Compose(Task):
     # --- data
 
     def examples(self, split):
-        data, shares = self.config.data, self.config.data.shares()
-        held_out = split in shares or (split == "train" and shares)
-        count = getattr(data, f"{split}_count")
-        name = data.train if held_out else data.split(split)
-        options = {"steps_per_beat": data.steps_per_beat, "seed": self.config.seed}
-        tunes = kseq.data.read_tunes(data.source, name, count=0 if held_out else count, **options)
-        if held_out:
-            rest, parts = kseq.data.hold_out_tunes(tunes, shares, seed=0)
-            tunes = {"train": rest, **parts}[split][: count or None]
-        return tunes
+        data = self.config.data
+
+        def read(split, count):
+            options = {"steps_per_beat": data.steps_per_beat, "seed": self.config.seed}
+            return kseq.data.read_tunes(data.source, split, count=count, **options)
+
+        return read_listed(self.config, split, read, "tunes", by=lambda tune: tune.notes)
 
     def check(self, example):
         pass  # every roll has a likelihood

@@ -348,16 +348,19 @@ def read_texts(config, split, raw):
     return examples.first(getattr(data, f"{split}_count"))
 
 
-def read_listed(config, split, read, kind):
-    """The listed files of "train", "dev" or "test", of `kind`, as "pictures", by `read(split of the source, count)`."""
+def read_listed(config, split, read, kind, **options):
+    """The items of "train", "dev" or "test", of `kind`, as "pictures", by `read(split of the source, count)`.
+
+    `options` are those of `kseq.data.hold_out_listed`.
+    """
     data, shares = config.data, config.data.shares()
     held_out = split in shares or (split == "train" and shares)
     count = getattr(data, f"{split}_count")
-    files = read(data.train if held_out else data.split(split), 0 if held_out else count)
+    items = read(data.train if held_out else data.split(split), 0 if held_out else count)
     if held_out:
-        rest, parts = kseq.data.hold_out_listed(files, shares, seed=0, kind=kind)
-        files = {"train": rest, **parts}[split][: count or None]
-    return files
+        rest, parts = kseq.data.hold_out_listed(items, shares, seed=0, kind=kind, **options)
+        items = {"train": rest, **parts}[split][: count or None]
+    return items
 
 
 def target_tokens(data, texts, target, kind):

@@ -4,10 +4,11 @@ import numpy as np
 import pytest
 
 import real
+from kseq.data.listed import hold_out_listed
 from kseq.data.midi import midi_of_roll, roll_of_midi
 from kseq.data.scales import FLAT_KEYS, KEYS, STYLES, scales
 from kseq.data.sources import require_splits
-from kseq.data.tunes import estimated_key, hold_out_tunes, pitch_classes, read_tunes, share_in_key
+from kseq.data.tunes import estimated_key, pitch_classes, read_tunes, share_in_key
 from kseq.errors import UserError
 
 mido = pytest.importorskip("mido", reason="mido, of the extra music, is not installed")
@@ -203,12 +204,12 @@ def test_a_folder_of_midi_files_has_a_style_for_each_folder_in_it(tmp_path):
 
 def test_equal_tunes_are_held_out_together():
     tunes = read_tunes("toy:scales", "train", count=40)
-    rest, parts = hold_out_tunes([*tunes, *tunes], {"dev": 0.3, "test": 0.2}, seed=0)
+    rest, parts = hold_out_listed([*tunes, *tunes], {"dev": 0.3, "test": 0.2}, 0, "tunes", by=lambda tune: tune.notes)
     splits = [[tune.roll.tobytes() for tune in part] for part in (rest, parts["dev"], parts["test"])]
     assert sum(map(len, splits)) == 80 and all(splits)
     assert not set(splits[0]) & set(splits[1]) and not set(splits[1]) & set(splits[2])
     with pytest.raises(UserError, match=r"holding out {'dev': 0.5} of 1 tunes leaves none for "):
-        hold_out_tunes(tunes[:1], {"dev": 0.5}, seed=0)
+        hold_out_listed(tunes[:1], {"dev": 0.5}, 0, "tunes", by=lambda tune: tune.notes)
 
 
 @real.needed
