@@ -5,6 +5,7 @@ python -m kseq.tasks.compose --help
 """
 
 import functools
+import os
 import re
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -444,6 +445,8 @@ class Compose(Task):
         if not found:
             return request
         path = Path(found[2].strip())
+        if os.path.exists(path) and not os.path.isfile(path):  # a pipe would be waited for, a device read without end
+            raise UserError(f"prime: {path} is not a file")
         try:
             content = path.read_bytes()
         except (OSError, ValueError) as error:

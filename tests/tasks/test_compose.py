@@ -1,6 +1,7 @@
 """The program that writes music, from tunes to MIDI files, at a size that trains in seconds."""
 
 import json
+import os
 import re
 
 import numpy as np
@@ -204,6 +205,9 @@ def test_a_midi_file_begins_the_music(run, tmp_path):
     assert run(f"prime={path}").startswith("C4 E4 | C4 | ")
     with pytest.raises(UserError, match=r"example 1: prime: .*none.mid cannot be read: No such file"):
         run(f"prime={tmp_path}/none.mid")
+    os.mkfifo(tmp_path / "pipe.mid")  # to be read, it would be waited for
+    with pytest.raises(UserError, match=r"example 1: prime: [^:]*pipe.mid is not a file"):
+        run(f"prime={tmp_path}/pipe.mid")
     path.write_bytes(b"RIFF")
     with pytest.raises(UserError, match=r"example 1: .*my tune.mid is not a MIDI file"):
         run(f"key=C prime={path}")
