@@ -13,7 +13,7 @@ from pydantic import Field, model_validator
 import kseq
 from kseq.config import Config
 from kseq.errors import UserError
-from kseq.tasks.generation import Generation, Read, Source
+from kseq.tasks.generation import Files, Generation, Read
 from kseq.tasks.schema import (
     Cell,
     DecoderConfig,
@@ -94,10 +94,11 @@ class CaptionConfig(Config):
         return self
 
 
-class Pictures(Source):
+class Pictures(Files):
     """Pictures with their captions."""
 
     raw = "image"
+    vocabulary = VOCABULARY
 
     @functools.cached_property
     def image(self):
@@ -117,14 +118,14 @@ class Pictures(Source):
 
         return read_listed(self.config, split, read, "pictures")
 
-    def name_of(self, example, split, i):
-        return example.id
+    def decode(self, files):
+        return self.image.decode(files)
+
+    def file_of(self, name, content):
+        return kseq.data.Picture(name, (), lambda: content, where=name, fingerprint="")
 
     def raw_of(self, example):
         return {"image": example.read(), "id": example.id, "boxes": example.boxes}
-
-    def row_of(self, example):
-        return {}
 
     def texts_of(self, example):
         return example.captions
@@ -137,10 +138,6 @@ class Pictures(Source):
         target.adapt(captions)
         target.save(self.workdir / VOCABULARY)
         return target
-
-    def recall(self):
-        target = kseq.preprocessors.TextPreprocessor.load(self.workdir / VOCABULARY)
-        return target.with_max_length(self.config.data.max_length)
 
     def fingerprints(self, target):
         return {VOCABULARY: target.fingerprint()}
@@ -202,9 +199,6 @@ class Pictures(Source):
         objects = [(*phrase, box) for phrase, box in zip(phrases, example.get("boxes", ()), strict=False)]
         return kseq.plots.picture_alignment(pixels, words, weights, title=record["text"], objects=objects)
 
-    def line(self, name, example, record):
-        return f"{name}: {record['text']}"
-
 
 class Caption(Generation):
     """Pictures in, sentences out."""
@@ -230,19 +224,6 @@ class Caption(Generation):
             "pointing": kseq.metrics.pointing(words, looks, boxes, toy.NOUNS, toy.MODIFIERS),
             "pointing_noun": kseq.metrics.pointing(words, looks, boxes, toy.NOUNS),
         }
-
-    def is_readable(self, example):
-        try:
-            self.source.image.decode([example])
-        except UserError:
-            if self.config.data.on_error == "stop":
-                raise
-            return False
-        return True
-
-    def check_input(self, name, example):
-        picture = kseq.data.Picture(name, (), lambda: example["image"], where=name, fingerprint="")
-        self.source.image.decode([picture])
 
 
 if __name__ == "__main__":

@@ -126,6 +126,13 @@ class Source(abc.ABC):
     def line(self, name, example, record):
         """As of `Task.line`."""
 
+    def is_readable(self, example):
+        """As of `Task.is_readable`."""
+        return True
+
+    def check_input(self, name, example):  # noqa: B027 any text can be read
+        """As of `Task.check_input`."""
+
 
 class Generation(Task):
     """Anything in, texts out. A subclass says what is read (and drawn) and what scores.
@@ -172,6 +179,12 @@ class Generation(Task):
 
     def raw_of(self, example):
         return self.source.raw_of(example)
+
+    def is_readable(self, example):
+        return self.source.is_readable(example)
+
+    def check_input(self, name, example):
+        self.source.check_input(name, example)
 
     # --- training
 
@@ -556,6 +569,49 @@ class Texts(Source):
     def line(self, name, example, record):
         """The source, a tab, the text."""
         return f"{text_of(example['source']).replace(chr(9), ' ')}\t{record['text']}"
+
+
+class Files(Source):
+    """Files with their texts, such as pictures with captions.
+
+    Attributes:
+        vocabulary: name of the file of the vocabulary of the texts.
+    """
+
+    vocabulary: str
+
+    @abc.abstractmethod
+    def decode(self, files):
+        """What is read of a list of files. Raises `UserError` when one cannot be read."""
+
+    @abc.abstractmethod
+    def file_of(self, name, content):
+        """The file, as of `examples`, that has a content and no text."""
+
+    def name_of(self, example, split, i):
+        return example.id
+
+    def row_of(self, example):
+        return {}
+
+    def recall(self):
+        target = kseq.preprocessors.TextPreprocessor.load(self.workdir / self.vocabulary)
+        return target.with_max_length(self.config.data.max_length)
+
+    def is_readable(self, example):
+        try:
+            self.decode([example])
+        except UserError:
+            if self.config.data.on_error == "stop":
+                raise
+            return False
+        return True
+
+    def check_input(self, name, example):
+        self.decode([self.file_of(name, example[self.raw])])
+
+    def line(self, name, example, record):
+        return f"{name}: {record['text']}"
 
 
 def make_reader(config, cell):

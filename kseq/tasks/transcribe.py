@@ -13,7 +13,7 @@ from pydantic import Field, model_validator
 import kseq
 from kseq.config import Config
 from kseq.errors import UserError
-from kseq.tasks.generation import Generation, Read, Source, make_reader
+from kseq.tasks.generation import Files, Generation, Read, make_reader
 from kseq.tasks.schema import (
     Attention,
     Cell,
@@ -105,10 +105,11 @@ class TranscribeConfig(Config):
         return self
 
 
-class Recordings(Source):
+class Recordings(Files):
     """Recordings with their phones."""
 
     raw = "audio"
+    vocabulary = VOCABULARY
 
     @functools.cached_property
     def audio(self):
@@ -130,14 +131,14 @@ class Recordings(Source):
 
         return read_listed(self.config, split, read, "recordings")
 
-    def name_of(self, example, split, i):
-        return example.id
+    def decode(self, files):
+        return self.audio.encode(files)
+
+    def file_of(self, name, content):
+        return kseq.data.Recording(name, "", lambda: content, where=name, fingerprint="")
 
     def raw_of(self, example):
         return {"audio": example.read()}
-
-    def row_of(self, example):
-        return {}
 
     def texts_of(self, example):
         return [" ".join(example.text.split())]
@@ -150,10 +151,6 @@ class Recordings(Source):
         target.save(self.workdir / VOCABULARY)
         kseq.files.write_json(self.workdir / FRAMES, self.audio.get_config())
         return target
-
-    def recall(self):
-        target = kseq.preprocessors.TextPreprocessor.load(self.workdir / VOCABULARY)
-        return target.with_max_length(self.config.data.max_length)
 
     def fingerprints(self, target):
         return {VOCABULARY: target.fingerprint(), FRAMES: hashed(self.audio.get_config())}
@@ -240,9 +237,6 @@ class Recordings(Source):
             bands, record["tokens"], record["alignment"][:, :rows], hop, title=record["text"]
         )
 
-    def line(self, name, example, record):
-        return f"{name}: {record['text']}"
-
 
 class Transcribe(Generation):
     """Recordings in, phones out."""
@@ -264,19 +258,6 @@ class Transcribe(Generation):
         counts = collections.Counter((right or NO_PHONE, answer or NO_PHONE) for right, answer in pairs)
         names = [*sorted({name for pair in counts for name in pair} - {NO_PHONE}), NO_PHONE]
         return {"confusion": {right: {answer: counts[right, answer] for answer in names} for right in names}}
-
-    def is_readable(self, example):
-        try:
-            self.source.audio.encode([example])
-        except UserError:
-            if self.config.data.on_error == "stop":
-                raise
-            return False
-        return True
-
-    def check_input(self, name, example):
-        recording = kseq.data.Recording(name, "", lambda: example["audio"], where=name, fingerprint="")
-        self.source.audio.encode([recording])
 
     def evaluate(self, split="dev"):
         metrics, rows = super().evaluate(split)
