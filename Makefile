@@ -31,7 +31,7 @@ compose: .venv/.stamp ## train a composer of scales and arpeggios, measure it, d
 summarize: .venv/.stamp ## train a model that says who got what from whom, measure it, draw its attention, export it
 	$(RUN) -m kseq.tasks.summarize --resume $(ARGS)
 
-transcribe: .venv/.stamp ## train a recogniser of tones, measure it, draw what it hears, export it
+transcribe: .venv/.stamp ## train a recogniser of tones, measure it, draw its attention, export it
 	$(RUN) -m kseq.tasks.transcribe --resume $(ARGS)
 
 verse: .venv/.stamp ## train a poet that answers lines word by word, measure it, draw its attention, export it

@@ -127,7 +127,7 @@ def text_alignment(source, words, alignments, title=""):
 
 
 def frame_alignment(frames, tokens, alignments, seconds, title=""):
-    """Where in a recording each token was heard: the frames above, and below a row a token, 0 white, 1 black.
+    """The frames of a recording, and below them the attention of each token: a row a token, 0 white, 1 black.
 
     Args:
         frames: `[frames, bands]`, the lowest band first.

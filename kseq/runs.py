@@ -292,7 +292,7 @@ class Answers(abc.ABC):
         """The answer to an example, or a list of the answers to a list of them.
 
         Args:
-            examples: one example or a list. An example of one input is a str (a text, or the path of a picture), the
+            examples: one example or a list. An example of one input is a str (a text, or the path of a file), the
                 bytes of either, or a `pathlib.Path` whose content is meant; one of several inputs is a tuple of these,
                 or a dict.
             n: how many answers to each, best first, as a list; one, and no list, when not given.

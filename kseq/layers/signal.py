@@ -46,7 +46,7 @@ class LogMel(keras.layers.Layer):
     """
 
     def __init__(self, rate, mels=40, *, window=0.025, hop=0.01, low=20.0, high=None, deltas=0, floor=1e-6, **kwargs):
-        super().__init__(**{"autocast": False} | kwargs)  # half precision would hear the waveform's rounding
+        super().__init__(**{"autocast": False} | kwargs)  # rounded to half precision, a waveform is noise
         self.rate = check_positive("rate", rate)
         self.mels = check_positive("mels", mels)
         self.window = check_non_negative("window", window)
@@ -109,7 +109,8 @@ def resample(x, rate, new_rate):
     """A waveform at another rate, by its Fourier series, as `scipy.signal.resample` computes it.
 
     What the new rate cannot carry is left out, so that nothing is folded back. The series takes the waveform for one
-    period of an endless one; a jump from its end to its beginning is heard for a few samples at both.
+    period of a periodic signal, so that a jump between its end and its beginning causes ringing in a few samples at
+    both ends.
 
     Args:
         x: float32 `[samples]`, one or more.

@@ -26,15 +26,15 @@ class RollSampler(Configured):
     Args:
         keys: number of keys.
         temperature: values below 1 make likely keys likelier, and unlikely ones less likely.
-        threshold: the probability below which a key never sounds. There are many unlikely keys, so that one of them is
-            drawn every few steps; that is heard as a wrong note.
+        threshold: the probability below which a key never sounds. There are many unlikely keys, so that otherwise one of
+            them, a wrong note, is drawn every few steps.
 
     Call arguments:
         step: `logits [n, keys], states = step(frame [n, keys], states, memory)`, the frame being the step before.
         states: list of `[batch, ...]`, the states before the first step.
         memory: nest of tensors `[batch, ...]` that every step reads and none changes.
         lengths: int `[batch]`, the number of steps to draw.
-        seeds: int `[batch]`. A row is what its seed makes it, whatever other rows are drawn beside it.
+        seeds: int `[batch]`. A row depends on its own seed alone, not on the other rows.
         chain: float `[keys, keys]`, what a key that sounds (row) adds to the logits of each higher key (column) of the
             same step; None where the keys of a step are independent.
         beginning: `[batch, b, keys]`, the first steps of each row, which are not drawn.

@@ -224,7 +224,7 @@ class Recordings(Files):
         return read, lengths.tolist(), recordings
 
     def figure(self, example, record):
-        """The frames, and below them where each phone was heard; None when the decoder does not attend."""
+        """The frames, and below them the attention of each phone; None when the decoder does not attend."""
         if record["alignment"] is None or not record["tokens"]:
             return None
         [frames] = self.audio.features([example["audio"]]).numpy()
