@@ -26,8 +26,8 @@ class RollSampler(Configured):
     Args:
         keys: number of keys.
         temperature: values below 1 make likely keys likelier, and unlikely ones less likely.
-        threshold: the probability below which a key never sounds. There are many unlikely keys, so that otherwise one of
-            them, a wrong note, is drawn every few steps.
+        threshold: the probability below which a key never sounds. There are many unlikely keys, so that without it
+            one of them, a wrong note, is drawn every few steps.
 
     Call arguments:
         step: `logits [n, keys], states = step(frame [n, keys], states, memory)`, the frame being the step before.
