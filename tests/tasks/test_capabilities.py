@@ -99,7 +99,7 @@ def test_each_mechanism_is_made_with_its_options(tmp_path, name, options):
 )
 def test_a_wrong_option_is_told_without_tensorflow(task, changes, message):
     with pytest.raises(ConfigError, match=message.replace("?", r"\?")):
-        load(task.Config, overrides=changes)
+        load(task.Config, overrides=overrides)
 
 
 def test_a_wrong_value_of_an_option_is_one_sentence(tmp_path):
@@ -141,8 +141,8 @@ def test_batches_carry_the_rate_of_their_epoch(tmp_path):
 
 
 def test_random_sampling_draws_several_texts_likeliest_first(trained):
-    changes = ["sampler.method=random", "sampler.width=1", "sampler.n=4", "sampler.temperature=2.0", "sampler.top_k=9"]
-    run = runs.load_task(trained[0], changes=changes)
+    overrides = ["sampler.method=random", "sampler.width=1", "sampler.n=4", "sampler.temperature=2.0", "sampler.top_k=9"]
+    run = runs.load_task(trained[0], overrides=overrides)
     [found] = run.answers([{"source": "deux cent"}], n=3)
     scores = [record["score"] for record in found]
     assert scores == sorted(scores, reverse=True) and len({record["text"] for record in found}) > 1

@@ -20,7 +20,7 @@ import kseq
 from kseq import runs
 from kseq.config import load
 from kseq.errors import UserError
-from kseq.tasks import program
+from kseq.tasks import program, record
 from kseq.tasks.classify import Classify
 from kseq.tasks.entail import Entail
 
@@ -350,3 +350,25 @@ def test_an_export_on_a_full_disk_names_the_folder(run, tmp_path, monkeypatch):
         run.export(tmp_path / "served")
     assert error.value.errno == errno.ENOSPC and error.value.filename == str(tmp_path / "served")
     assert os.listdir(tmp_path) == []
+
+
+def test_a_checkout_is_dirty_when_more_than_its_records_has_changed(tmp_path, monkeypatch):
+    """Oracle: git's own hash."""
+
+    def git(*arguments):
+        identity = ["-c", "user.name=a", "-c", "user.email=a@example.org"]
+        command = ["git", "-C", str(tmp_path), *identity, *arguments]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
+    for name in ("kseq/__init__.py", "tasks/tag/results.csv"):
+        (tmp_path / name).parent.mkdir(parents=True)
+        (tmp_path / name).write_text("1\n")
+    monkeypatch.setattr(kseq, "__file__", str(tmp_path / "kseq/__init__.py"))
+    assert record.commit() is None
+    for arguments in (["init", "-q"], ["add", "."], ["commit", "-q", "-m", "a"]):
+        git(*arguments)
+    clean = git("rev-parse", "HEAD")[:12]
+    (tmp_path / "tasks/tag/results.csv").write_text("2\n")
+    assert record.commit() == clean
+    (tmp_path / "kseq/__init__.py").write_text("2\n")
+    assert record.commit() == f"{clean}-dirty"
