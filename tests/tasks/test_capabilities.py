@@ -99,7 +99,7 @@ def test_each_mechanism_is_made_with_its_options(tmp_path, name, options):
 )
 def test_a_wrong_option_is_told_without_tensorflow(task, changes, message):
     with pytest.raises(ConfigError, match=message.replace("?", r"\?")):
-        load(task.Config, overrides=overrides)
+        load(task.Config, overrides=changes)
 
 
 def test_a_wrong_value_of_an_option_is_one_sentence(tmp_path):
