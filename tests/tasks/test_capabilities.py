@@ -141,8 +141,8 @@ def test_batches_carry_the_rate_of_their_epoch(tmp_path):
 
 
 def test_random_sampling_draws_several_texts_likeliest_first(trained):
-    overrides = ["sampler.method=random", "sampler.width=1", "sampler.n=4", "sampler.temperature=2.0", "sampler.top_k=9"]
-    run = runs.load_task(trained[0], overrides=overrides)
+    options = ["method=random", "width=1", "n=4", "temperature=2.0", "top_k=9"]
+    run = runs.load_task(trained[0], overrides=[f"sampler.{option}" for option in options])
     [found] = run.answers([{"source": "deux cent"}], n=3)
     scores = [record["score"] for record in found]
     assert scores == sorted(scores, reverse=True) and len({record["text"] for record in found}) > 1
