@@ -8,6 +8,7 @@ from typing import Literal
 
 import numpy as np
 from pydantic import Field, model_validator
+from scipy.special import logsumexp, softmax
 
 import kseq
 from kseq.errors import UserError
@@ -22,7 +23,7 @@ from kseq.tasks.schema import (
 )
 
 CANDIDATES = 10  # next lines from which the true one is picked
-AT_ONCE = 32  # lines whose candidates are scored at once
+AT_ONCE = 320  # pairs of lines that are scored at once
 OPPOSED = (2, 4, 6)  # places at which the tones of a couplet are opposed
 
 # The parts are named through `kseq`, which imports them, and TensorFlow, when they are needed: `--help` and a wrong
@@ -205,28 +206,35 @@ class Verse(Generation):
     def choices(self, examples):
         """How the model takes the true next lines.
 
+        Of ten lines of one length, one answers the line x above, and nine are drawn from all lines. By Bayes' rule, the
+        probability that it is y is r(y) / Σ r(y'), with r(y) = p(y | x) / p(y). Here p(y) is the mean of p(y | x') over
+        nine other lines x' of that length. p(y | x) alone would prefer the line of the most common characters.
+
         Returns:
             perplexity: exp(−mean log p(y_i | y_<i, x)) over the tokens of all true lines, the end left out.
-            picked: the share of lines x to which, of ten lines of one length, the true one has the largest p(y | x);
-                missing, and the next too, where no length has ten lines.
-            posterior: the mean of p(y | x) / Σ p(y' | x) of the true y over these ten, which chooses the best epoch: it
-                still tells two models apart that pick every line.
+            picked: the share of lines whose true next line has the largest r of the ten; missing, as the next is, where
+                no length has ten lines.
+            posterior: the mean of r(y) / Σ r(y') of the true y. It chooses the best epoch: it still tells two models
+                apart that pick every line.
         """
         sources, lines = self.lines(examples)
-        true = self.log_probs(sources, [line[None] for line in lines])
+        true = self.log_probs(sources, lines)
         perplexity = float(np.exp(-np.sum(true) / sum(map(len, lines))))
-        candidates = self.candidates(lines)
-        if not candidates:
+        tens = np.array([[i, *others] for i, others in self.candidates(lines).items()])  # the true line is the first
+        if not tens.size:
             return {"perplexity": perplexity}
-        others = self.log_probs(
-            [sources[i] for i in candidates], [np.stack([lines[k] for k in c]) for c in candidates.values()]
+        answers, others = tens[:, :1], tens[:, 1:]
+        given = self.log_probs(
+            [sources[i] for [i] in answers for _ in range(CANDIDATES)], [lines[k] for k in tens.flat]
         )
-        # [candidates, examples], how much likelier the others are than the true line
-        margins = np.stack([other - true[i] for i, other in zip(candidates, others, strict=True)], axis=1)
+        elsewhere = self.log_probs([sources[k] for k in others.flat], [lines[i] for [i] in answers for _ in others[0]])
+        evidence = np.full(len(lines), np.nan)
+        evidence[answers[:, 0]] = logsumexp(elsewhere.reshape(others.shape), axis=1) - np.log(others.shape[1])
+        log_r = given.reshape(tens.shape) - evidence[tens]
         return {
             "perplexity": perplexity,
-            "picked": float(np.mean(np.all(margins < 0, axis=0))),
-            "posterior": float(np.mean(1 / (1 + np.sum(np.exp(np.minimum(margins, 700)), axis=0)))),
+            "picked": float(np.mean(np.all(log_r[:, :1] > log_r[:, 1:], axis=1))),
+            "posterior": float(np.mean(softmax(log_r, axis=1)[:, 0])),
         }
 
     def lines(self, examples):
@@ -250,18 +258,13 @@ class Verse(Generation):
                 found[i] = [k for k in drawn if k != own][: CANDIDATES - 1]
         return found
 
-    def log_probs(self, sources, lines):
-        """log p(y | x), without the end: for each source the array `[n]` of its n lines, int32 `[n, length]`."""
-        found = [None] * len(sources)
-        for length in sorted({len(source) for source in sources}):
-            rows = [i for i, source in enumerate(sources) if len(source) == length]
-            for first in range(0, len(rows), AT_ONCE):
-                batch = rows[first : first + AT_ONCE]
-                above = np.concatenate([np.repeat(sources[i][None], len(lines[i]), axis=0) for i in batch])
-                scores = self.scorer(above, np.concatenate([lines[i] for i in batch])).numpy().astype("float64")
-                ends = np.cumsum([len(lines[i]) for i in batch])
-                for i, part in zip(batch, np.split(scores, ends[:-1]), strict=True):
-                    found[i] = part
+    def log_probs(self, above, below):
+        """log p(y | x), without the end, of each line below given the one above it: float64 `[lines]`."""
+        lengths, found = np.array([len(line) for line in below]), np.zeros(len(below))
+        for length in np.unique(lengths):
+            [rows] = np.nonzero(lengths == length)
+            for batch in np.split(rows, range(AT_ONCE, len(rows), AT_ONCE)):
+                found[batch] = self.scorer(np.stack([above[i] for i in batch]), np.stack([below[i] for i in batch]))
         return found
 
     @functools.cached_property

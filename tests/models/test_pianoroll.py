@@ -116,7 +116,7 @@ def test_draws_are_as_frequent_as_they_are_likely(chained):
     randomise(model)
     p = np.exp(-np.array(RollCrossentropy(reduction=None)(steps, model(inputs)))[:, 0])
     n = 4000
-    found = model.generate(np.repeat(VECTOR[:1], n, axis=0), np.ones(n, int), np.arange(n))
+    found = tf.function(model.generate)(np.repeat(VECTOR[:1], n, axis=0), np.ones(n, int), np.arange(n))
     seen = np.bincount(np.array(found.roll)[:, 0].astype(int) @ [4, 2, 1], minlength=8) / n
     np.testing.assert_allclose(seen, p, atol=4 * np.sqrt(0.25 / n))
 
