@@ -244,12 +244,13 @@ def gates(activations, title=""):
     return figure
 
 
-def by_length(panels, label):
+def by_length(panels, label, length="length of the source"):
     """A score by the length of the source, a panel each, one line a model.
 
     Args:
         panels: {title: {name: {length: score}}}.
         label: what the score is.
+        length: what is counted along the horizontal axis.
 
     Returns:
         `matplotlib.figure.Figure`.
@@ -259,7 +260,7 @@ def by_length(panels, label):
     for axis, (title, lines) in zip(axes, panels.items(), strict=True):
         for name, scores in lines.items():
             axis.plot(list(scores), list(scores.values()), marker=".", label=name)
-        axis.set(xlabel="length of the source", title=title)
+        axis.set(xlabel=length, title=title)
         axis.grid(alpha=0.3)
     axes[0].set_ylabel(label)
     axes[0].legend()

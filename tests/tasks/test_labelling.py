@@ -267,10 +267,15 @@ def test_texts_of_similar_length_are_answered_in_one_batch(monkeypatch, roles):
     assert seen == sorted(max(map(len, example)) for example in examples)
 
 
+CELL_NAMES, UNITS = ("rnn", "lstm", "gru"), ("word", "character", "byte", "subword")
+# Each cell with each unit, and each of both with each task.
+GRID = [
+    ([*TASKS][(i + j) % len(TASKS)], cell, unit) for i, cell in enumerate(CELL_NAMES) for j, unit in enumerate(UNITS)
+]
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("unit", ["word", "character", "byte", "subword"])
-@pytest.mark.parametrize("cell", ["rnn", "lstm", "gru"])
-@every_task
+@pytest.mark.parametrize(("name", "cell", "unit"), GRID)
 def test_the_grid_trains(name, cell, unit, tmp_path):
     if unit == "subword":
         pytest.importorskip("tensorflow_text")

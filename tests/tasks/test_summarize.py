@@ -83,8 +83,7 @@ def table(folder, texts=TEXTS, summaries=SUMMARIES):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("cell", ["rnn", "gru", "lstm"])
-@pytest.mark.parametrize("unit", ["word", "character", "subword"])
+@pytest.mark.parametrize(("unit", "cell"), [("word", "gru"), ("character", "lstm"), ("subword", "rnn")])
 def test_units_and_cells_move_by_one_line(tmp_path, unit, cell):
     if unit == "subword":
         pytest.importorskip("tensorflow_text")

@@ -442,8 +442,7 @@ def test_runs_are_drawn_together(trained, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("cell", ["rnn", "gru", "lstm"])
-@pytest.mark.parametrize("unit", ["word", "character", "subword"])
+@pytest.mark.parametrize(("unit", "cell"), [("word", "rnn"), ("character", "gru"), ("subword", "lstm")])
 def test_units_and_cells_move_by_one_line(tmp_path, unit, cell):
     """Each trains, its loss falls, and what was saved of it answers."""
     if unit == "subword":
