@@ -223,14 +223,12 @@ class Verse(Generation):
         tens = np.array([[i, *others] for i, others in self.candidates(lines).items()])  # the true line is the first
         if not tens.size:
             return {"perplexity": perplexity}
-        answers, others = tens[:, :1], tens[:, 1:]
-        given = self.log_probs(
-            [sources[i] for [i] in answers for _ in range(CANDIDATES)], [lines[k] for k in tens.flat]
-        )
-        elsewhere = self.log_probs([sources[k] for k in others.flat], [lines[i] for [i] in answers for _ in others[0]])
-        evidence = np.full(len(lines), np.nan)
-        evidence[answers[:, 0]] = logsumexp(elsewhere.reshape(others.shape), axis=1) - np.log(others.shape[1])
-        log_r = given.reshape(tens.shape) - evidence[tens]
+        own, others = np.repeat(tens[:, :1], CANDIDATES, axis=1), tens[:, 1:]
+        given = self.log_probs([sources[i] for i in own.flat], [lines[k] for k in tens.flat]).reshape(tens.shape)
+        elsewhere = self.log_probs([sources[k] for k in others.flat], [lines[i] for i in own[:, 1:].flat])
+        evidence = np.full(len(lines), np.nan)  # log p(y) of each line y
+        evidence[tens[:, 0]] = logsumexp(elsewhere.reshape(others.shape), axis=1) - np.log(CANDIDATES - 1)
+        log_r = given - evidence[tens]
         return {
             "perplexity": perplexity,
             "picked": float(np.mean(np.all(log_r[:, :1] > log_r[:, 1:], axis=1))),
