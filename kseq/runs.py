@@ -277,7 +277,7 @@ def load(folder, overrides=()):
         keras.config.set_dtype_policy(before)
 
 
-class Answers(abc.ABC):
+class Predictor(abc.ABC):
     """What answers when it is called.
 
     Attributes:
@@ -317,7 +317,7 @@ class Answers(abc.ABC):
         """For each {input: str or bytes}, its n best records."""
 
 
-class Run(Answers):
+class Run(Predictor):
     """A trained run, called on raw examples. See `load`.
 
     Attributes:
@@ -366,7 +366,7 @@ class Run(Answers):
         return export_run(self.task, folder)
 
 
-class Exported(Answers):
+class Exported(Predictor):
     """An exported folder, called on raw examples. See `load`."""
 
     def __init__(self, folder):

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 import kseq.layers
-from kseq.tasks.record import with_table
+from kseq.tasks.results import with_table
 
 ROOT = Path(__file__).parents[1]
 CARDS = sorted((ROOT / "tasks").glob("*/README.md"))

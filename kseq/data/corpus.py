@@ -7,7 +7,7 @@ import numpy as np
 import tensorflow as tf
 
 BATCH = 1000  # examples that are encoded at once
-AT_ONCE = 1_000_000  # ids that are counted at once
+CHUNK_SIZE = 1_000_000  # ids that are counted at once
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,8 +38,8 @@ class Sequences:
     def counts(self, size):
         """How often each of the ids below `size` occurs, int64 `[size]`."""
         counts = np.zeros(size, np.int64)
-        for first in range(0, len(self.ids), AT_ONCE):
-            ids = self.ids[first : first + AT_ONCE]
+        for first in range(0, len(self.ids), CHUNK_SIZE):
+            ids = self.ids[first : first + CHUNK_SIZE]
             counts += np.bincount(ids[ids < size], minlength=size)
         return counts
 

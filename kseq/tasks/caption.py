@@ -130,7 +130,7 @@ class Pictures(Files):
     def texts_of(self, example):
         return example.captions
 
-    def learn(self, train, start):
+    def adapt(self, train, start):
         data = self.config.data
         captions = [caption for picture in train for caption in picture.captions]
         options = {"max_tokens": data.vocabulary_size, "min_count": data.min_count}

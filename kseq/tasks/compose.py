@@ -22,7 +22,7 @@ from kseq.tasks.schema import Cell, SplitsConfig, TrainingConfig
 from kseq.tasks.task import Task, batched, by_length, defined, hashed, read_listed, text_of
 
 VECTOR = "vector.json"
-AT_ONCE = 32  # tunes that are scored or drawn at once
+BATCH_SIZE = 32  # tunes that are scored or drawn in one batch
 MOST_STEPS = 4096  # that can be drawn
 TEMPI = (20, 400)
 SHOWN = 12  # steps of a tune in a table of samples
@@ -257,7 +257,7 @@ class Compose(Task):
     def start(self):
         kseq.data.require_mido()  # told before training, not after
 
-    def learn(self, train, start):
+    def adapt(self, train, start):
         styles = sorted({tune.style for tune in train} - {""})
         if "style" in self.config.data.vector and not styles:
             raise UserError(
@@ -267,7 +267,7 @@ class Compose(Task):
         self.values = {name: known[name] for name in self.config.data.vector}
         write_json(self.workdir / VECTOR, self.values)
 
-    def recall(self):
+    def restore(self):
         self.values = read_json(self.workdir / VECTOR)
 
     def fingerprints(self):
@@ -296,7 +296,7 @@ class Compose(Task):
         steps = kseq.data.Sequences(ids.reshape(-1).astype(np.int32) + 1, splits)
         return {"steps": steps, "vector": self.requests.vectors([tune for tune, _ in parts])}
 
-    def begin(self, start):
+    def set_initial_weights(self, start):
         """Starts from how often each key sounds, which is what training would teach first."""
         counts = self.columns["steps"].counts(len(self.frames))
         sounding, steps = counts @ self.frames + 1, counts.sum() + 2
@@ -367,7 +367,7 @@ class Compose(Task):
         """
         vectors = np.zeros((len(tunes), self.requests.size), "float32") if vectors is None else vectors
         lengths, total = [len(tune.roll) for tune in tunes], 0.0
-        for rows in by_length(lengths, AT_ONCE):
+        for rows in by_length(lengths, BATCH_SIZE):
             roll = np.zeros((len(rows), max(lengths[i] for i in rows), self.model.keys), "float32")
             for padded, i in zip(roll, rows, strict=True):
                 padded[: lengths[i]] = tunes[i].roll
@@ -425,7 +425,7 @@ class Compose(Task):
 
     def answers(self, examples, n=1):
         records = []
-        for batch in batched((self.expanded(text_of(example["request"])) for example in examples), AT_ONCE):
+        for batch in batched((self.expanded(text_of(example["request"])) for example in examples), BATCH_SIZE):
             draws = [[x.numpy() for x in self._composed(np.array(batch, object), np.int64(k))] for k in range(n)]
             for i in range(len(batch)):
                 found = [self._record(texts[i].decode(), scores[i]) for texts, scores in draws]

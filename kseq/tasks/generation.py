@@ -29,7 +29,7 @@ from kseq.tasks.task import (
     uniform,
 )
 
-AT_ONCE = 64  # texts that are written at once
+BATCH_SIZE = 64  # texts that are written in one batch
 
 # The parts are named through `kseq`, which imports them, and TensorFlow, when they are needed: `--help` and a wrong
 # config answer at once.
@@ -88,12 +88,12 @@ class Source(abc.ABC):
         """List of the texts that would be right."""
 
     @abc.abstractmethod
-    def learn(self, train, start):
+    def adapt(self, train, start):
         """Makes what `read` and the target need of the training examples; returns the target's `TextPreprocessor`."""
 
     @abc.abstractmethod
-    def recall(self):
-        """Reads back what `learn` wrote; returns the target's `TextPreprocessor`."""
+    def restore(self):
+        """Reads back what `adapt` wrote; returns the target's `TextPreprocessor`."""
 
     @abc.abstractmethod
     def encoder(self):
@@ -191,11 +191,11 @@ class Generation(Task):
     def start(self):
         return pretrained.load_start(self.config)
 
-    def learn(self, train, start):
-        self.target = self.source.learn(train, start)
+    def adapt(self, train, start):
+        self.target = self.source.adapt(train, start)
 
-    def recall(self):
-        self.target = self.source.recall()
+    def restore(self):
+        self.target = self.source.restore()
 
     def fingerprints(self):
         return self.source.fingerprints(self.target)
@@ -207,7 +207,7 @@ class Generation(Task):
     def encode(self, train):
         return self.source.columns(train, self.target, self.model.encoder)
 
-    def begin(self, start):
+    def set_initial_weights(self, start):
         if start:
             pretrained.take_encoder(self.model, start)
         if self.config.model.output_bias == "frequency":
@@ -348,7 +348,7 @@ class Generation(Task):
         """The records of `answers` for what `read(numbers of examples)` gives, those of similar length together."""
         records = [None] * len(lengths)
         bar = tqdm(total=len(lengths), desc=title, disable=None if title else True)
-        for rows in by_length(lengths, AT_ONCE):
+        for rows in by_length(lengths, BATCH_SIZE):
             batch = read(rows)
             texts, found = self.write(batch, n)
             texts, ids, scores, alignments = (x.numpy() for x in (texts, found.ids, found.scores, found.alignments))
@@ -445,7 +445,7 @@ class Texts(Source):
         lower = {"source": data.lower_case != "none", "target": data.lower_case == "both"}
         return {side: kind(lower_case=case, normalize=data.normalize) for side, case in lower.items()}
 
-    def learn(self, train, start):
+    def adapt(self, train, start):
         data, made = self.config.data, kseq.preprocessors.TextPreprocessor
         sizes = {"source": data.vocabulary_size, "target": data.target_vocabulary_size or data.vocabulary_size}
         lengths = dict(zip(sizes, data.lengths(), strict=True))
@@ -463,7 +463,7 @@ class Texts(Source):
         self.text = sides["source"]
         return sides["target"]
 
-    def recall(self):
+    def restore(self):
         self.text, target = (
             pretrained.read_words(self.workdir / f"{side}_vocabulary.txt", length, tokenizer)
             for (side, tokenizer), length in zip(self._tokenizers().items(), self.config.data.lengths(), strict=True)
@@ -594,7 +594,7 @@ class Files(Source):
     def row_of(self, example):
         return {}
 
-    def recall(self):
+    def restore(self):
         target = kseq.preprocessors.TextPreprocessor.load(self.workdir / self.vocabulary)
         return target.with_max_length(self.config.data.max_length)
 

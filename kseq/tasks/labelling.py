@@ -27,7 +27,7 @@ from kseq.tasks.task import (
     uniform,
 )
 
-AT_ONCE = 256  # texts that are labelled at once
+BATCH_SIZE = 256  # texts that are labelled in one batch
 TABLES = "labels.json"
 VOCABULARY = "vocabulary.txt"
 
@@ -138,7 +138,7 @@ class Labelling(Task):
     def start(self):
         return pretrained.load_start(self.config)
 
-    def learn(self, train, start):
+    def adapt(self, train, start):
         data, found, unused = self.config.data, {}, set(self.config.data.names)
         for where, example in progress(train, f"labels of {data.train}"):
             for name, labels in self.output.labels(where, example).items():
@@ -180,7 +180,7 @@ class Labelling(Task):
         more = [word for word in dict.fromkeys(words) if word not in known]
         return text.from_config(text.get_config() | {"vocabulary": [*text.vocabulary, *more]})
 
-    def recall(self):
+    def restore(self):
         self.text = pretrained.load_words(self.config, self.workdir / VOCABULARY, self._tokenizer)
         try:
             self.tables = dict(json.loads((self.workdir / TABLES).read_text(encoding="utf-8")))
@@ -215,7 +215,7 @@ class Labelling(Task):
         """Hash of the training examples, on which all that is cached depends."""
         return digest_of(self.config, self.raw)
 
-    def begin(self, start):
+    def set_initial_weights(self, start):
         if start:
             pretrained.take_encoder(self.model, start)
         if self.config.model.vectors:
@@ -256,7 +256,7 @@ class Labelling(Task):
     def answers(self, examples, n=1):
         texts = [[text_of(example[role]) for role in self.raw] for example in examples]
         records = [None] * len(texts)
-        for rows in by_length([max(map(len, sides)) for sides in texts], AT_ONCE):
+        for rows in by_length([max(map(len, sides)) for sides in texts], BATCH_SIZE):
             sides = [[texts[i][side] for i in rows] for side in range(len(self.raw))]
             found = self.output.predicted([np.array(side, object) for side in sides])
             found = {name: value.numpy() for name, value in found.items()}

@@ -21,7 +21,7 @@ import kseq
 from kseq import runs
 from kseq.config import ConfigError, differences, to_toml
 from kseq.errors import UserError
-from kseq.tasks import pretrained, record
+from kseq.tasks import pretrained, results
 from kseq.tasks.task import hashed, text_of
 
 MODES = ("train", "evaluate", "predict", "export")
@@ -101,8 +101,8 @@ def evaluate(task, workdir, changes, *, record_as=None):
             print(f"{name:>14} {value:.4g}")
         print(f"{len(rows)} predictions in {predictions}", flush=True)
     if record_as:
-        record.append_results(run, record_as, scores, progress["seconds"])
-        record.write_samples(run, record_as, samples)
+        results.append_results(run, record_as, scores, progress["seconds"])
+        results.write_samples(run, record_as, samples)
 
 
 def predict(task, workdir, changes, inputs, *, form="text"):
@@ -230,11 +230,11 @@ def _provenance(config):
     packages += [name for name in ("tensorflow-text", "keras-hub", "sentencepiece") if _installed(name)]
     return {
         "kseq": kseq.__version__,
-        "commit": record.commit(),
+        "commit": results.commit(),
         "versions": {"python": sys.version.split()[0], **{name: metadata.version(name) for name in packages}},
         "seed": config.seed,
         "command": sys.argv,
-        "machine": record.machine(),
+        "machine": results.machine(),
     }
 
 

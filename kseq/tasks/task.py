@@ -123,19 +123,19 @@ class Task(abc.ABC):
         if "test" in data.scored() and not any(True for _ in self.examples("test")):
             raise self._nothing_held_out("test")
         if again:
-            self.recall()
+            self.restore()
             self.check_fingerprints()
         else:
-            self.learn(train, start)
+            self.adapt(train, start)
             self.keep_fingerprints()
         self.model = self.build()
         self.columns = self.encode(train)
         if not again:
-            self.begin(start)
+            self.set_initial_weights(start)
 
     def load(self, weights):
         """Builds the model from what `prepare` wrote, with the weights in a file."""
-        self.recall()
+        self.restore()
         self.check_fingerprints()
         self.model = self.build()
         kseq.checkpoints.load_variables(weights, self.model.weights)
@@ -145,12 +145,12 @@ class Task(abc.ABC):
         """The `pretrained.Start` of a new run; None when its encoder is new."""
 
     @abc.abstractmethod
-    def learn(self, train, start):
+    def adapt(self, train, start):
         """Makes the vocabularies and tables of the training examples, and writes them to the workdir."""
 
     @abc.abstractmethod
-    def recall(self):
-        """Reads what `learn` wrote. Raises `UserError` when a file is missing or damaged."""
+    def restore(self):
+        """Reads what `adapt` wrote. Raises `UserError` when a file is missing or damaged."""
 
     @abc.abstractmethod
     def build(self):
@@ -165,7 +165,7 @@ class Task(abc.ABC):
         """A batch of these columns → (inputs, targets, sample weights)."""
 
     @abc.abstractmethod
-    def begin(self, start):
+    def set_initial_weights(self, start):
         """Gives a new model the weights that are not drawn at random."""
 
     def batches(self, epoch):
@@ -271,7 +271,7 @@ class Task(abc.ABC):
 
     @abc.abstractmethod
     def fingerprints(self):
-        """{file that `learn` wrote: hash of all that decides what its ids or labels mean}."""
+        """{file that `adapt` wrote: hash of all that decides what its ids or labels mean}."""
 
     def fingerprint(self):
         """A string that changes when an id or a label would mean something else."""

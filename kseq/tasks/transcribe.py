@@ -143,7 +143,7 @@ class Recordings(Files):
     def texts_of(self, example):
         return [" ".join(example.text.split())]
 
-    def learn(self, train, start):
+    def adapt(self, train, start):
         tokenizer = kseq.preprocessors.SpaceTokenizer()
         data = self.config.data
         target = kseq.preprocessors.TextPreprocessor(data.max_length, tokenizer=tokenizer, min_count=data.min_count)

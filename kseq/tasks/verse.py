@@ -23,7 +23,7 @@ from kseq.tasks.schema import (
 )
 
 CANDIDATES = 10  # next lines from which the true one is picked
-AT_ONCE = 320  # pairs of lines that are scored at once
+BATCH_SIZE = 320  # pairs of lines that are scored in one batch
 OPPOSED = (2, 4, 6)  # places at which the tones of a couplet are opposed
 
 # The parts are named through `kseq`, which imports them, and TensorFlow, when they are needed: `--help` and a wrong
@@ -121,8 +121,8 @@ class Verse(Generation):
     monitor = "posterior"
     raw = ("source",)
 
-    def learn(self, train, start):
-        super().learn(train, start)
+    def adapt(self, train, start):
+        super().adapt(train, start)
         self.check_lines()
 
     def check_lines(self):
@@ -261,7 +261,7 @@ class Verse(Generation):
         lengths, found = np.array([len(line) for line in below]), np.zeros(len(below))
         for length in np.unique(lengths):
             [rows] = np.nonzero(lengths == length)
-            for batch in np.split(rows, range(AT_ONCE, len(rows), AT_ONCE)):
+            for batch in np.split(rows, range(BATCH_SIZE, len(rows), BATCH_SIZE)):
                 found[batch] = self.scorer(np.stack([above[i] for i in batch]), np.stack([below[i] for i in batch]))
         return found
 

@@ -25,7 +25,7 @@ def test_sequences_of_several_parts_stand_one_behind_the_other():
 
 @pytest.mark.parametrize("at_once", [1, 3, 100])
 def test_ids_are_counted(monkeypatch, at_once):
-    monkeypatch.setattr(corpus, "AT_ONCE", at_once)
+    monkeypatch.setattr(corpus, "CHUNK_SIZE", at_once)
     ids = sequences([[[5, 1], [2, 7, 5]], [[], [0, 5, 2]]])
     assert ids.counts(6).tolist() == [1, 1, 2, 0, 0, 3] and ids.counts(8)[7] == 1
 

@@ -17,7 +17,7 @@ from kseq.config import ConfigError, load
 from kseq.data import SetEpoch
 from kseq.errors import UserError
 from kseq.layers import CELLS
-from kseq.tasks import program, record
+from kseq.tasks import program, results
 from kseq.tasks.caption import Caption
 from kseq.tasks.generation import make_decoder
 
@@ -291,7 +291,7 @@ def test_the_record_is_appended_by_the_program(trained, tmp_path, monkeypatch):
     program.evaluate(Caption, trained, [], record_as="tiny")
     program.evaluate(Caption, trained, [], record_as="tiny")
     lines = (tmp_path / "tasks/caption/results.csv").read_text().splitlines()
-    assert lines[0] == ",".join(record.COLUMNS) and len(lines) == 1 + 2 * (8 + 7)
+    assert lines[0] == ",".join(results.COLUMNS) and len(lines) == 1 + 2 * (8 + 7)
     samples = (tmp_path / "tasks/caption/samples/tiny.md").read_text()
     assert samples.count("| dev-") == 12 and len(list((tmp_path / "tasks/caption/samples/tiny").glob("*.png"))) == 4
 

@@ -20,7 +20,7 @@ from kseq.data import SetEpoch
 from kseq.errors import UserError
 from kseq.layers import CELLS
 from kseq.preprocessors import UNKNOWN
-from kseq.tasks import labelling, program, record
+from kseq.tasks import labelling, program, results
 from kseq.tasks.classify import Classify
 from kseq.tasks.entail import Entail
 from kseq.tasks.labelling import OneLabel, balanced_weights
@@ -212,7 +212,7 @@ def test_the_record_is_written_by_the_program(name, trained, tmp_path, monkeypat
         rows = list(csv.DictReader(file))
     assert {row["metric"] for row in rows if row["split"] == "dev"} == METRICS[name] - {"confusion"} and tuple(
         rows[0]
-    ) == record.COLUMNS
+    ) == results.COLUMNS
     samples = (tmp_path / "tasks" / name / "samples/tiny.md").read_text()
     assert samples.count("\n| = |") + samples.count("\n| ≠ |") == 20
     assert (tmp_path / "tasks" / name / "samples/tiny/confusion.png").exists()
@@ -242,7 +242,7 @@ def test_one_line_of_the_config_changes_the_model(name, cell, unit, tmp_path):
 @pytest.mark.parametrize("roles", [1, 2])
 def test_texts_of_similar_length_are_answered_in_one_batch(monkeypatch, roles):
     """Oracle: the lengths of the longest texts, sorted; each answer comes back to its own example."""
-    monkeypatch.setattr(labelling, "AT_ONCE", 5)
+    monkeypatch.setattr(labelling, "BATCH_SIZE", 5)
     rng = np.random.default_rng(0)
     examples = [tuple("x" * n for n in lengths) for lengths in rng.integers(0, 90, (23, roles))]
     seen = []

@@ -20,7 +20,7 @@ import kseq
 from kseq import runs
 from kseq.config import load
 from kseq.errors import UserError
-from kseq.tasks import program, record
+from kseq.tasks import program, results
 from kseq.tasks.classify import Classify
 from kseq.tasks.entail import Entail
 
@@ -364,11 +364,11 @@ def test_a_checkout_is_dirty_when_more_than_its_records_has_changed(tmp_path, mo
         (tmp_path / name).parent.mkdir(parents=True)
         (tmp_path / name).write_text("1\n")
     monkeypatch.setattr(kseq, "__file__", str(tmp_path / "kseq/__init__.py"))
-    assert record.commit() is None
+    assert results.commit() is None
     for arguments in (["init", "-q"], ["add", "."], ["commit", "-q", "-m", "a"]):
         git(*arguments)
     clean = git("rev-parse", "HEAD")[:12]
     (tmp_path / "tasks/tag/results.csv").write_text("2\n")
-    assert record.commit() == clean
+    assert results.commit() == clean
     (tmp_path / "kseq/__init__.py").write_text("2\n")
-    assert record.commit() == f"{clean}-dirty"
+    assert results.commit() == f"{clean}-dirty"

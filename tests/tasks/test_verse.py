@@ -143,7 +143,7 @@ def test_characters_obey_tones_repetitions_and_rhyme(chinese):
     rules = ["sampler.opposed=[2]", "sampler.rhyme=true", "data.sounds=pinyin"]
     config = load(Verse.Config, overrides=rules, base=chinese.config.model_dump(mode="json"))
     run = Verse(config, chinese.workdir)
-    run.recall()
+    run.restore()
     run.model = chinese.model
     tones, rhymes = (dict(zip(run.target.vocabulary, table, strict=True)) for table in run.sounds)
     lines = ["天地玄", "日月日", "列宿盈", "龍宙荒"]  # the dragon is unknown
