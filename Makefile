@@ -62,7 +62,7 @@ clean: ## remove .venv, builds and caches; runs/ and data/ stay
 	  echo "kseq needs Python 3.11, 3.12 or 3.13 (TensorFlow 2.21 has no other), and $(PYTHON) is none:" >&2; \
 	  echo "  make $(or $(MAKECMDGOALS),help) PYTHON=python3.11" >&2; exit 1; }
 	@test ! -e .venv/.unfinished || rm -rf .venv
-	@echo "Installing into .venv: a minute or two, 2.5 GB."
+	@echo "Installing into .venv, 2.5 GB: a few minutes, in which nothing more is printed."
 	@test -d .venv -a ! -e $@ || { mkdir -p .venv && touch .venv/.unfinished; }
 	@$(PYTHON) -m venv .venv
 	@$(RUN) -m pip install --quiet --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'

@@ -8,6 +8,7 @@ Prints the outputs as JSON. This file uses nothing of kseq and can be copied to 
 
 import importlib.util
 import json
+import os
 import sys
 from pathlib import Path
 
@@ -25,13 +26,24 @@ def load_operations(tf):
 
 
 def ask(folder, **inputs):
-    """{output: list of values} of the default signature of the SavedModel in `folder`, for lists of bytes."""
+    """{output: list of values} of the default signature of the SavedModel in `folder`, for lists of bytes.
+
+    Raises:
+        ValueError: the inputs are not those of the model, or not equally many.
+    """
     import tensorflow as tf
 
+    tf.get_logger().setLevel("ERROR")  # a session, as Serving has one, is deprecated in Python
     load_operations(tf)
     with tf.compat.v1.Session(graph=tf.Graph()) as session:
         served = tf.compat.v1.saved_model.load(session, ["serve"], str(folder))
         signature = served.signature_def["serving_default"]
+        if inputs.keys() != signature.inputs.keys():
+            takes, given = (", ".join(sorted(names)) or "nothing" for names in (signature.inputs, inputs))
+            raise ValueError(f"the model in {folder} takes {takes}, and is given {given}")
+        if len({len(values) for values in inputs.values()}) > 1:
+            counts = ", ".join(f"{len(values)} of {name}" for name, values in inputs.items())
+            raise ValueError(f"inputs must be equally many, and are {counts}")
         feeds = {signature.inputs[name].name: values for name, values in inputs.items()}
         outputs = session.run({name: info.name for name, info in signature.outputs.items()}, feeds)
     return {
@@ -41,9 +53,21 @@ def ask(folder, **inputs):
 
 if __name__ == "__main__":
     sys.modules["keras"] = None  # TensorFlow would import it by itself; a served model must do without
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     folder, *arguments = sys.argv[1:] or sys.exit(__doc__)
+    if not Path(folder, "saved_model.pb").is_file():
+        sys.exit(f"error: {folder} holds no SavedModel\n\n{__doc__}")
     inputs = {}
     for argument in arguments:
-        name, _, value = argument.partition("=")
-        inputs.setdefault(name, []).append(Path(value[1:]).read_bytes() if value.startswith("@") else value.encode())
-    print(json.dumps(ask(folder, **inputs), ensure_ascii=False))
+        name, equals, value = argument.partition("=")
+        if not equals:
+            sys.exit(f"error: {argument!r} must be NAME=TEXT or NAME=@FILE")
+        try:
+            value = Path(value[1:]).read_bytes() if value.startswith("@") else value.encode()
+        except OSError as error:
+            sys.exit(f"error: {value[1:]} cannot be read: {error.strerror}")
+        inputs.setdefault(name, []).append(value)
+    try:
+        print(json.dumps(ask(folder, **inputs), ensure_ascii=False))
+    except ValueError as error:
+        sys.exit(f"error: {error}")

@@ -63,7 +63,9 @@ def read_run(folder):
     """
     folder = Path(folder)
     if not folder.is_dir():
-        raise UserError(f"{folder}: there is no such folder")
+        beside = sorted(path.name for path in folder.parent.glob("*") if is_run(path))
+        known = f"; {folder.parent} holds the runs {', '.join(beside)}" if beside else ""
+        raise UserError(f"{folder}: there is no such folder{known}")
     if not is_run(folder):
         raise UserError(f"{folder} holds no run of kseq")
     info = read_json(folder / RUN)

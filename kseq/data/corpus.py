@@ -26,6 +26,9 @@ class Sequences:
             lengths.append(part.row_lengths().numpy())
         return cls(np.concatenate(ids) if ids else np.zeros(0, np.int32), np.cumsum(np.concatenate(lengths)))
 
+    def __len__(self):
+        return len(self.splits) - 1
+
     @property
     def lengths(self):
         """int64 `[n]`."""
@@ -58,6 +61,9 @@ class Rows:
 
     array: np.ndarray  # [rows, ...]; only those of a batch are read
     index: np.ndarray  # int64 [n]
+
+    def __len__(self):
+        return len(self.index)
 
     @property
     def shape(self):

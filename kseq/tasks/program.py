@@ -41,7 +41,10 @@ def train(task, workdir, config, *, resume, show):
         changed = differences(known.config, config)
         if changed:
             shown = "; ".join(changed[:3]) + (f"; and {len(changed) - 3} more" if len(changed) > 3 else "")
-            raise UserError(f"{workdir} holds a run of another config ({shown}); take another --workdir or that config")
+            raise UserError(
+                f"{workdir} holds a run of another config ({shown}, the value of that run first); choose another "
+                "--workdir, take that config, or delete the folder"
+            )
         if not resume:
             raise UserError(f"{workdir} holds a run; --resume goes on with it, another --workdir starts a new one")
         runs.check_files(workdir, known.info["files"])
@@ -58,9 +61,12 @@ def train(task, workdir, config, *, resume, show):
     if new:
         runs.save_checksums(workdir, [name for name, _ in runs.file_times(workdir) - before])
     set_epoch = kseq.data.SetEpoch()
+    batches = run.batches(set_epoch)
+    count = len(next(iter(run.columns.values())))
+    print(f"{count:,} training examples, {int(batches.cardinality()):,} steps an epoch", flush=True)
     progress = kseq.training.fit(
         run.model,
-        run.batches(set_epoch),
+        batches,
         config.training,
         workdir,
         loss=run.loss(),
@@ -106,13 +112,21 @@ def evaluate(task, workdir, changes, *, record_as=None):
 
 
 def predict(task, workdir, changes, inputs, *, form="text"):
-    """Prints the answer to each input, and draws the attention behind it; without inputs, for some examples of dev."""
+    """Prints the answer to each input, and draws the attention behind it; without inputs, for some examples of dev.
+
+    Raises:
+        UserError: as of `asked`; or the files and the standard input that the inputs name have no lines.
+    """
     run, _ = _finished(task, workdir, changes)
     folder = workdir / "predictions"
     examples = asked(run, inputs, form) if inputs else run.some_of_dev()
     line = partial(json_line, run) if form == "jsonl" else partial(text_line, run)
+    answered = False
     for name, example, found in run.predict(examples, folder):
         print(line(name, example, found), flush=True)
+        answered = True
+    if not answered:
+        raise UserError(f"there is nothing to answer: {' and '.join(inputs)} has no lines (- is the standard input)")
     if folder.is_dir() and form == "text":
         print(f"{task.drawn} in {folder}", flush=True)
 

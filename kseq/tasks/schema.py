@@ -31,7 +31,7 @@ class SplitsConfig(Config):
 
     train: str = "train"
     dev: str = Field("dev", description="split that selects the best epoch")
-    test: str = Field("", description="split for the final score; if empty, none (generated data always have one)")
+    test: str = Field("", description="split for the final score; if empty, see test_holdout (generated data have one)")
     holdout: float = Field(0.0, ge=0, lt=1, description="share of train held out as dev, if dev is no split of its own")
     test_holdout: float = Field(0.0, ge=0, lt=1, description="share of train held out as test; see holdout")
     train_count: int = Field(0, ge=0, description="at most this many examples; 0 takes all")

@@ -159,7 +159,7 @@ def test_ask_uses_no_part_of_kseq():
 def test_a_folder_with_a_run_is_not_trained_over(trained, cache):
     with pytest.raises(UserError, match=r"holds a run; --resume goes on with it"):
         train(trained, [*TINY, cache])
-    with pytest.raises(UserError, match=r"holds a run of another config \(model.units: 16 != 8\)"):
+    with pytest.raises(UserError, match=r"holds a run of another config \(model.units: 16 != 8, the value of that"):
         train(trained, [*TINY, cache, "model.units=8"], resume=True)
 
 

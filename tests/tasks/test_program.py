@@ -18,6 +18,7 @@ import pytest
 
 import kseq
 from kseq import runs
+from kseq.ask import ask
 from kseq.config import load
 from kseq.errors import UserError
 from kseq.tasks import program, results
@@ -159,9 +160,11 @@ def test_loading_leaves_the_precision_of_the_program_as_it_was(trained):
 
 
 def test_what_is_no_run_is_told(tmp_path, trained):
-    for folder, message in ((tmp_path / "none", "there is no such folder"), (tmp_path, "holds no run of kseq")):
+    for folder, message in ((tmp_path / "none", "there is no such folder$"), (tmp_path, "holds no run of kseq")):
         with pytest.raises(UserError, match=message):
             kseq.load(folder)
+    with pytest.raises(UserError, match=rf"no such folder; \S+ holds the runs .*\b{trained.name}\b"):
+        kseq.load(trained.parent / "typo")
     with pytest.raises(UserError, match="only data and sampler can be changed"):
         kseq.load(trained, ["model.units=3"])
 
@@ -180,6 +183,12 @@ def test_an_exported_run_answers_as_the_run(run, tmp_path):
             getattr(exported, name)
     with pytest.raises(UserError, match="is an exported model, which gives one answer; load the run for n=2"):
         exported(TEXTS[0], n=2)
+    for inputs, message in (
+        ({"sentence": [b"a"]}, "takes text, and is given sentence"),
+        ({}, "takes text, and is given nothing"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            ask(folder, **inputs)
     run.export(folder)
     (folder / "thesis.txt").write_text("mine")
     with pytest.raises(UserError, match=r"thesis.txt was written by no export"):
@@ -201,6 +210,28 @@ def test_a_line_of_the_standard_input_is_answered_as_a_text(trained, capsys, mon
     monkeypatch.setattr(sys, "stdin", types.SimpleNamespace(buffer=io.BytesIO("\n".join(TEXTS).encode())))
     assert predicted(trained, ["-"], capsys) == want
     assert [line.split("\t")[0] for line in want[:-1]] == TEXTS
+
+
+def test_an_empty_standard_input_is_told_of(trained, capsys, monkeypatch):
+    monkeypatch.setattr(sys, "stdin", types.SimpleNamespace(buffer=io.BytesIO()))
+    with pytest.raises(UserError, match="there is nothing to answer: - has no lines"):
+        predicted(trained, ["-"], capsys)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["nowhere", "text=a"], "nowhere holds no SavedModel"),
+        (["served", "the soup"], "'the soup' must be NAME=TEXT or NAME=@FILE"),
+        (["served", "text=@gone.txt"], "gone.txt cannot be read: No such file or directory"),
+    ],
+)
+def test_asking_in_vain_is_one_line_or_the_usage(tmp_path, arguments, message):
+    (tmp_path / "served").mkdir()
+    (tmp_path / "served/saved_model.pb").touch()
+    command = [sys.executable, ROOT / "kseq/ask.py", *arguments]
+    result = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)
+    assert result.returncode == 1 and result.stderr.startswith(f"error: {message}") and not result.stdout
 
 
 def test_the_standard_input_is_read_where_it_is_a_pipe_or_a_file(tmp_path):
