@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from kseq.data.sounds import read_sounds
     from kseq.data.sources import Examples, read, require_splits
     from kseq.data.tables import read_csv, read_jsonl, read_labelled, read_lines, read_parallel, read_tsv
+    from kseq.data.textgrid import attention_times, text_grid
     from kseq.data.tunes import Tune, estimated_key, read_tunes, share_in_key
     from kseq.data.vectors import first_words, read_vectors
 
@@ -30,6 +31,7 @@ __all__ = [
     "Sequences",
     "SetEpoch",
     "Tune",
+    "attention_times",
     "batches",
     "cached_columns",
     "cached_folder",
@@ -61,6 +63,7 @@ __all__ = [
     "roll_of_midi",
     "share_in_key",
     "teacher_forced",
+    "text_grid",
     "toy",
 ]
 
@@ -70,6 +73,7 @@ _MODULES = (
     "tables",
     "vectors",
     "sounds",
+    "textgrid",
     "sources",
     "listed",
     "pictures",

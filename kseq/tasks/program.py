@@ -36,23 +36,7 @@ def train(task, workdir, config, *, resume, show):
         UserError: the folder holds a run and `resume` is not set, or a run of another config.
     """
     started = time.monotonic()
-    if runs.is_run(workdir) and kseq.checkpoints.read_progress(workdir):
-        known = runs.read_trained_run(workdir, task)
-        changed = differences(known.config, config)
-        if changed:
-            shown = "; ".join(changed[:3]) + (f"; and {len(changed) - 3} more" if len(changed) > 3 else "")
-            raise UserError(
-                f"{workdir} holds a run of another config ({shown}, the value of that run first); choose another "
-                "--workdir, take that config, or delete the folder"
-            )
-        if not resume:
-            raise UserError(f"{workdir} holds a run; --resume goes on with it, another --workdir starts a new one")
-        runs.check_files(workdir, known.info["files"])
-        new = False
-    else:
-        runs.check_writable(workdir)
-        runs.create_run(workdir, task, config, _provenance(config))
-        new = True
+    new = _opened(task, workdir, config, resume)
     print(f"training in {workdir}", flush=True)
     _set_up(config)
     run = task(config, workdir)
@@ -80,6 +64,26 @@ def train(task, workdir, config, *, resume, show):
     best = progress["best"]
     minutes = progress["seconds"] / 60
     print(f"best {task.monitor} {best['value']:.4g} after epoch {best['epoch']}; {minutes:.1f} minutes", flush=True)
+
+
+def _opened(task, workdir, config, resume):
+    """Makes the folder of a new run, or checks that of the run to go on with. Returns whether it is new."""
+    if not (runs.is_run(workdir) and kseq.checkpoints.read_progress(workdir)):
+        runs.check_writable(workdir)
+        runs.create_run(workdir, task, config, _provenance(config))
+        return True
+    known = runs.read_trained_run(workdir, task)
+    changed = differences(known.config, config)
+    if changed:
+        shown = "; ".join(changed[:3]) + (f"; and {len(changed) - 3} more" if len(changed) > 3 else "")
+        raise UserError(
+            f"{workdir} holds a run of another config ({shown}, the value of that run first); choose another "
+            "--workdir, take that config, or delete the folder"
+        )
+    if not resume:
+        raise UserError(f"{workdir} holds a run; --resume goes on with it, another --workdir starts a new one")
+    runs.check_files(workdir, known.info["files"])
+    return False
 
 
 def evaluate(task, workdir, changes, *, record_as=None):

@@ -5,6 +5,7 @@ python -m kseq.tasks.transcribe --help
 
 import collections
 import functools
+import math
 from typing import Literal
 
 import numpy as np
@@ -228,14 +229,25 @@ class Recordings(Files):
         if record["alignment"] is None or not record["tokens"]:
             return None
         [frames] = self.audio.features([example["audio"]]).numpy()
-        rows = len(frames)
+        bands, alignment = frames[:, : self.config.data.mels], self.looks(record, len(frames))
+        return kseq.plots.frame_alignment(
+            bands, record["tokens"], alignment, self.config.data.hop, title=record["text"]
+        )
+
+    def looks(self, record, frames):
+        """The alignment of a record to the memory of a recording of so many frames, `[phones, rows]`."""
+        rows = frames
         for stride in self.config.model.encoder.strides:
             rows = -(-rows // stride)
-        bands = frames[:, : self.config.data.mels]
-        hop = self.config.data.hop
-        return kseq.plots.frame_alignment(
-            bands, record["tokens"], record["alignment"][:, :rows], hop, title=record["text"]
-        )
+        return record["alignment"][:, :rows]
+
+    def times(self, example, record):
+        """When each phone of a record with an alignment is said; see `kseq.data.attention_times`."""
+        data = self.config.data
+        [frames] = self.audio.features([example["audio"]]).numpy()
+        step = data.hop * math.prod(self.config.model.encoder.strides)
+        duration = data.hop * len(frames)
+        return kseq.data.attention_times(self.looks(record, len(frames)), data.window / 2, step, duration)
 
 
 class Transcribe(Generation):
@@ -247,6 +259,7 @@ class Transcribe(Generation):
     monitor = "phone_accuracy"
     raw = ("audio",)
     paths = True
+    drawn = "pictures of the attention and TextGrids"
 
     def score(self, predictions, references):
         errors = kseq.metrics.token_errors(predictions, [texts[0] for texts in references])
@@ -258,6 +271,11 @@ class Transcribe(Generation):
         counts = collections.Counter((right or NO_PHONE, answer or NO_PHONE) for right, answer in pairs)
         names = [*sorted({name for pair in counts for name in pair} - {NO_PHONE}), NO_PHONE]
         return {"confusion": {right: {answer: counts[right, answer] for answer in names} for right in names}}
+
+    def beside(self, example, record):
+        """When each phone is said, for Praat."""
+        grid = kseq.data.text_grid(record["tokens"], self.source.times(example, record))
+        return {".TextGrid": grid.encode()}
 
     def evaluate(self, split="dev"):
         metrics, rows = super().evaluate(split)

@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -114,6 +115,8 @@ def test_prediction_draws_where_each_phone_was_heard(trained, recording, capsys)
     if first["tokens"]:
         with Image.open(trained / "predictions" / "one.png") as picture:
             assert picture.width > 300 and np.ptp(np.asarray(picture)) > 0
+        grid = (trained / "predictions" / "one.TextGrid").read_text()
+        assert re.findall('text = "(.*)"', grid) == first["tokens"]
         above, below = run.show(str(recording)).axes
         frames = run.task.source.audio.features([recording.read_bytes()]).shape[1]
         assert below.get_xlim() == above.get_xlim() == (0, pytest.approx(frames * 0.01))
