@@ -28,6 +28,7 @@ from kseq.tasks.transcribe import Transcribe
 COUNTS = (1, 2, 3, 4, 6, 8, 10)  # recordings that are joined
 EXAMPLES = 60  # joined recordings of each count
 LONGEST = 100  # phones, in training and afterwards
+WIDTH = 4  # of the beam; training validates greedily
 ATTENTIONS = {  # name in the table: what is set
     "content": ["model.attention=bahdanau"],
     "location": ["model.attention=location"],
@@ -42,7 +43,7 @@ def trained(name, folder, changes):
     overrides = [f"data.max_length={LONGEST}", "sampler.width=1", *ATTENTIONS[name], *changes]
     workdir = Path(folder, name.replace(", ", "_").replace(" ", "_"))
     program.train(Transcribe, workdir, load(Transcribe.Config, overrides=overrides), resume=True, show=2)
-    return kseq.load(workdir)
+    return kseq.load(workdir, [f"sampler.width={WIDTH}"])
 
 
 def joined(count):

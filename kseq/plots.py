@@ -255,7 +255,7 @@ def by_length(panels, label, length="length of the source"):
     Returns:
         `matplotlib.figure.Figure`.
     """
-    figure = Figure(figsize=(3.6 * len(panels) + 0.6, 3.2), layout="constrained")
+    figure = Figure(figsize=(3.6 * len(panels) + 2.4, 3.2), layout="constrained")
     axes = np.ravel(figure.subplots(1, len(panels), sharey=True, squeeze=False))
     for axis, (title, lines) in zip(axes, panels.items(), strict=True):
         for name, scores in lines.items():
@@ -263,7 +263,7 @@ def by_length(panels, label, length="length of the source"):
         axis.set(xlabel=length, title=title)
         axis.grid(alpha=0.3)
     axes[0].set_ylabel(label)
-    axes[0].legend()
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside right center")
     return figure
 
 
