@@ -29,6 +29,8 @@ import sys
 import tempfile
 import time
 import traceback
+import zipfile
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -148,8 +150,7 @@ def snapshot(folder):
     found = {}
     for path in sorted(folder.iterdir()):
         if path.suffix == ".npz":
-            with np.load(path) as file:
-                found[path.name] = [file[name].tobytes() for name in sorted(file.files)]
+            found[path.name] = arrays(path)
         elif path.name == checkpoints.PROGRESS:
             progress = json.loads(path.read_text())
             found[path.name] = {name: progress[name] for name in ("epoch", "last", "best", "before", "history")}
@@ -158,6 +159,15 @@ def snapshot(folder):
         elif path.is_file():
             found[path.name] = path.read_bytes()
     return found
+
+
+def arrays(path):
+    """The content of each array of an .npz file; of a damaged one, that of the file."""
+    try:
+        with np.load(path) as file:
+            return [file[name].tobytes() for name in sorted(file.files)]
+    except (OSError, EOFError, ValueError, zipfile.BadZipFile, zlib.error):
+        return path.read_bytes()
 
 
 def train(folder, *more):
@@ -180,6 +190,8 @@ def try_files(counts, base, work, names, contents, modes):
 
 
 def try_checkpoints(counts, base, work):
+    progress = json.loads((base / checkpoints.PROGRESS).read_text())
+    in_use = progress["best"]["file"], progress["last"]
     for path in sorted(base.glob("*.npz")):
         content = path.read_bytes()
         damages = {"missing": None, "empty": b"", "cut": content[: len(content) // 2], "text": b"mine"}
@@ -195,7 +207,10 @@ def try_checkpoints(counts, base, work):
                 code, out, err = Child(*arguments).wait()
                 word = outcome(code, out, err)
                 if word == "answer" and mode == "train":
-                    word = "resumed" if snapshot(folder) == snapshot(base) else "other weights"
+                    found, want = snapshot(folder), snapshot(base)
+                    if path.name not in in_use:  # an older checkpoint, kept for the case that the newer is damaged
+                        found.pop(path.name, None), want.pop(path.name)
+                    word = "resumed" if found == want else "other weights"
                 counts.add("checkpoints", f"{path.name} {damage}, {mode}", word, out + err)
                 shutil.rmtree(folder)
 
