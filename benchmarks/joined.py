@@ -4,9 +4,9 @@
 
 Recognisers that differ in their attention alone are trained on recordings of two to eight phones, and transcribe test
 recordings of which one, two, … ten are joined. Attention that goes by content alone cannot tell a sound from the same
-sound elsewhere; attention that also sees its last position can (Chorowski et al., 2015,
-https://arxiv.org/abs/1506.07503, section 5 and figure 5). Prints a table in Markdown, and draws the phone error rate by
-length. Trained runs are kept in --folder, and are not trained again.
+sound elsewhere; location-aware attention sees its last position, and may be held to a window around it (Chorowski et
+al., 2015, https://arxiv.org/abs/1506.07503). Prints a table in Markdown, and draws the phone error rate by length.
+Trained runs are kept in --folder, and are not trained again.
 """
 
 import argparse

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-LEAST = 0.001  # seconds of an interval; Praat reads none of no length
+MIN_DURATION = 0.001  # seconds of an interval; Praat takes none of length 0
 
 
 def attention_times(alignment, first, step, duration):
@@ -11,7 +11,7 @@ def attention_times(alignment, first, step, duration):
         c_t = first + step Σ_s s α_ts / Σ_s α_ts, and at least c_{t−1}
 
     A token begins half-way between c_{t−1} and c_t and ends half-way between c_t and c_{t+1}. The first begins at 0,
-    and the last ends with the recording, or a little later: each lasts `LEAST` or longer.
+    and the last ends with the recording, or a little later: each lasts `MIN_DURATION` or longer.
 
     Args:
         alignment: `[tokens, rows]`.
@@ -27,7 +27,7 @@ def attention_times(alignment, first, step, duration):
     centres = first + step * (weights @ np.arange(alignment.shape[1]))
     centres = np.maximum.accumulate(np.clip(centres, 0, duration))
     edges = np.concatenate([[0.0], (centres[1:] + centres[:-1]) / 2, [duration]])
-    spread = LEAST * np.arange(len(edges))
+    spread = MIN_DURATION * np.arange(len(edges))
     edges = np.maximum.accumulate(edges - spread) + spread
     return np.stack([edges[:-1], edges[1:]], axis=1)
 

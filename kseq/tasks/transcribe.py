@@ -229,12 +229,12 @@ class Recordings(Files):
         if record["alignment"] is None or not record["tokens"]:
             return None
         [frames] = self.audio.features([example["audio"]]).numpy()
-        bands, alignment = frames[:, : self.config.data.mels], self.looks(record, len(frames))
+        bands, alignment = frames[:, : self.config.data.mels], self.alignment(record, len(frames))
         return kseq.plots.frame_alignment(
             bands, record["tokens"], alignment, self.config.data.hop, title=record["text"]
         )
 
-    def looks(self, record, frames):
+    def alignment(self, record, frames):
         """The alignment of a record to the memory of a recording of so many frames, `[phones, rows]`."""
         rows = frames
         for stride in self.config.model.encoder.strides:
@@ -247,7 +247,7 @@ class Recordings(Files):
         [frames] = self.audio.features([example["audio"]]).numpy()
         step = data.hop * math.prod(self.config.model.encoder.strides)
         duration = data.hop * len(frames)
-        return kseq.data.attention_times(self.looks(record, len(frames)), data.window / 2, step, duration)
+        return kseq.data.attention_times(self.alignment(record, len(frames)), data.window / 2, step, duration)
 
 
 class Transcribe(Generation):

@@ -212,6 +212,19 @@ def test_a_line_of_the_standard_input_is_answered_as_a_text(trained, capsys, mon
     assert [line.split("\t")[0] for line in want[:-1]] == TEXTS
 
 
+@pytest.mark.slow
+def test_training_says_how_much_there_is(tmp_path, capsys):
+    changes = [
+        "data.train_count=40",
+        "data.dev_count=8",
+        "training.batch_size=16",
+        "training.epochs=1",
+        "data.buckets=1",
+    ]
+    program.train(Classify, tmp_path / "a", load(Classify.Config, overrides=changes), resume=False, show=0)
+    assert "40 training examples, 3 steps an epoch\n" in capsys.readouterr().out
+
+
 def test_an_empty_standard_input_is_told_of(trained, capsys, monkeypatch):
     monkeypatch.setattr(sys, "stdin", types.SimpleNamespace(buffer=io.BytesIO()))
     with pytest.raises(UserError, match="there is nothing to answer: - has no lines"):

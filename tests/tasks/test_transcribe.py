@@ -122,6 +122,16 @@ def test_prediction_draws_where_each_phone_was_heard(trained, recording, capsys)
         assert below.get_xlim() == above.get_xlim() == (0, pytest.approx(frames * 0.01))
 
 
+def test_times_follow_the_rows_of_the_memory(trained, recording):
+    """A row is four hops of 0.01 s; its middle is that of the window of 0.025 s of its first frame."""
+    source, example = kseq.load(trained).task.source, {"audio": recording.read_bytes()}
+    frames = source.audio.features([example["audio"]]).shape[1]
+    alignment = np.eye(-(-frames // 4) + 3)[[2, 5, 8]]  # the rows beyond the recording are padding
+    times = source.times(example, {"alignment": alignment})
+    np.testing.assert_allclose(times.ravel()[1:-1], np.repeat([3.5 * 0.04 + 0.0125, 6.5 * 0.04 + 0.0125], 2))
+    assert times[0, 0] == 0 and times[-1, 1] == pytest.approx(frames * 0.01)
+
+
 @pytest.mark.slow
 def test_the_saved_model_answers_in_a_process_without_kseq_and_keras(trained, recording, tmp_path, capsys):
     program.export(Transcribe, trained, [])
