@@ -1,4 +1,4 @@
-"""TextGrids, in which Praat and ELAN keep what is said when."""
+"""TextGrids, in which Praat keeps what is said when."""
 
 import numpy as np
 
