@@ -24,6 +24,7 @@ def blocks(path):
 LONG = ("from-tfa-seq2seq", "keras", "library")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "page",
     [pytest.param(p, marks=[pytest.mark.slow] * (p.stem in LONG), id=p.stem) for p in (*PAGES, ROOT / "README.md")],

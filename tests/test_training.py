@@ -298,6 +298,7 @@ def test_the_best_weights_are_kept_and_patience_ends_the_run(tmp_path):
     assert set(os.listdir(tmp_path)) == names
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("patience", [0, 1, 2, 3])
 @pytest.mark.parametrize("scores", [[1, 2, 1, 1, 1, 3], [3, 2, 1, 4, 3, 2], [1, 2, 3, 4, 5, 6], [2, 2, 2, 2, 2, 2]])
 def test_patience_is_that_of_keras(tmp_path, patience, scores):
@@ -711,6 +712,7 @@ def test_a_scaled_step_that_overflows_is_thrown_away():
     assert float(optimizer.dynamic_scale) == 2.0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("policy, xla", [("float32", False), ("mixed_float16", True)])
 def test_fit_clips_and_reports_the_norm_of_the_gradients(tmp_path, policy, xla):
     """Oracle: a GradientTape, and Adam by Keras on the clipped gradients."""
@@ -777,6 +779,7 @@ def test_the_average_is_validated_and_kept_and_the_weights_are_trained_on(tmp_pa
     assert not any(np.array_equal(a, b) for a, b in zip(averaged[2], averaged[3], strict=True))
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("mixed_float16")
 def test_the_average_of_an_epoch_without_a_finite_step_is_the_first_weights(tmp_path):
     """A target beyond float16: every gradient overflows, and the optimizer throws every step away."""

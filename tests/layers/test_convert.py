@@ -72,6 +72,7 @@ def test_directions_and_returns_go_along(name, options):
         assert_close(keras.tree.flatten(layer(X, mask=MASK)), keras.tree.flatten(theirs(X, mask=MASK)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("merge_mode", ["concat", "sum", None])
 @pytest.mark.parametrize("return_sequences", [True, False])
 @pytest.mark.parametrize("name", THEIRS)

@@ -68,6 +68,7 @@ def test_the_place_matters_and_a_model_that_is_not_aligned_knows_none():
         assert bool(np.any(np.abs(results[0] - results[1]) > 1e-4)) == differs
 
 
+@pytest.mark.slow
 @every_decoder
 @pytest.mark.parametrize("sampler", [Greedy(), Beam(4, n_best=2)], ids=["greedy", "beam"])
 def test_the_score_of_a_sampler_is_the_teacher_forced_log_probability(decoder, sampler):

@@ -108,6 +108,7 @@ SAMPLERS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "compiled"), [*((name, False) for name in SAMPLERS), ("constrained", True)])
 def test_a_samplers_score_is_the_teacher_forced_log_probability(name, compiled):
     """Oracle: `call` on what was sampled. The rules of "constrained" are tested by what they leave of it."""

@@ -118,6 +118,7 @@ def test_what_would_read_padding_is_refused():
         TextEncoder(WORDS, both, embedding_size=3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("decoder", DECODERS)
 @pytest.mark.parametrize("encoder", ENCODERS)
 def test_padding_of_the_source_changes_nothing(encoder, decoder):

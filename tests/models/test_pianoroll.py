@@ -82,6 +82,7 @@ def test_no_step_sees_itself_or_the_future():
 # --- drawing
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("chained", [False, True])
 def test_what_is_drawn_has_the_probability_that_the_model_gives_it(chained):
     """Oracle: the loss of the drawn roll, beginning left out; in a graph and row by row too."""

@@ -133,6 +133,7 @@ def test_a_compiled_step_of_training_reaches_every_weight():
         assert np.any(old != weight.numpy()), weight.path
 
 
+@pytest.mark.slow
 @every_model
 @pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16"])
 def test_mixed_precision(name, policy):
@@ -161,6 +162,7 @@ def test_gradients_reach_the_words_that_were_said():
     assert set(np.flatnonzero(np.any(gradient, axis=-1))) == set(words.ravel())
 
 
+@pytest.mark.slow
 def test_a_functional_model_takes_the_probability_as_an_input_and_is_exported(tmp_path):
     model, inputs = made("luong", sharp=1000.0)
     arguments = {

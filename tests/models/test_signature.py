@@ -84,6 +84,7 @@ MODELS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", MODELS)
 def test_an_exported_model_is_asked_by_name_with_ids(name, tmp_path):
     make, first, inputs = MODELS[name]
@@ -103,6 +104,7 @@ def test_an_exported_model_is_asked_by_name_with_ids(name, tmp_path):
         np.testing.assert_allclose(answer[key], logits, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_so_is_one_that_was_saved_and_loaded(tmp_path):
     model = SequenceClassifier(TextEncoder(11, Bidirectional(reader()), embedding_size=4), 3)
     want = model(IDS)

@@ -305,6 +305,7 @@ def test_size_is_the_side(size):
     assert ImagePreprocessor(size).features(batch).shape == (4, size, size, 3)
 
 
+@pytest.mark.slow
 def test_the_graph_and_the_saved_model_give_what_python_gives(tmp_path):
     batch = tf.constant([*mixed_batch(), with_orientation(SMOOTH, 6)])
     features = preprocessor().features(batch)

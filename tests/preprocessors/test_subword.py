@@ -153,6 +153,7 @@ def test_pieces_that_cannot_be_learned_say_why(texts, size, message):
         adapted(texts, size=size)
 
 
+@pytest.mark.slow
 @installed
 def test_an_exported_model_reads_and_writes_pieces_without_kseq_and_keras(tmp_path):
     text = adapted(lower_case=True, normalize="nfkc")

@@ -192,6 +192,7 @@ def test_a_graph_of_unknown_sizes_equals_eager(jit_compile):
     assert_same(Hypotheses(*map(np.asarray, found)), run(beam, language, 6, phrases))
 
 
+@pytest.mark.slow
 def test_compiled_hands_it_on():
     """In one graph for any number of phrases, with other rules beside it."""
     language, traced = make_language(seed=8, batch=5, vocabulary=6), []

@@ -124,6 +124,7 @@ def test_scheduled_sampling_follows_its_schedule(schedule, rates):
     assert [sampling_rate(config, epoch) for epoch in range(3)] == pytest.approx(rates)
 
 
+@pytest.mark.slow
 def test_batches_carry_the_rate_of_their_epoch(tmp_path):
     run = prepared(tmp_path, ["training.scheduled_sampling=0.4", "training.epochs=3"])
     epoch = SetEpoch()

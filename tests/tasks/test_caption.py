@@ -234,6 +234,7 @@ def test_the_default_readout_dropout_is_no_bar_to_another_decoder(changes):
         load(Caption.Config, overrides=[*changes, "model.readout_dropout=0.1"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("cell", "decoder", "attention"),
     [

@@ -500,6 +500,7 @@ def test_texts_that_are_cut_off_are_counted(name, tmp_path, capsys):
     assert told in capsys.readouterr().out.splitlines()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["classify", "tag", "entail"])
 def test_changed_data_are_never_read_from_the_cache(name, tmp_path):
     """A text, a label, the order: whatever changes, the columns are those of a run with a new cache."""

@@ -169,6 +169,7 @@ def test_labels_in_another_order_are_refused(task, tmp_path):
         run.load(tmp_path / "best-0001.npz")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("task", TASKS, ids=lambda task: task.name)
 def test_a_fingerprint_is_of_ids_and_labels(task, tmp_path):
     changes = PICTURES if task is Caption else SMALL
@@ -192,6 +193,7 @@ def test_names_that_no_label_has_are_an_error(tmp_path):
     prepared(Classify, tmp_path / "run", [*changes, 'data.names={ 0 = "bad", 2 = "new" }'])
 
 
+@pytest.mark.slow
 def test_two_pictures_of_one_name_are_drawn_to_two_files(tmp_path, capsys):
     run = prepared(Caption, tmp_path / "run", [*PICTURES, f"data.cache={tmp_path}/cache"])
     paths = [tmp_path / folder / name for folder, name in (("a", "x.png"), ("b", "x.png"), ("b", "x.bmp"))]

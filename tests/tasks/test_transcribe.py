@@ -69,6 +69,7 @@ def table(folder, lines, columns="file\tphones"):
 # --- training and scores
 
 
+@pytest.mark.slow
 def test_batches_hold_the_frames_of_their_recordings(tmp_path):
     """Oracle: the preprocessor that serves, recording by recording."""
     run = prepared(tmp_path, ["data.train_count=5", "data.deltas=1", "training.batch_size=2"])
@@ -231,6 +232,7 @@ def test_the_width_of_the_location_filters_is_in_the_config(tmp_path, changes, w
     assert type(attention) is LocationAttention and attention.kernel_size == width
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "changes",
     [

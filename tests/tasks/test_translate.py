@@ -268,6 +268,7 @@ def test_letters_are_made_small_where_the_config_says(tmp_path, lower_case, both
     assert run.dev[0][1]["target"] == "A Cat"
 
 
+@pytest.mark.slow
 def test_an_unknown_word_is_replaced_by_the_word_that_was_looked_at(sentences, tmp_path):
     """A model that says nothing but the unknown word, four times: its answer is made of the source's words."""
     workdir, _ = sentences

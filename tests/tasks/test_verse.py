@@ -138,6 +138,7 @@ def test_every_answer_has_the_length_of_its_line(trained, changes):
             assert not any(a == b for a, b in zip(words, above, strict=True))
 
 
+@pytest.mark.slow
 def test_characters_obey_tones_repetitions_and_rhyme(chinese):
     """By the table itself: 平 against 仄 at the second place, an answered repetition, a rhyme at the end."""
     rules = ["sampler.opposed=[2]", "sampler.rhyme=true", "data.sounds=pinyin"]
