@@ -13,7 +13,7 @@ from kseq.models.encoders import (
 )
 from kseq.models.pianoroll import PianoRollModel
 from kseq.models.pretrained import PretrainedEncoder
-from kseq.models.seq2seq import Seq2Seq, doubly_stochastic_penalty
+from kseq.models.seq2seq import Seq2Seq, doubly_stochastic_penalty, supervised_attention_loss
 from kseq.models.tagger import SequenceTagger
 
 __all__ = [
@@ -31,4 +31,5 @@ __all__ = [
     "fingerprint",
     "make_backbone",
     "small_cnn",
+    "supervised_attention_loss",
 ]

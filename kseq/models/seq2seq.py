@@ -27,7 +27,11 @@ class Seq2Seq(NamedSignature, keras.Model):
 
         penalty = mean_i (1 − Σ_t α_ti)²
 
-    In training the penalty of the decoder's attention, if it has one, is added to the loss too.
+    In training the penalty of the decoder's attention, if it has one, is added to the loss too, and so is the loss of
+    supervised attention (after Liu et al., 2017, https://arxiv.org/abs/1605.09553), where it is known which rows R_t of
+    the memory step t should attend to; the mean is over the steps with such rows:
+
+        loss = mean_t −log Σ_{i ∈ R_t} α_ti
 
     With `max_oov_words` the model can also copy out-of-vocabulary words from the source (See et al., 2017,
     https://arxiv.org/abs/1704.04368), through a `PointerGenerator` whose context is Σ_s α_ts memory_s, without the
@@ -51,6 +55,7 @@ class Seq2Seq(NamedSignature, keras.Model):
         embeddings_initializer: of the embedded tokens; `RandomUniform(-0.5, 0.5)` by default.
         dropout: fraction of the embedded tokens, and of the decoder's output, dropped in training.
         alignment_penalty: weight of the doubly stochastic penalty; 0 for none.
+        alignment_supervision: weight of the loss of supervised attention, where the inputs have "relevant"; 0 for none.
         max_oov_words: the largest number of out-of-vocabulary words of a source that can be copied; 0 copies none.
         aligned: whether each step reads the row of the memory at its own place.
 
@@ -58,7 +63,9 @@ class Seq2Seq(NamedSignature, keras.Model):
         inputs: {"source": what the encoder takes, "tokens": int `[batch, time]`, the previous tokens}, and optionally
             "sampling": float `[batch]`, for scheduled sampling in training: the probability that the decoder reads a
             token drawn from its own output instead of the given one (Bengio et al., 2015,
-            https://arxiv.org/abs/1506.03099, who write 1 − ε). Not for an aligned model.
+            https://arxiv.org/abs/1506.03099, who write 1 − ε). Not for an aligned model. And in training, optionally,
+            "relevant": bool `[batch, time, source]`, the rows of the memory that each step should attend to, for
+            `alignment_supervision`; a step without one is free.
 
     Returns:
         logits, float32 `[batch, time, vocabulary]`; with max_oov_words log-probabilities, float32 `[batch, time,
@@ -83,6 +90,7 @@ class Seq2Seq(NamedSignature, keras.Model):
         embeddings_initializer=None,
         dropout=0.0,
         alignment_penalty=0.0,
+        alignment_supervision=0.0,
         max_oov_words=0,
         aligned=False,
         **kwargs,
@@ -96,6 +104,7 @@ class Seq2Seq(NamedSignature, keras.Model):
         self.embedding_size = check_positive("embedding_size", embedding_size)
         self.dropout_rate = check_fraction("dropout", dropout)
         self.alignment_penalty = check_non_negative("alignment_penalty", alignment_penalty)
+        self.alignment_supervision = check_non_negative("alignment_supervision", alignment_supervision)
         self.max_oov_words = check_positive("max_oov_words", max_oov_words) if max_oov_words else 0
         self.aligned = bool(aligned)
         if max_oov_words:
@@ -151,14 +160,21 @@ class Seq2Seq(NamedSignature, keras.Model):
             outputs, alignments, embedded = self.decoder(*arguments, **scheduled)
         else:
             outputs, alignments = self.decoder(*arguments)
+        logits = logits_of(self.output_dropout(outputs, training=training), alignments, embedded)
+        self._add_losses(inputs, encoded, alignments, logits, training)
+        return logits
+
+    def _add_losses(self, inputs, encoded, alignments, logits, training):
+        """What the attention adds to the loss."""
+        tokens = inputs["tokens"]
         if self.alignment_penalty:
             penalty = doubly_stochastic_penalty(alignments, tokens != 0, encoded.memory_mask)
             self.add_loss(self.alignment_penalty * penalty)
-        logits = logits_of(self.output_dropout(outputs, training=training), alignments, embedded)
+        if training and self.alignment_supervision and "relevant" in inputs:
+            self.add_loss(self.alignment_supervision * supervised_attention_loss(alignments, inputs["relevant"]))
         penalty = self.decoder.penalty(alignments, logits, tokens) if training else 0.0
         if not isinstance(penalty, float):
             self.add_loss(penalty)
-        return logits
 
     def encode(self, source):
         """What a sampler starts from: the decoder's initial states, and the memory that its steps read."""
@@ -251,6 +267,7 @@ class Seq2Seq(NamedSignature, keras.Model):
             "embeddings_initializer": keras.initializers.serialize(self.embeddings_initializer),
             "dropout": self.dropout_rate,
             "alignment_penalty": self.alignment_penalty,
+            "alignment_supervision": self.alignment_supervision,
             "max_oov_words": self.max_oov_words,
             "aligned": self.aligned,
         }
@@ -294,3 +311,20 @@ def doubly_stochastic_penalty(alignments, real, memory_mask=None):
     mask = ops.ones_like(total) if memory_mask is None else ops.cast(memory_mask, "float32")
     rows = ops.sum(mask * ops.square(1 - total), axis=1) / ops.maximum(ops.sum(mask, axis=1), 1)
     return ops.mean(rows)
+
+
+def supervised_attention_loss(alignments, relevant):
+    """mean_t −log Σ_{i ∈ R_t} α_ti over the steps that have relevant rows; 0 where none has.
+
+    Args:
+        alignments: `[batch, time, source]`.
+        relevant: bool `[batch, time, source]`, true for the rows R_t that step t should attend to.
+
+    Returns:
+        float32, the mean over all such steps of the batch.
+    """
+    relevant = ops.cast(relevant, "float32")
+    weight = ops.sum(ops.cast(alignments, "float32") * relevant, axis=-1)
+    has_rows = ops.cast(ops.any(relevant > 0, axis=-1), "float32")
+    losses = -ops.log(ops.maximum(weight, keras.config.epsilon()))
+    return ops.sum(has_rows * losses) / ops.maximum(ops.sum(has_rows), 1)

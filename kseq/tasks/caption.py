@@ -69,12 +69,21 @@ class ModelConfig(DecoderConfig):
     readout_dropout: float = Field(
         0.5, ge=0, lt=1, description="for deep_output: probability in training that a step's output ignores the state"
     )
+    alignment_supervision: float = Field(
+        0.0, ge=0, description="weight of the loss of attention that misses the boxes of the objects; needs boxes"
+    )
     embedding_range: float = Field(0.05, gt=0, description="word vectors are initialized uniformly in [-x, x]")
     bridge: Literal["dense", "zero"] = Field("dense", description="how the encoder's state starts the decoder")
     output_bias: Literal["zero", "frequency"] = Field(
         "zero", description="start from equal probabilities, or from how often training has each word"
     )
     encoder: EncoderConfig = EncoderConfig()
+
+    @model_validator(mode="after")
+    def _supervision_fits(self):
+        if self.decoder == "fixed" and self.alignment_supervision:
+            raise ValueError("alignment_supervision teaches the attention; the fixed decoder has none")
+        return self
 
 
 class CaptionConfig(Config):
@@ -85,6 +94,15 @@ class CaptionConfig(Config):
     model: ModelConfig = ModelConfig()
     training: GenerationTrainingConfig = GenerationTrainingConfig()
     sampler: SamplerConfig = SamplerConfig(width=3)
+
+    @model_validator(mode="after")
+    def _boxes_are_known(self):
+        if self.model.alignment_supervision and self.data.source != "toy:shapes":
+            raise ValueError(
+                "model.alignment_supervision needs the boxes of the objects, which only toy:shapes has; set it to 0 "
+                f"for {self.data.source}"
+            )
+        return self
 
     @model_validator(mode="after")
     def _sampler_fits(self):
@@ -162,8 +180,11 @@ class Pictures(Files):
         inputs, pictures = self.inputs(train, encoder, "train")
         pairs = [(row, caption) for row, picture in enumerate(pictures) for caption in picture.captions]
         rows, captions = zip(*pairs, strict=True)
-        tokens = target_tokens(self.config.data, captions, target, "captions")
-        return {"source": kseq.data.Rows(inputs, np.array(rows)), **tokens}
+        columns = {"source": kseq.data.Rows(inputs, np.array(rows))}
+        columns |= target_tokens(self.config.data, captions, target, "captions")
+        if self.config.model.alignment_supervision:
+            columns |= boxes_of_words([pictures[row] for row in rows], captions, columns["tokens"])
+        return columns
 
     def inputs(self, pictures, encoder, split):
         """What the encoder takes of each picture, and the pictures that have it; computed once, then read from disk.
@@ -200,6 +221,49 @@ class Pictures(Files):
         return kseq.plots.picture_alignment(pixels, words, weights, title=record["text"], objects=objects)
 
 
+def boxes_of_words(pictures, captions, tokens):
+    """Which object each word names, and where the objects are: two columns for `kseq.data.batches`.
+
+    Args:
+        pictures: of each caption, whose k-th box is that of the k-th noun phrase of the caption.
+        captions: list of strings.
+        tokens: `Sequences` of their tokens, from the start token on.
+
+    Returns:
+        {"objects": `Sequences` beside `tokens`, k + 1 for a word of the k-th noun phrase and 0 for any other token;
+        "boxes": float32 `[captions, objects + 1, 4]`, the k-th box in row k + 1, and 0 in row 0}.
+    """
+    objects = np.zeros_like(tokens.ids)
+    boxes = np.zeros((len(captions), max(len(picture.boxes) for picture in pictures) + 1, 4), np.float32)
+    for i, (picture, caption) in enumerate(zip(pictures, captions, strict=True)):
+        boxes[i, 1 : len(picture.boxes) + 1] = picture.boxes
+        own = objects[tokens.splits[i] + 1 : tokens.splits[i + 1]]  # the start token names nothing
+        phrases = kseq.metrics.noun_phrases(caption.split(), kseq.data.toy.NOUNS, kseq.data.toy.MODIFIERS)
+        for k, (first, end) in enumerate(phrases[: len(picture.boxes)]):
+            own[first:end] = k + 1
+    return {"objects": kseq.data.Sequences(objects, tokens.splits), "boxes": boxes}
+
+
+def relevant_regions(objects, boxes, regions):
+    """The regions whose centre is inside the box of the object that a word names.
+
+    Args:
+        objects: int `[batch, time]`, rows of `boxes`.
+        boxes: float `[batch, objects, 4]`: top, left, bottom, right as fractions of the picture.
+        regions: number of regions, of a square grid row by row.
+
+    Returns:
+        bool `[batch, time, regions]`.
+    """
+    import tensorflow as tf
+
+    side = round(regions**0.5)
+    centres = (tf.range(side, dtype=tf.float32) + 0.5) / side
+    y, x = (tf.reshape(axis, [-1]) for axis in tf.meshgrid(centres, centres, indexing="ij"))
+    top, left, bottom, right = tf.unstack(tf.gather(boxes, objects, batch_dims=1)[..., None], axis=2)
+    return (top <= y) & (y <= bottom) & (left <= x) & (x <= right)
+
+
 class Caption(Generation):
     """Pictures in, sentences out."""
 
@@ -210,6 +274,14 @@ class Caption(Generation):
     raw = ("image",)
     paths = True
     scores_tokens = True
+
+    def make_batch(self, batch):
+        inputs, *rest = super().make_batch(batch)
+        if "objects" in batch:
+            _, rows, columns, _ = self.model.encoder.backbone.output_shape
+            objects = batch["objects"][:, 1:]
+            inputs = inputs | {"relevant": relevant_regions(objects, batch["boxes"], rows * columns)}
+        return inputs, *rest
 
     def score(self, predictions, references):
         return kseq.metrics.bleu(predictions, references)

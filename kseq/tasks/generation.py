@@ -655,6 +655,7 @@ def make_model(config, encoder, one, target_size):
             embeddings_initializer=uniform(config.embedding_range),
             dropout=config.dropout,
             alignment_penalty=config.alignment_penalty,
+            alignment_supervision=getattr(config, "alignment_supervision", 0.0),
             max_oov_words=getattr(config, "max_oov_words", 0),
             aligned=aligned,
         )

@@ -21,7 +21,7 @@ from kseq.layers import (
     Recurrent,
 )
 from kseq.losses import TokenCrossentropy
-from kseq.models import ImageEncoder, Seq2Seq, TextEncoder, doubly_stochastic_penalty
+from kseq.models import ImageEncoder, Seq2Seq, TextEncoder, doubly_stochastic_penalty, supervised_attention_loss
 
 BATCH, TIME, WORDS = 3, 4, 11
 
@@ -221,6 +221,41 @@ def test_without_a_weight_there_is_no_penalty():
     assert model.losses == []
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
+def test_the_loss_of_supervised_attention_is_the_mean_over_the_steps_with_relevant_rows(dtype):
+    """Oracle: a loop over the steps."""
+    rng = np.random.default_rng(0)
+    alignments = rng.dirichlet(np.ones(5), size=(BATCH, TIME)).astype(dtype)
+    relevant = rng.random((BATCH, TIME, 5)) < 0.3
+    assert {True, False} == set(relevant.any(axis=-1).ravel())
+    want = [
+        -np.log(alignments[b, t][relevant[b, t]].astype("float64").sum())
+        for b in range(BATCH)
+        for t in range(TIME)
+        if relevant[b, t].any()
+    ]
+    got = supervised_attention_loss(alignments, relevant)
+    assert got.dtype == "float32"
+    np.testing.assert_allclose(got, np.mean(want), rtol=1e-3 if dtype == "float16" else 1e-5)
+
+
+def test_steps_without_relevant_rows_cost_nothing_and_weights_of_zero_cost_a_finite_loss():
+    alignments = np.eye(5, dtype="float32")[None, :TIME]
+    assert supervised_attention_loss(alignments, np.zeros((1, TIME, 5), bool)) == 0
+    assert np.isfinite(supervised_attention_loss(alignments, np.eye(5, dtype=bool)[None, 1 : TIME + 1]))
+
+
+def test_attention_is_supervised_in_training_where_it_is_known_what_is_relevant():
+    model = made(alignment_supervision=0.7)
+    _, alignments = teacher_forced(model, INPUTS)
+    relevant = np.random.default_rng(0).random(alignments.shape) < 0.3
+    for inputs, training in ((INPUTS, True), (INPUTS | {"relevant": relevant}, False)):
+        model(inputs, training=training)
+        assert model.losses == []
+    model(INPUTS | {"relevant": relevant}, training=True)
+    np.testing.assert_allclose(model.losses, [0.7 * supervised_attention_loss(alignments, relevant)], rtol=1e-4)
+
+
 def made_with(decoder, **options):
     model = Seq2Seq(ImageEncoder(tiny_backbone(), 5), DenseBridge([UNITS]), decoder, WORDS, embedding_size=3, **options)
     model(INPUTS)
@@ -282,12 +317,13 @@ def test_a_frozen_backbone_stays_frozen_and_the_rest_trains(tmp_path):
 
 @every_decoder
 def test_keras_file_round_trip(decoder, tmp_path):
-    model = made(decoder, dropout=0.25, alignment_penalty=0.5)
+    model = made(decoder, dropout=0.25, alignment_penalty=0.5, alignment_supervision=0.2)
     model.save(tmp_path / "model.keras")
     again = keras.saving.load_model(tmp_path / "model.keras")
     np.testing.assert_allclose(again(INPUTS), model(INPUTS), atol=1e-6)
     assert json.dumps(again.get_config()) == json.dumps(model.get_config())
     assert (again.input_dropout.rate, again.output_dropout.rate, again.alignment_penalty) == (0.25, 0.25, 0.5)
+    assert again.alignment_supervision == 0.2
     for got, want in zip(teacher_forced(again, INPUTS), teacher_forced(model, INPUTS), strict=True):
         np.testing.assert_allclose(got, want, atol=1e-6)
 

@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import keras
 import numpy as np
@@ -14,11 +15,12 @@ from PIL import Image
 import kseq
 from kseq import ask, export
 from kseq.config import ConfigError, load
-from kseq.data import SetEpoch
+from kseq.data import Sequences, SetEpoch
 from kseq.errors import UserError
 from kseq.layers import CELLS
+from kseq.metrics import points_at
 from kseq.tasks import program, results
-from kseq.tasks.caption import Caption
+from kseq.tasks.caption import Caption, boxes_of_words, relevant_regions
 from kseq.tasks.generation import make_decoder
 
 TINY = (
@@ -239,11 +241,11 @@ def test_the_default_readout_dropout_is_no_bar_to_another_decoder(changes):
     ("cell", "decoder", "attention"),
     [
         ("rnn", "luong", "luong"),
-        pytest.param("gru", "luong", "dot", marks=pytest.mark.slow),
-        pytest.param("peephole", "bahdanau", "normalized", marks=pytest.mark.slow),
-        pytest.param("layer_norm_lstm", "bahdanau", "concat", marks=pytest.mark.slow),
-        pytest.param("layer_norm_gru", "bahdanau", "coverage", marks=pytest.mark.slow),
-        pytest.param("lstm", "fixed", "bahdanau", marks=pytest.mark.slow),
+        ("gru", "luong", "dot"),
+        ("peephole", "bahdanau", "normalized"),
+        ("layer_norm_lstm", "bahdanau", "concat"),
+        ("layer_norm_gru", "bahdanau", "coverage"),
+        ("lstm", "fixed", "bahdanau"),
     ],
 )
 def test_one_line_of_the_config_changes_the_model(tmp_path, cache, cell, decoder, attention):
@@ -345,3 +347,59 @@ def test_a_run_answers_in_python_for_a_path_and_for_bytes(trained, tmp_path):
     assert captions[0] == run.task.answer([path.read_bytes()])["text"][0].numpy().decode()
     with pytest.raises(UserError, match="example 1: picture example 1 cannot be decoded"):
         run(b"hello")
+
+
+# --- supervised attention
+
+
+def test_the_words_of_a_noun_phrase_name_its_box():
+    boxes = np.array([[0.0, 0.0, 0.5, 0.5], [0.5, 0.5, 1.0, 1.0]], np.float32)
+    pictures = [SimpleNamespace(boxes=boxes), SimpleNamespace(boxes=boxes[:1])]
+    captions = ["a red ring above a star", "a star"]
+    ids = np.arange(12, dtype=np.int32)  # the first caption with both ends, the second without the end token
+    columns = boxes_of_words(pictures, captions, Sequences(ids, np.array([0, 8, 11])))
+    assert [list(columns["objects"][i]) for i in range(2)] == [[0, 1, 1, 1, 0, 2, 2, 0], [0, 1, 1]]
+    np.testing.assert_array_equal(columns["boxes"][0], [np.zeros(4), *boxes])
+    np.testing.assert_array_equal(columns["boxes"][1], [np.zeros(4), boxes[0], np.zeros(4)])
+
+
+def test_the_regions_of_a_word_are_those_at_which_pointing_is_right():
+    """Oracle: `kseq.metrics.points_at`, region by region."""
+    rng = np.random.default_rng(0)
+    corners = np.sort(rng.random((3, 4, 2, 2)), axis=2).reshape(3, 4, 4).astype(np.float32)
+    boxes = np.concatenate([np.zeros((3, 1, 4), np.float32), corners], axis=1)
+    objects = rng.integers(0, 5, (3, 6))
+    got = relevant_regions(objects, boxes, 16).numpy()
+    want = [
+        [[k > 0 and points_at(np.eye(16)[i], boxes[b, k]) for i in range(16)] for k in objects[b]] for b in range(3)
+    ]
+    np.testing.assert_array_equal(got, want)
+    assert got.any() and not got[objects == 0].any()
+
+
+def test_attention_is_supervised_only_where_boxes_are_known():
+    with pytest.raises(
+        ConfigError, match="needs the boxes of the objects, which only toy:shapes has; set it to 0 for x"
+    ):
+        load(Caption.Config, overrides=["data.source=x", "model.alignment_supervision=0.1"])
+    with pytest.raises(ConfigError, match="alignment_supervision teaches the attention; the fixed decoder has none"):
+        load(Caption.Config, overrides=["model.decoder=fixed", "model.alignment_supervision=0.1"])
+
+
+@pytest.mark.slow
+def test_supervised_attention_is_trained_towards_the_boxes(tmp_path, cache):
+    """One batch, of which the loss of attention falls."""
+    changes = [*TINY, cache, "model.alignment_supervision=1.0"]
+    run = Caption(load(Caption.Config, overrides=changes), tmp_path)
+    run.prepare()
+    inputs, targets, weights = next(iter(run.batches(SetEpoch(0))))
+    assert inputs["relevant"].dtype == "bool" and inputs["relevant"].numpy().any()
+
+    def loss():
+        run.model(inputs, training=True)
+        return float(sum(run.model.losses))
+
+    before = loss()
+    run.model.compile("adam", run.loss())
+    run.model.fit(inputs, targets, sample_weight=weights, epochs=20, verbose=0)
+    assert loss() < 0.8 * before
