@@ -93,13 +93,17 @@ def test_a_wrong_request_is_told_in_a_sentence_and_refused_by_the_graph(requests
     with pytest.raises(UserError, match=message) as error:
         requests.check(request_)
     assert "\n" not in str(error.value)
-    with pytest.raises(tf.errors.InvalidArgumentError):
-        requests.read(["key=G", request_])
+    asked = tf.function(requests.read)(["key=G", request_])
+    good, said = (status.decode() for status in asked.status.numpy())
+    assert good == "ok" and said == str(error.value).replace(" or prime=FILE", "")
+    assert list(asked.lengths) == [64, 1] and not np.any(asked.vector[1]) and asked.beginning_lengths[1] == 0
 
 
 def test_what_is_given_twice_is_told(requests):
     with pytest.raises(UserError, match="key is given twice"):
         requests.check("key=G key=D")
+    statuses = [b"key is given twice", b"seed is given twice", b"ok"]
+    assert list(requests.status(["key=G key=D", "seed=1 key=D  seed=1 ", "key=D: C4"]).numpy()) == statuses
 
 
 # --- training

@@ -173,7 +173,7 @@ def test_what_is_no_run_is_told(tmp_path, trained):
 def test_an_exported_run_answers_as_the_run(run, tmp_path):
     folder = tmp_path / "served"
     answer = run.export(folder)
-    assert set(answer) == {"text", "score"}
+    assert set(answer) == {"text", "score", "status"} and answer["status"] == "ok"
     exported = kseq.load(folder)
     for given, want in zip(exported(TEXTS, details=True), run(TEXTS, details=True), strict=True):
         assert given["text"] == want["text"] and given["score"] == pytest.approx(want["score"], rel=1e-4)
@@ -181,8 +181,12 @@ def test_an_exported_run_answers_as_the_run(run, tmp_path):
     for name in ("model", "preprocessor", "show", "export"):
         with pytest.raises(UserError, match=f"is an exported model: it has no {name}; load the run"):
             getattr(exported, name)
-    with pytest.raises(UserError, match="is an exported model, which gives one answer; load the run for n=2"):
-        exported(TEXTS[0], n=2)
+    assert exported(TEXTS, n=3) == run(TEXTS, n=3)
+    with pytest.raises(UserError, match=r"served gives \d answer\(s\) at most; load the run for n=99"):
+        exported(TEXTS[0], n=99)
+    for answers in (run, exported):
+        with pytest.raises(UserError, match="^example 2: The text has 20001 characters, and at most 20000 are read$"):
+            answers(["a", "a" * 20_001])
     for inputs, message in (
         ({"sentence": [b"a"]}, "takes text, and is given sentence"),
         ({}, "takes text, and is given nothing"),
