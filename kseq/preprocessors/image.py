@@ -169,9 +169,10 @@ def _is_cut_off(encoded):
         found = [data[i : tf.size(data) - (len(mark) - 1) + i] == byte for i, byte in enumerate(mark)]
         return tf.reduce_any(tf.reduce_all(tf.stack(found), axis=0))
 
-    jpeg, png, _, bmp = (tf.strings.substr(encoded, 0, len(first)) == first for first in _FIRST_BYTES)
+    jpeg, png, gif, bmp = (tf.strings.substr(encoded, 0, len(first)) == first for first in _FIRST_BYTES)
     long = number(padded(encoded), 2, 4, little=True)
-    return (jpeg & ~has(b"\xff\xd9")) | (png & ~has(b"IEND")) | (bmp & (long > tf.size(data, tf.int64)))
+    no_end = (jpeg & ~has(b"\xff\xd9")) | (png & ~has(b"IEND")) | (gif & (tf.strings.substr(encoded, -1, 1) != ";"))
+    return no_end | (bmp & (long > tf.size(data, tf.int64)))
 
 
 def _bmp_height(data):

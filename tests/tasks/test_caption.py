@@ -103,7 +103,9 @@ def test_a_finished_run_is_scored_on_other_data(trained, tmp_path, cache):
 
 
 def test_only_data_and_sampler_of_a_finished_run_can_change(trained):
-    with pytest.raises(UserError, match=r"--set model.units=8: of a finished run only data and sampler can be changed"):
+    with pytest.raises(
+        UserError, match=r"--set model.units=8: of a finished run only data, sampler and serving can be changed"
+    ):
         program.evaluate(Caption, trained, ["model.units=8"])
 
 

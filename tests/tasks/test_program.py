@@ -165,7 +165,7 @@ def test_what_is_no_run_is_told(tmp_path, trained):
             kseq.load(folder)
     with pytest.raises(UserError, match=rf"no such folder; \S+ holds the runs .*\b{trained.name}\b"):
         kseq.load(trained.parent / "typo")
-    with pytest.raises(UserError, match="only data and sampler can be changed"):
+    with pytest.raises(UserError, match="only data, sampler and serving can be changed"):
         kseq.load(trained, ["model.units=3"])
 
 
