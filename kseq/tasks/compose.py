@@ -120,7 +120,7 @@ class Requests:
         max_characters: of a request that is read.
     """
 
-    def __init__(self, values, length, notes, max_characters=20_000):
+    def __init__(self, values, length, notes, max_characters=50_000):
         self.values = values
         self.length = length
         self.notes = notes

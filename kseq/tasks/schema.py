@@ -85,7 +85,7 @@ class ServingConfig(Config):
 class TextServingConfig(ServingConfig):
     """What the exported model answers; see Serving in README.md."""
 
-    max_characters: int = Field(20_000, ge=1, description="most characters of a text; a longer one is refused")
+    max_characters: int = Field(50_000, ge=1, description="most characters of a text; a longer one is refused")
 
 
 class BestServingConfig(ServingConfig):

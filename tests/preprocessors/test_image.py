@@ -432,7 +432,21 @@ def read_any(files, **limits):
         (saved(GRAY > 127, "BMP"), DAMAGED),
         (bytes(10**6 + 1), "The file has 1000001 bytes, and at most 1000000 are read"),
     ],
-    ids="empty text webp png-giant jpeg-giant head jpeg png bmp png-damaged gif bmp-1-bit large".split(),
+    ids=[
+        "empty",
+        "text",
+        "webp",
+        "png-giant",
+        "jpeg-giant",
+        "head",
+        "jpeg",
+        "png",
+        "bmp",
+        "png-damaged",
+        "gif",
+        "bmp-1-bit",
+        "large",
+    ],
 )
 def test_what_cannot_be_read_is_told_and_spoils_no_other(data, reason):
     """Oracle for the others: `features`, which raises where there is a bad one."""

@@ -199,6 +199,20 @@ def test_the_score_is_the_log_likelihood_of_a_step(run):
     assert record["score"] == pytest.approx(-np.mean(np.array(loss)[0, 2:]), rel=1e-4)
 
 
+def test_the_n_best_are_the_draws_of_the_run(run):
+    """Oracle: `answers`; the request that is refused has no music."""
+    asked = ["key=G seed=3 length=6", "key=H", "length=3: C4 | E4"]
+    found = {name: x.numpy() for name, x in run.task.n_best(tf.constant(asked)).items()}
+    assert found["text"].shape == (3, 5) == found["tokens"].shape[:2]
+    assert [x.decode()[:12] for x in found["status"]] == ["ok", "key must be ", "ok"]
+    for row in (0, 2):
+        for k, record in enumerate(run(asked[row], n=5, details=True)):
+            assert found["text"][row, k].decode() == record["text"]
+            assert found["score"][row, k] == pytest.approx(record["score"], rel=1e-4)
+            assert [x.decode() for x in found["tokens"][row, k] if x] == record["tokens"]
+    assert not found["text"][1].any() and not found["score"][1].any()
+
+
 def test_a_midi_file_begins_the_music(run, tmp_path):
     roll = np.zeros((40, 88))
     roll[:, 39] = roll[::2, 43] = 1

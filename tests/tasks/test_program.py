@@ -185,8 +185,14 @@ def test_an_exported_run_answers_as_the_run(run, tmp_path):
     with pytest.raises(UserError, match=r"served gives \d answer\(s\) at most; load the run for n=99"):
         exported(TEXTS[0], n=99)
     for answers in (run, exported):
-        with pytest.raises(UserError, match="^example 2: The text has 20001 characters, and at most 20000 are read$"):
-            answers(["a", "a" * 20_001])
+        with pytest.raises(UserError, match=r"^example 2: The text has 50001 characters, and at most 50000 are read$"):
+            answers(["a", "a" * 50_001])
+    command = [sys.executable, ROOT / "kseq/ask.py", folder, "text=a", f"text={'a' * 50_001}"]
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    said = "The text has 50001 characters, and at most 50000 are read"
+    assert result.returncode == 1 and result.stderr.splitlines()[-1] == f"error: example 2: {said}"
+    found = json.loads(result.stdout)
+    assert found["status"] == ["ok", said] and found["text"][0] == run("a") and found["text"][1] == ""
     for inputs, message in (
         ({"sentence": [b"a"]}, "takes text, and is given sentence"),
         ({}, "takes text, and is given nothing"),

@@ -142,8 +142,8 @@ def test_the_saved_model_answers_in_a_process_without_kseq_and_keras(trained, re
         others.append(tmp_path / f"{rate}.wav")
         others[-1].write_bytes(wav(np.sin(np.arange(rate) / 7), rate))
     assert served([str(path) for path in others]) == run([str(path) for path in others])
-    with pytest.raises(Exception, match="The first bytes are not those of a WAV file"):
-        served(b"no recording")
+    with pytest.raises(UserError, match=r"^example 2: The first bytes are not those of a WAV file$"):
+        served([str(recording), b"no recording"])
 
 
 # --- what is wrong
