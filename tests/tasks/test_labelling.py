@@ -14,6 +14,7 @@ import tensorflow as tf
 import tensorflow_datasets as tfds
 from PIL import Image
 
+import kseq
 from kseq.checkpoints import PROGRESS
 from kseq.config import ConfigError, load
 from kseq.data import SetEpoch
