@@ -3,7 +3,8 @@
     python ask.py FOLDER image=@photo.jpg        a file's bytes
     python ask.py FOLDER source="Guten Tag"      a text
 
-Prints the outputs as JSON. This file uses nothing of kseq and can be copied to where a model is served.
+Prints the outputs as JSON and, as an error, the status of each example that was refused. This file uses nothing of kseq
+and can be copied to where a model is served.
 """
 
 import importlib.util
@@ -68,6 +69,10 @@ if __name__ == "__main__":
             sys.exit(f"error: {value[1:]} cannot be read: {error.strerror}")
         inputs.setdefault(name, []).append(value)
     try:
-        print(json.dumps(ask(folder, **inputs), ensure_ascii=False))
+        answer = ask(folder, **inputs)
     except ValueError as error:
         sys.exit(f"error: {error}")
+    print(json.dumps(answer, ensure_ascii=False), flush=True)
+    refused = [(number, status) for number, status in enumerate(answer.get("status", ()), 1) if status != "ok"]
+    if refused:
+        sys.exit("\n".join(f"error: example {number}: {status}" for number, status in refused))

@@ -16,8 +16,8 @@ from kseq.files import read_json, replacing, write_json
 ABOUT = "assets.extra/kseq.json"  # TensorFlow leaves this folder of a SavedModel to others
 
 
-def export(answer, parts, inputs, path, about=None):
-    """Writes a SavedModel with one signature, `serving_default`, whose batch dimension is open.
+def export(answer, parts, inputs, path, about=None, **signatures):
+    """Writes a SavedModel with the signature `serving_default`, whose batch dimension is open, and others beside it.
 
     Args:
         answer: function of string tensors `[batch]` → {name: tensor `[batch]`}, in TensorFlow alone.
@@ -25,6 +25,7 @@ def export(answer, parts, inputs, path, about=None):
         inputs: names of the arguments of `answer`.
         path: folder to write. An export that is there is replaced when the new one is whole.
         about: {name: value} to keep beside the model.
+        signatures: {name: function like `answer`} of the other signatures.
 
     Raises:
         UserError: as of `check_replaceable`.
@@ -38,7 +39,8 @@ def export(answer, parts, inputs, path, about=None):
     for part in parts:
         archive.track(part)
     signature = [tf.TensorSpec([None], tf.string, name=name) for name in inputs]
-    archive.add_endpoint("serving_default", tf.function(answer, input_signature=signature))
+    for name, function in {"serving_default": answer, **signatures}.items():
+        archive.add_endpoint(name, tf.function(function, input_signature=signature))
     with replacing(path) as draft:
         try:
             archive.write_out(str(draft), verbose=False)
@@ -77,7 +79,7 @@ def check(path, example, expected):
     Args:
         path: folder of the SavedModel.
         example: {input: bytes}, one raw example.
-        expected: {"text": …, "score": …} that it must answer.
+        expected: {"text": …, "score": …, "status": …} that it must answer.
 
     Returns:
         the answer.
@@ -96,6 +98,7 @@ def check(path, example, expected):
     if result.returncode:
         raise UserError(f"{path} does not answer in a process of its own:\n{result.stderr[-2000:]}")
     answer = {name: values[0] for name, values in json.loads(result.stdout.splitlines()[-1]).items()}
-    if answer["text"] != expected["text"] or abs(answer["score"] - expected["score"]) > 1e-3:
+    same = all(answer.get(name) == expected.get(name) for name in ("text", "status"))
+    if not same or abs(answer["score"] - expected["score"]) > 1e-3:
         raise UserError(f"{path} answers {answer} where the model in training answers {expected}")
     return answer

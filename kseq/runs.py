@@ -37,8 +37,9 @@ CONFIG = "config.json"
 LOCK = ".lock"
 BATCH_SIZE = 64  # examples that an exported model answers at once
 
-# What may differ from the training when a finished run is used: where the data are, and how text is generated.
-OVERRIDABLE = ("data", "sampler")
+# What may differ from the training when a finished run is used: where the data are, how text is generated, and what
+# an export answers.
+OVERRIDABLE = ("data", "sampler", "serving")
 
 
 class Description(NamedTuple):
@@ -131,7 +132,7 @@ def load_task(folder, *, task=None, overrides=(), prepare=lambda config: None):
     Args:
         folder: of the run.
         task: the subclass of `Task` that it must be of.
-        overrides: `key=value` of data and sampler, laid over its config.
+        overrides: `key=value` of data, sampler and serving, laid over its config.
         prepare: called with the config before the model is built.
 
     Raises:
@@ -142,7 +143,7 @@ def load_task(folder, *, task=None, overrides=(), prepare=lambda config: None):
     run = read_trained_run(folder, task)
     for override in overrides:
         if override.partition("=")[0].strip().partition(".")[0] not in OVERRIDABLE:
-            raise UserError(f"--set {override}: of a finished run only {' and '.join(OVERRIDABLE)} can be changed")
+            raise UserError(f"--set {override}: of a finished run only data, sampler and serving can be changed")
     config = load_config(run.task.Config, overrides=overrides, base=run.config.model_dump(mode="json"))
     check_files(folder, run.info["files"])
     weights = best_weights(folder, run.progress)
@@ -250,7 +251,7 @@ def load(folder, overrides=()):
 
     Args:
         folder: of a run, or of a SavedModel that a run has exported.
-        overrides: for a run, `key=value` of its data or its sampler, such as "sampler.width=5".
+        overrides: for a run, `key=value` of its data, its sampler or its serving, such as "sampler.width=5".
 
     Returns:
         a `Run`, or an `Exported`.
@@ -389,24 +390,35 @@ class Exported(Predictor):
         return f"<exported model in {self.folder}>"
 
     def answers(self, examples, n):
+        import numpy as np
         import tensorflow as tf
 
+        signature, wanted = self.saved.signatures["serving_default" if n == 1 else "nbest"], None
         if n > 1:
-            raise UserError(f"{self.folder} is an exported model, which gives one answer; load the run for n={n}")
+            most, wanted = signature.structured_outputs["text"].shape[1], ("text", "score", "status")
+            if n > most:
+                raise UserError(f"{self.folder} gives {most} answer(s) at most; load the run for n={n}")
         records = []
         for first in range(0, len(examples), BATCH_SIZE):
             batch = examples[first : first + BATCH_SIZE]
             inputs = {name: tf.constant([example[name] for example in batch]) for name in self.raw}
-            found = {k: v.numpy() for k, v in self.saved.signatures["serving_default"](**inputs).items()}
+            found = {k: v.numpy() for k, v in signature(**inputs).items() if wanted is None or k in wanted}
+            for i, status in enumerate(found.pop("status"), first + 1):
+                if status != b"ok":
+                    raise UserError(f"example {i}: {status.decode()}")
             for i in range(len(batch)):
-                values = {name: value[i] for name, value in found.items()}
-                records.append([{k: v.decode() if isinstance(v, bytes) else float(v) for k, v in values.items()}])
+                best = zip(*(np.atleast_1d(value[i])[:n] for value in found.values()), strict=True)
+                records.append([dict(zip(found, map(_plain, values), strict=True)) for values in best])
         return records
 
     def __getattr__(self, name):
         if name in ("model", "preprocessor", "show", "export"):
             raise UserError(f"{self.folder} is an exported model: it has no {name}; load the run it was exported from")
         raise AttributeError(f"{type(self).__name__} has no attribute {name!r}")
+
+
+def _plain(value):
+    return value.decode() if isinstance(value, bytes) else float(value)
 
 
 def parse_example(raw, paths, value):
@@ -453,6 +465,6 @@ def _content(name, paths, value):
 def export_run(task, folder):
     """Exports a trained task to a folder, asks the SavedModel an example, and returns what it answers."""
     about = {"task": task.name, "paths": task.paths}
-    export_saved_model(task.answer, task.parts(), task.raw, folder, about)
+    export_saved_model(task.answer, task.parts(), task.raw, folder, about, nbest=task.n_best)
     example = task.example()
     return check(folder, example, task.ask(example))

@@ -150,7 +150,9 @@ def test_a_file_outside_the_folder_is_not_read(tmp_path):
 
 def test_only_data_and_sampler_can_change(tmp_path):
     folder = make_run(tmp_path / "run")
-    with pytest.raises(UserError, match=r"--set model.units=8: of a finished run only data and sampler can be changed"):
+    with pytest.raises(
+        UserError, match=r"--set model.units=8: of a finished run only data, sampler and serving can be changed"
+    ):
         runs.load_task(folder, overrides=["model.units=8"])
 
 

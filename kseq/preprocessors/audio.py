@@ -4,7 +4,7 @@ import tensorflow as tf
 
 from kseq.errors import UserError
 from kseq.layers.signal import LogMel, resample
-from kseq.preprocessors.binary import number, padded, refusal, required
+from kseq.preprocessors.binary import broken, number, padded, refusal, required
 
 FORMATS = "PCM of 8, 16, 24 or 32 bits, and floats of 32 or 64 bits"
 NORMALIZE = ("utterance", "none")
@@ -20,6 +20,7 @@ _PCM, _FLOAT, _EXTENSIBLE = 1, 3, 0xFFFE  # what a WAV file calls its formats
 _KINDS = ((_PCM, 8), (_PCM, 16), (_PCM, 24), (_PCM, 32), (_FLOAT, 32), (_FLOAT, 64))
 _UNKNOWN_SIZE = 2**32 - 1  # of sound that was written to a pipe: it goes on to the end
 _MOST_CHUNKS = 2**12  # of a file, walked through in search of the sound
+_INSTEAD = 8  # frames in place of a recording that cannot be read
 
 
 class AudioPreprocessor(tf.Module):
@@ -79,10 +80,47 @@ class AudioPreprocessor(tf.Module):
     def ragged(self, encoded):
         """The same as float32 `[batch, (frames), size]`."""
         signature = tf.RaggedTensorSpec([None, self.size], tf.float32, ragged_rank=0)
-        return tf.map_fn(self._frames, tf.convert_to_tensor(encoded), fn_output_signature=signature)
+        encoded = tf.convert_to_tensor(encoded)
+        return tf.map_fn(lambda one: self._frames(self.waveform(one)), encoded, fn_output_signature=signature)
 
-    def _frames(self, encoded):
-        y = self.log_mel(self.waveform(encoded)[None])[0]
+    def readable(self, encoded, *, max_bytes, max_seconds=None):
+        """As `features`, for strings of any kind: one that is refused spoils no other, and raises nothing.
+
+        Args:
+            encoded: string `[batch]`.
+            max_bytes: of a file.
+            max_seconds: of a recording, those of the constructor when not given.
+
+        Returns:
+            float32 `[batch, frames, size]`, a few frames of ones where a string is refused, and string `[batch]`:
+            empty, or what is wrong with the recording.
+        """
+        most = max_seconds or self.max_seconds
+        signature = tf.RaggedTensorSpec([None, self.size], tf.float32, ragged_rank=0), tf.TensorSpec([], tf.string)
+
+        def one(encoded):
+            return self._readable(encoded, max_bytes, most)
+
+        frames, said = tf.map_fn(one, tf.convert_to_tensor(encoded, tf.string), fn_output_signature=signature)
+        return frames.to_tensor(shape=[None, None, self.size]), said
+
+    def _readable(self, encoded, max_bytes, max_seconds):
+        size = tf.strings.length(encoded)
+        large = tf.strings.format(f"The file has {{}} bytes, and at most {max_bytes} are read", size)
+        few = size <= max_bytes
+        said, about = self._header(tf.where(few, encoded, ""), max_seconds)
+        said = tf.where(few, said, large)
+        instead = tf.ones([_INSTEAD, self.size])
+
+        def read():
+            x, said = _samples(encoded, *about)
+            return tf.cond(said == "", lambda: self._frames(self._resampled(x, about)), lambda: instead), said
+
+        return tf.cond(said == "", read, lambda: (instead, said))
+
+    def _frames(self, x):
+        """A waveform at `rate` → float32 `[frames, size]`."""
+        y = self.log_mel(x[None])[0]
         if self.normalize == "utterance":
             mean, variance = tf.nn.moments(y, axes=[0])
             y = (y - mean) / tf.sqrt(variance + 1e-4)
@@ -91,21 +129,19 @@ class AudioPreprocessor(tf.Module):
 
     def waveform(self, encoded):
         """string `[]` → float32 `[samples]` in −1…1, at `rate`."""
-        encoded, (kind, channels, rate, first, length) = self._header(encoded)
-        sound = tf.strings.substr(encoded, first, length)
-        x = tf.switch_case(kind, [lambda read=read: read(sound) for read in _READERS])
-        x = tf.reduce_mean(tf.reshape(x, [-1, channels]), axis=1)
-        x = required(
-            x,
-            (tf.reduce_all(tf.math.is_finite(x)), NOT_FINITE),
-            (tf.reduce_max(x) > tf.reduce_min(x), SILENT),
-        )
+        said, about = self._header(encoded, self.max_seconds)
+        x, wrong = _samples(required(encoded, said), *about)
+        return self._resampled(required(x, wrong), about)
+
+    def _resampled(self, x, about):
+        """Samples of a file with the header `about` → float32 `[samples]`, at `rate`."""
+        _, _, rate, _, _ = about
         to = self.log_mel.rate
         return tf.cond(rate == to, lambda: x, lambda: resample(x, rate, to))
 
-    def _header(self, encoded):
-        """A file whose sound can be read, and (place in `_KINDS`, channels, rate, first byte of the sound, its bytes),
-        int32 and int64 `[]`.
+    def _header(self, encoded, max_seconds):
+        """What is wrong with the header of a file, string `[]`, empty where nothing is, and (place in `_KINDS`,
+        channels, rate, first byte of the sound, its bytes), int32 and int64 `[]`.
         """
         data, end = padded(encoded), tf.cast(tf.strings.length(encoded, "BYTE"), tf.int64)
         about, first, length = _chunks(data, end)
@@ -121,21 +157,20 @@ class AudioPreprocessor(tf.Module):
         told = tf.strings.format
         other = told(f"The sound has format {{}} with {{}} bits, and what is read is {FORMATS}", (code, bits))
         cut = told("The file is cut off: its sound has {} bytes, and {} are there", (length, end - first))
-        encoded = required(
-            encoded,
+        said = broken(
             (end > 0, EMPTY),
             (name == "RIFFWAVE", NOT_WAV),
             ((about > 0) & (channels > 0) & (rate > 0), NO_FORMAT),
             (tf.reduce_any(known), other),
             (first > 0, NO_SOUND),
             (first + length <= end, cut),
-            *self._length_rules(samples, rate),
+            *self._length_rules(samples, rate, max_seconds),
         )
-        return encoded, (tf.argmax(known, output_type=tf.int32), channels, rate, first, samples * block)
+        return said, (tf.argmax(known, output_type=tf.int32), channels, rate, first, samples * block)
 
-    def _length_rules(self, samples, rate):
-        """The rules of `required` for how long a recording is."""
-        least, most = self.log_mel.window, self.max_seconds
+    def _length_rules(self, samples, rate, most):
+        """The rules of `broken` for how long a recording is."""
+        least = self.log_mel.window
         seconds = tf.cast(samples, tf.float64) / tf.cast(tf.maximum(rate, 1), tf.float64)
         short = f"The recording is too short: {{}} samples at {{}} Hz, less than {least:g} s"
         long = f"The recording is too long: {{}} s, and at most {most:g} are read"
@@ -178,6 +213,17 @@ def _chunks(data, end):
         maximum_iterations=_MOST_CHUNKS,
     )
     return about, first, length
+
+
+def _samples(encoded, kind, channels, rate, first, length):
+    """The sound of a file with this header, float32 `[samples]` in −1…1, and what is wrong with it, string `[]`, empty
+    where nothing is.
+    """
+    sound = tf.strings.substr(encoded, first, length)
+    x = tf.switch_case(kind, [lambda read=read: read(sound) for read in _READERS])
+    x = tf.reduce_mean(tf.reshape(x, [-1, channels]), axis=1)
+    finite, silent = tf.reduce_all(tf.math.is_finite(x)), tf.reduce_max(x) <= tf.reduce_min(x)
+    return x, broken((finite, NOT_FINITE), (~silent, SILENT))
 
 
 def _unsigned(sound):

@@ -18,20 +18,28 @@ def number(data, at, size, little=False):
     return tf.reduce_sum(tf.where(little, digits, digits[::-1]) * weights)
 
 
-def required(x, *rules):
-    """`x`, once all rules hold.
+def broken(*rules):
+    """What is said of the first rule that does not hold, string `[]`; empty where all hold.
 
     Args:
-        x: tensor.
-        rules: pairs (bool `[]`, what is said where it is false, str or string `[]`). The first one that is false is
-            told.
-
-    Raises:
-        tf.errors.InvalidArgumentError: a rule does not hold.
+        rules: pairs (bool `[]`, what is said where it is false, str or string `[]`).
     """
     said = tf.constant("")
     for holds, message in reversed(rules):
         said = tf.where(holds, said, message)
+    return said
+
+
+def required(x, said):
+    """`x`, once nothing is said against it.
+
+    Args:
+        x: tensor.
+        said: string `[]`, as of `broken`.
+
+    Raises:
+        tf.errors.InvalidArgumentError: it is not empty.
+    """
     check = tf.debugging.Assert(said == "", [said])
     with tf.control_dependencies([] if check is None else [check]):  # eagerly it is None, and has raised
         return tf.identity(x)

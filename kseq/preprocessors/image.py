@@ -3,16 +3,20 @@
 import tensorflow as tf
 
 from kseq.errors import UserError
-from kseq.preprocessors.binary import PADDING, number, padded, refusal, required
+from kseq.preprocessors.binary import PADDING, broken, number, padded, refusal, required
 
 FORMATS = "JPEG, PNG, GIF or BMP"
-MAX_PIXELS = 2**26  # of one picture; decoding takes about 25 bytes a pixel
+MAX_PIXELS = 2**26  # of one picture; decoding takes about 4 bytes a pixel, and 30 where some are transparent
+MAX_SCANS = 100  # of a progressive JPEG, each of which goes over all pixels; programs write 10 or so
 # What `ImagePreprocessor.features` says of a string that it refuses, after "assertion failed: ".
 NOT_A_PICTURE = f"The first bytes are not those of a {FORMATS} file"
 NO_SIZE = "The file does not say how large the picture is"
+# What `ImagePreprocessor.readable` says beside these.
+DAMAGED = "The file is damaged, or a kind of picture that cannot be decoded"
+CUT_OFF = "The file is cut off"
 
 _FIRST_BYTES = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF8", b"BM")  # in the order of FORMATS
-_MOST_BLOCKS = 2**17  # of a file, walked through in search of a size
+_MOST_BLOCKS = 2**15  # of a file, walked through in search of a size, at 20 µs each
 
 
 class ImagePreprocessor(tf.Module):
@@ -43,19 +47,68 @@ class ImagePreprocessor(tf.Module):
         return tf.ensure_shape(pixels, [None, self.size, self.size, 3])
 
     def _pixels(self, encoded):
-        encoded, orientation = _checked(encoded)
-        picture = tf.cast(tf.io.decode_image(encoded, expand_animations=False), tf.float32)
-        picture = tf.ensure_shape(picture, [None, None, None])
+        encoded, orientation, said = _checked(encoded, MAX_PIXELS)
+        return self._square(required(encoded, said), orientation)
+
+    def _square(self, encoded, orientation):
+        """What may be decoded, string `[]`, and its orientation → float32 `[size, size, 3]`."""
+        picture = tf.ensure_shape(tf.io.decode_image(encoded, expand_animations=False), [None, None, None])
         channels = tf.shape(picture)[-1]
-        # Grey with alpha and colour with alpha: the last channel says how much of the picture hides the white.
-        has_alpha = (channels == 2) | (channels == 4)
-        colours = tf.where(has_alpha, channels - 1, channels)
-        alpha = tf.where(has_alpha, picture[:, :, channels - 1 :] / 255, 1.0)
-        colour = picture[:, :, :colours] * alpha + 255 * (1 - alpha)
-        colour = tf.cond(colours == 1, lambda: tf.repeat(colour, 3, axis=-1), lambda: colour)
-        resized = tf.image.resize(colour, [self.size, self.size], antialias=True)
+
+        def over_white():
+            # Grey with alpha and colour with alpha: the last channel says how much of the picture hides the white.
+            alpha = tf.cast(picture[:, :, channels - 1 :], tf.float32) / 255
+            return self._resized(tf.cast(picture[:, :, : channels - 1], tf.float32) * alpha + 255 * (1 - alpha))
+
+        resized = tf.cond((channels == 2) | (channels == 4), over_white, lambda: self._resized(picture))
+        resized = tf.cond(channels <= 2, lambda: tf.repeat(resized[:, :, :1], 3, axis=-1), lambda: resized)
         resized = _upright(resized, orientation)  # the square is turned, which is quicker than to turn the picture
+        resized = tf.ensure_shape(resized, [self.size, self.size, 3])
         return tf.round(tf.clip_by_value(resized, 0.0, 255.0))  # whole numbers, so that uint8 keeps them as they are
+
+    def _resized(self, picture):
+        """`[height, width, channels]` of uint8 or float32 → float32 `[size, size, channels]`."""
+        return tf.image.resize(picture, [self.size, self.size], antialias=True)
+
+    def readable(self, encoded, *, max_bytes, max_pixels=MAX_PIXELS):
+        """As `features`, for strings of any kind: one that is refused spoils no other, and raises nothing.
+
+        Pictures are decoded one after the other, so that memory is that of one.
+
+        Args:
+            encoded: string `[batch]`.
+            max_bytes: of a file.
+            max_pixels: of a picture, at most `MAX_PIXELS`. A larger one is not decoded.
+
+        Returns:
+            float32 `[batch, size, size, 3]`, zeros where a string is refused, and string `[batch]`: empty, or what is
+            wrong with the picture.
+        """
+
+        def one(encoded):
+            return self._readable(encoded, max_bytes, min(max_pixels, MAX_PIXELS))
+
+        signature = tf.TensorSpec([self.size, self.size, 3], tf.float32), tf.TensorSpec([], tf.string)
+        encoded = tf.convert_to_tensor(encoded, tf.string)
+        return tf.map_fn(one, encoded, fn_output_signature=signature, parallel_iterations=1)
+
+    def _readable(self, encoded, max_bytes, max_pixels):
+        size = tf.strings.length(encoded)
+        large = tf.strings.format(f"The file has {{}} bytes, and at most {max_bytes} are read", size)
+        few = size <= max_bytes
+        first, orientation, said = _checked(tf.where(few, encoded, ""), max_pixels)
+        said = tf.where(few, said, large)
+        nothing = tf.zeros([self.size, self.size, 3])
+
+        def decoded():
+            # An error in a dataset can be passed over, and there is no other way to do so in a graph.
+            made = tf.data.Dataset.from_tensors((first, orientation)).map(lambda *x: (self._square(*x), True))
+            instead = tf.data.Dataset.from_tensors((nothing, False))
+            return made.ignore_errors().concatenate(instead).take(1).get_single_element()
+
+        pixels, whole = tf.cond(said == "", decoded, lambda: (nothing, tf.constant(False)))
+        wrong = (said == "") & ~whole
+        return pixels, tf.cond(wrong, lambda: tf.where(_is_cut_off(encoded), CUT_OFF, DAMAGED), lambda: said)
 
     def decode(self, pictures):
         """Pictures with `id`, `where`, `mirrored` and `read()` → uint8 `[n, size, size, 3]`.
@@ -76,21 +129,50 @@ class ImagePreprocessor(tf.Module):
         return pixels
 
 
-def _checked(encoded):
-    """string `[]` → what of it may be decoded, string `[]`, and its EXIF orientation, 1…8, int64 `[]`."""
+def _checked(encoded, max_pixels):
+    """string `[]` → what of it may be decoded, string `[]`, its EXIF orientation, 1…8, int64 `[]`, and what is wrong
+    with it, string `[]`, empty where nothing is.
+    """
     kinds = tf.stack([tf.strings.substr(encoded, 0, len(first)) == first for first in _FIRST_BYTES])
-    encoded = required(encoded, (tf.reduce_any(kinds), NOT_A_PICTURE))
-    data = padded(encoded)
-    upright = tf.constant(1, tf.int64)
+    known, data = tf.reduce_any(kinds), padded(encoded)
+    one, none = tf.constant(1, tf.int64), tf.constant(0, tf.int64)
     branches = [
-        lambda: (encoded, *_jpeg_header(data)),
-        lambda: (encoded, number(data, 16, 4) * number(data, 20, 4), upright),
-        lambda: (*_first_frame(encoded, data), upright),
-        lambda: (encoded, number(data, 18, 4, little=True) * _bmp_height(data), upright),
+        lambda: (encoded, *_jpeg_header(data), _scans(data)),
+        lambda: (encoded, number(data, 16, 4) * number(data, 20, 4), one, none),
+        lambda: (*_first_frame(encoded, data), one, none),
+        lambda: (encoded, number(data, 18, 4, little=True) * _bmp_height(data), one, none),
+        lambda: (encoded, none, one, none),
     ]
-    encoded, pixels, orientation = tf.switch_case(tf.argmax(kinds, output_type=tf.int32), branches)
-    many = tf.strings.format(f"The picture has {{}} pixels, and at most {MAX_PIXELS} are decoded", pixels)
-    return required(encoded, (pixels > 0, NO_SIZE), (pixels <= MAX_PIXELS, many)), orientation
+    kind = tf.where(known, tf.argmax(kinds, output_type=tf.int32), len(kinds))
+    first, pixels, orientation, scans = tf.switch_case(kind, branches)
+    many = tf.strings.format(f"The picture has {{}} pixels, and at most {max_pixels} are decoded", pixels)
+    often = tf.strings.format(f"The picture has {{}} scans, and at most {MAX_SCANS} are decoded", scans)
+    said = broken(
+        (known, NOT_A_PICTURE),
+        (pixels > 0, NO_SIZE),
+        (pixels <= max_pixels, many),
+        (scans <= MAX_SCANS, often),
+    )
+    return first, orientation, said
+
+
+def _scans(data):
+    """How many scans the data of a JPEG file begin, int64 `[]`: 0xFFDA, which no coded data hold."""
+    return tf.math.count_nonzero((data[:-1] == 0xFF) & (data[1:] == 0xDA))
+
+
+def _is_cut_off(encoded):
+    """Whether the end that its kind of file has is missing, bool `[]`."""
+    data = tf.io.decode_raw(encoded, tf.uint8)
+
+    def has(mark):
+        found = [data[i : tf.size(data) - (len(mark) - 1) + i] == byte for i, byte in enumerate(mark)]
+        return tf.reduce_any(tf.reduce_all(tf.stack(found), axis=0))
+
+    jpeg, png, gif, bmp = (tf.strings.substr(encoded, 0, len(first)) == first for first in _FIRST_BYTES)
+    long = number(padded(encoded), 2, 4, little=True)
+    no_end = (jpeg & ~has(b"\xff\xd9")) | (png & ~has(b"IEND")) | (gif & (tf.strings.substr(encoded, -1, 1) != ";"))
+    return no_end | (bmp & (long > tf.size(data, tf.int64)))
 
 
 def _bmp_height(data):

@@ -53,9 +53,19 @@ class NotePreprocessor(tf.Module):
         joined = tf.strings.reduce_join(tf.where(real, tf.strings.join([" |", steps]), ""), axis=-1)
         return tf.strings.regex_replace(joined, r"^ \| ", "")
 
+    def first_unknown(self, texts):
+        """string `[batch]`, valid UTF-8 → string `[batch]`: the first word of each that is no note, "" if all are."""
+        known = "|".join(sorted(_KNOWN))
+        rest = tf.strings.regex_replace(texts, rf"^[\s|]*(?:(?:{known})(?:[\s|]+|$))*", "")
+        return tf.strings.regex_replace(rest, r"(?s)[\s|].*", "")
+
     def unknown(self, text):
         """The words of one text that are no notes, list of str."""
         return [word for step in text.split("|") for word in step.split() if word not in _KNOWN]
+
+    def steps(self, texts):
+        """string `[batch]` → ragged string `[batch, (steps)]`: the `tokens` of each text."""
+        return tf.strings.split(texts, BAR)
 
     def tokens(self, text):
         """The steps of one text, list of str."""

@@ -12,6 +12,8 @@ from kseq.errors import UserError
 from kseq.files import replacing, write_json, write_text
 from kseq.preprocessors.tokenizers import END, SPECIAL, START, UNKNOWN, CaptionTokenizer
 
+MAX_COPIED = 100  # characters of a word that is copied from a source
+
 
 @keras.saving.register_keras_serializable("kseq")
 class TextPreprocessor(tf.Module):
@@ -165,11 +167,14 @@ class TextPreprocessor(tf.Module):
     def oov_words(self, texts, max_oov_words):
         """The out-of-vocabulary words of each text: the first `max_oov_words` that differ, in the order of the text.
 
+        Words of more than `MAX_COPIED` characters are left out.
+
         Returns:
             string `[batch, max_oov_words]`, "" where there are fewer.
         """
         words, _ = self._read(texts)
-        words = tf.ragged.boolean_mask(words, self._lookup(words) == UNKNOWN).to_tensor()
+        short = tf.ragged.map_flat_values(_is_short, words)
+        words = tf.ragged.boolean_mask(words, (self._lookup(words) == UNKNOWN) & short).to_tensor()
         place = tf.range(tf.shape(words)[1])
         again = tf.reduce_any((words[:, :, None] == words[:, None, :]) & (place[:, None] > place), axis=-1)
         return tf.ragged.boolean_mask(words, (words != "") & ~again).to_tensor(shape=[None, max_oov_words])
@@ -201,11 +206,26 @@ class TextPreprocessor(tf.Module):
         known = len(self.vocabulary)
         return [self.vocabulary[i] if i < known else oov_words[i - known] for i in ids if i > END]
 
+    def spelled(self, ids, *, least=END, oov_words=None):
+        """int `[..., time]` → string `[..., time]`: the token of each id, "" where it is `least` or less.
+
+        Args:
+            ids: of texts; `[batch, ..., time]` where there are `oov_words`.
+            least: the largest id that is left out.
+            oov_words: string `[batch, max_oov_words]`, those of what was read, where words are copied.
+        """
+        known = len(self.vocabulary)
+        words = tf.where(ids > least, tf.gather(self._words, tf.minimum(ids, known - 1)), "")
+        if oov_words is None:
+            return words
+        return tf.where(ids < known, words, tf.gather(oov_words, tf.maximum(ids - known, 0), batch_dims=1))
+
     def text(self, ids, source=None, alignments=None, oov_words=None):
         """int `[..., time]`, 0 after the end → string `[...]`: the words up to the end, as a person writes them.
 
         Unknown words are left out, or, where a source is given, replaced through the alignment (Luong et al., 2015,
-        https://arxiv.org/abs/1410.8206): by the source's token with the largest weight.
+        https://arxiv.org/abs/1410.8206): by the source's token with the largest weight, unless that has more than
+        `MAX_COPIED` characters.
 
         Args:
             ids: of the text; `[batch, time]` where a source or its out-of-vocabulary words are given.
@@ -213,10 +233,7 @@ class TextPreprocessor(tf.Module):
             alignments: float `[batch, time, source]`, may be longer than the source.
             oov_words: string `[batch, max_oov_words]`, those of what was read, where words are copied.
         """
-        known = len(self.vocabulary)
-        words = tf.where(ids > UNKNOWN, tf.gather(self._words, tf.minimum(ids, known - 1)), "")
-        if oov_words is not None:
-            words = tf.where(ids < known, words, tf.gather(oov_words, tf.maximum(ids - known, 0), batch_dims=1))
+        words = self.spelled(ids, least=UNKNOWN, oov_words=oov_words)
         if source is not None:
             words = tf.where(ids == UNKNOWN, looked_at(source, alignments), words)
         return self.tokenizer.join(words)
@@ -241,8 +258,14 @@ def read_options(path, class_name):
     return made["config"]
 
 
+def _is_short(words):
+    """Whether words may be copied, string `[...]` → bool `[...]`."""
+    return tf.strings.length(words, "UTF8_CHAR") <= MAX_COPIED
+
+
 def looked_at(source, alignments):
     """string `[batch, source]`, float `[batch, time, source]` → string `[batch, time]`: where the most weight lies."""
+    source = tf.where(_is_short(source), source, "")
     source = tf.pad(source, [[0, 0], [0, 1]], constant_values="")  # so that a text of no words has one to look at
     return tf.gather(source, tf.argmax(alignments, axis=-1), batch_dims=1)
 

@@ -111,7 +111,8 @@ class WordPieces(tf.Module):
         return tf.concat(parts, axis=1)
 
     def _pieces(self, texts):
-        return self._split(tf.convert_to_tensor(texts, tf.string))
+        # Of bytes that are not UTF-8, tensorflow_text makes an error.
+        return self._split(tf.strings.unicode_transcode(texts, "UTF-8", "UTF-8", errors="replace"))
 
     def truncated(self, texts, *others):
         """The same → bool `[batch]`: where a text has more than `max_length` pieces."""

@@ -18,6 +18,7 @@ from kseq.tasks.schema import (
     Cell,
     DecoderConfig,
     EncoderRateConfig,
+    FileServingConfig,
     GenerationTrainingConfig,
     SamplerConfig,
     SplitsConfig,
@@ -86,6 +87,15 @@ class ModelConfig(DecoderConfig):
         return self
 
 
+class ServingConfig(FileServingConfig):
+    """What the exported model answers; see Serving in README.md."""
+
+    max_bytes: int = Field(20_000_000, ge=1, description="most bytes of a file; a larger one is refused")
+    max_pixels: int = Field(
+        2**25, ge=1, le=2**26, description="most pixels of a picture; a larger one is refused before it is decoded"
+    )
+
+
 class CaptionConfig(Config):
     """One captioning experiment."""
 
@@ -94,6 +104,7 @@ class CaptionConfig(Config):
     model: ModelConfig = ModelConfig()
     training: GenerationTrainingConfig = GenerationTrainingConfig()
     sampler: SamplerConfig = SamplerConfig(width=3)
+    serving: ServingConfig = ServingConfig()
 
     @model_validator(mode="after")
     def _boxes_are_known(self):
@@ -138,9 +149,6 @@ class Pictures(Files):
 
     def decode(self, files):
         return self.image.decode(files)
-
-    def file_of(self, name, content):
-        return kseq.data.Picture(name, (), lambda: content, where=name, fingerprint="")
 
     def raw_of(self, example):
         return {"image": example.read(), "id": example.id, "boxes": example.boxes}
@@ -204,8 +212,9 @@ class Pictures(Files):
         folder, skip = Path(self.config.data.cache), self.config.data.on_error == "skip"
         return kseq.data.cached_rows(folder, key, pictures, compute, title=title, skip=skip)
 
-    def read(self, raw):
-        return Read(self.image.features(raw))
+    def readable(self, raw):
+        serving = self.config.serving
+        return self.image.readable(raw, max_bytes=serving.max_bytes, max_pixels=serving.max_pixels)
 
     def reader(self, examples, encoder):
         inputs, pictures = self.inputs(examples, encoder, "the pictures that are scored")

@@ -8,7 +8,7 @@ from pydantic import Field
 import kseq
 from kseq.config import Config
 from kseq.tasks.labelling import Labelling, LabelTrainingConfig, OneLabel, attention_pages
-from kseq.tasks.schema import LabelDataConfig, OneLabelConfig, PoolingModelConfig, PretrainedConfig
+from kseq.tasks.schema import LabelDataConfig, OneLabelConfig, PoolingModelConfig, PretrainedConfig, TextServingConfig
 
 
 class Fields(Config):
@@ -39,6 +39,7 @@ class ClassifyConfig(OneLabelConfig):
     data: DataConfig = DataConfig()
     model: ModelConfig = ModelConfig()
     training: LabelTrainingConfig = LabelTrainingConfig()
+    serving: TextServingConfig = TextServingConfig()
 
 
 class Classify(Labelling):

@@ -18,13 +18,17 @@ from kseq.config import Config
 from kseq.data.scales import FLAT_KEYS, KEYS
 from kseq.errors import UserError
 from kseq.files import read_json, write_json
-from kseq.tasks.schema import Cell, SplitsConfig, TrainingConfig
+from kseq.tasks.requests import OK, first_status, text_status, without_refused
+from kseq.tasks.schema import Cell, SplitsConfig, TextServingConfig, TrainingConfig
 from kseq.tasks.task import Task, batched, by_length, defined, hashed, read_listed, text_of
 
 VECTOR = "vector.json"
 BATCH_SIZE = 32  # tunes that are scored or drawn in one batch
 MOST_STEPS = 4096  # that can be drawn
 TEMPI = (20, 400)
+NUMBERS = (("seed", 0, 10**9 - 1), ("length", 1, MOST_STEPS), ("tempo", *TEMPI))  # names, least, most
+NO_NOTE = " is no note of a piano, A0 to C8 as C4, F#4 or Bb4, and - is a rest"
+SAID = 40  # characters of a wrong value that are repeated
 SHOWN = 12  # steps of a tune in a table of samples
 
 # The parts are named through `kseq`, which imports them, and TensorFlow, when they are needed: `--help` and a wrong
@@ -75,6 +79,13 @@ class SamplerConfig(Config):
     beginning: int = Field(32, ge=1, le=MOST_STEPS, description="most steps that are taken of the file of prime=FILE")
 
 
+class ServingConfig(TextServingConfig):
+    """What the exported model answers; see Serving in README.md."""
+
+    batch_size: int = Field(16, ge=1, description="examples answered at once; a larger batch is answered in parts")
+    n_best: int = Field(5, ge=1, le=100, description="pieces drawn for a request in the signature nbest")
+
+
 class ComposeConfig(Config):
     """One experiment that writes music."""
 
@@ -83,6 +94,7 @@ class ComposeConfig(Config):
     model: ModelConfig = ModelConfig()
     training: TrainingConfig = TrainingConfig(epochs=20, batch_size=16, learning_rate=3e-3)
     sampler: SamplerConfig = SamplerConfig()
+    serving: ServingConfig = ServingConfig()
 
 
 class Asked(NamedTuple):
@@ -93,6 +105,7 @@ class Asked(NamedTuple):
     lengths: object  # int32 [batch], steps to be drawn
     beginning: object  # float32 [batch, steps, 88]
     beginning_lengths: object  # int32 [batch]
+    status: object  # string [batch], as of `Task.answer`
 
 
 class Requests:
@@ -104,12 +117,14 @@ class Requests:
         values: {name: list of what it can be} of the parts of the vector.
         length: steps that are drawn where a request does not say.
         notes: `NotePreprocessor`.
+        max_characters: of a request that is read.
     """
 
-    def __init__(self, values, length, notes):
+    def __init__(self, values, length, notes, max_characters=50_000):
         self.values = values
         self.length = length
         self.notes = notes
+        self.max_characters = max_characters
         self.names = (*values, "tempo", "seed", "length")
 
     @property
@@ -140,34 +155,64 @@ class Requests:
         for name, known in self.values.items():
             if name in found and found[name] not in (*known, *(FLAT_KEYS if name == "key" else ())):
                 raise UserError(f"{name} must be one of {', '.join(known)}; it is {found[name]!r}")
-        for name, least, most in (("seed", 0, 10**9 - 1), ("length", 1, MOST_STEPS), ("tempo", *TEMPI)):
+        for name, least, most in NUMBERS:
             text = found.get(name, str(most))
             if not re.fullmatch(r"[0-9]{1,9}", text) or not least <= int(text) <= most:
                 raise UserError(f"{name} must be a whole number from {least} to {most}; it is {text!r}")
         wrong = self.notes.unknown(notes)
         if wrong:
-            raise UserError(f"{wrong[0]!r} is no note of a piano, A0 to C8 as C4, F#4 or Bb4, and - is a rest")
+            raise UserError(f"{wrong[0]!r}{NO_NOTE}")
         return found
 
-    def read(self, requests):
-        """string `[batch]` → `Asked`, in TensorFlow alone.
+    def status(self, requests):
+        """string `[batch]` → string `[batch]`, as of `Task.status`: a sentence where `check` raises one."""
+        import tensorflow as tf
 
-        Raises:
-            tf.errors.InvalidArgumentError: where `check` raises, except for a name that is given twice.
-        """
+        long = text_status(requests, self.max_characters)
+        requests = tf.strings.unicode_transcode(tf.where(long == OK, requests, ""), "UTF-8", "UTF-8")
+        head, notes = _halves(requests)
+        names = "|".join(self.names)
+        rest = tf.strings.regex_replace(head, rf"^\s*(?:(?:{names})=\S+(?:\s+|$))*", "")
+        word = tf.strings.regex_replace(rest, r"(?s)\s.*", "")
+        found = [long, _status(word == "", "", word, f" is not one of {', '.join(f'{x}=…' for x in self.names)}")]
+        for name in self.names:
+            twice = tf.strings.regex_full_match(head, rf"(?s)(?:.*\s)?{name}=\S+\s(?:.*\s)?{name}=.*")
+            found.append(tf.where(twice, f"{name} is given twice", OK))
+        for name, known in self.values.items():
+            value = _value(head, name)
+            right = (value == "") | tf.reduce_any(_one_hot(value, name, known), axis=1)
+            found.append(_status(right, f"{name} must be one of {', '.join(known)}; it is ", value))
+        for name, least, most in NUMBERS:
+            text = _value(head, name)
+            number = _number(text, least)
+            right = (number >= least) & (number <= most)
+            found.append(_status(right, f"{name} must be a whole number from {least} to {most}; it is ", text))
+        wrong = self.notes.first_unknown(notes)
+        found.append(_status(wrong == "", "", wrong, NO_NOTE))
+        steps = tf.strings.length(tf.strings.regex_replace(notes, r"[^|]", ""))
+        said = f"The music begins with more than {MOST_STEPS} steps"
+        return first_status(*found, tf.where(steps < MOST_STEPS, OK, said))
+
+    def read(self, requests):
+        """string `[batch]` → `Asked`, in TensorFlow alone; of one that is refused, the shortest music."""
         import tensorflow as tf
 
         requests = tf.convert_to_tensor(requests, tf.string)
-        head = tf.strings.regex_replace(requests, "(?s):.*", "")
-        begun = tf.strings.regex_full_match(requests, "(?s)[^:]*:.*")
-        notes = tf.where(begun, tf.strings.regex_replace(requests, "(?s)^[^:]*:", ""), "")
-        names = "|".join(self.names)
-        _require(tf.strings.regex_full_match(head, rf"\s*(?:(?:{names})=\S+(?:\s+|$))*"), "a request is wrong", head)
-        lengths = _number(head, "length", 1, MOST_STEPS, self.length)
-        _number(head, "tempo", *TEMPI, TEMPI[0])
-        vector = tf.concat([_one_hot(head, name, known) for name, known in self.values.items()], axis=1)
-        seeds = _number(head, "seed", 0, 10**9 - 1, 0)
-        return Asked(vector, seeds, tf.cast(lengths, tf.int32), *self.notes.roll(notes))
+        status = self.status(requests)
+        head, notes = _halves(tf.where(status == OK, requests, "length=1"))
+        values = [_one_hot(_value(head, name), name, known) for name, known in self.values.items()]
+        lengths, seeds = _number(_value(head, "length"), self.length), _number(_value(head, "seed"), 0)
+        vector = tf.cast(tf.concat(values, axis=1), tf.float32)
+        return Asked(vector, seeds, tf.cast(lengths, tf.int32), *self.notes.roll(notes), status)
+
+
+def _halves(requests):
+    """The parts of requests before and behind the first colon, string `[batch]` each."""
+    import tensorflow as tf
+
+    head = tf.strings.regex_replace(requests, "(?s):.*", "")
+    begun = tf.strings.regex_full_match(requests, "(?s)[^:]*:.*")
+    return head, tf.where(begun, tf.strings.regex_replace(requests, "(?s)^[^:]*:", ""), "")
 
 
 def _value(head, name):
@@ -178,34 +223,29 @@ def _value(head, name):
     return tf.where(tf.strings.regex_full_match(head, pattern), tf.strings.regex_replace(head, pattern, r"\1"), "")
 
 
-def _one_hot(head, name, known):
+def _one_hot(value, name, known):
+    """bool `[batch, known]`: which of the known values each one is."""
     import tensorflow as tf
 
-    value = _value(head, name)
     found = value[:, None] == tf.constant(known)
-    if name == "key":
-        found |= value[:, None] == tf.constant(FLAT_KEYS)
-    _require((value == "") | tf.reduce_any(found, axis=1), f"{name} must be one of {', '.join(known)}", value)
-    return tf.cast(found, tf.float32)
+    return found | (value[:, None] == tf.constant(FLAT_KEYS)) if name == "key" else found
 
 
-def _number(head, name, least, most, default):
+def _number(text, default):
+    """string `[batch]` → int64 `[batch]`: the default where it is empty, −1 where it is no whole number."""
     import tensorflow as tf
 
-    text = _value(head, name)
-    text = tf.where(text == "", str(default), text)
     whole = tf.strings.regex_full_match(text, "[0-9]{1,9}")
     number = tf.strings.to_number(tf.where(whole, text, "-1"), tf.int64)
-    right = (number >= least) & (number <= most)
-    _require(right, f"{name} must be a whole number from {least} to {most}", text)
-    return number
+    return tf.where(text == "", tf.constant(default, tf.int64), number)
 
 
-def _require(right, message, values):
-    """Asserts that all are right; the error shows the first value that is not."""
+def _status(right, before, values, behind=""):
+    """string `[batch]`: `OK` where it is right, else the beginning of the value with words before and behind it."""
     import tensorflow as tf
 
-    tf.debugging.Assert(tf.reduce_all(right), [message, tf.boolean_mask(values, ~right)[:1]])
+    shown = tf.strings.substr(values, 0, SAID, unit="UTF8_CHAR")
+    return tf.where(right, OK, tf.strings.join([before, "'", shown, "'", behind]))
 
 
 class Compose(Task):
@@ -229,7 +269,8 @@ class Compose(Task):
     @functools.cached_property
     def requests(self):
         """What reads the requests of this run."""
-        return Requests(self.values, self.config.sampler.length, self.notes)
+        config = self.config
+        return Requests(self.values, config.sampler.length, self.notes, config.serving.max_characters)
 
     # --- data
 
@@ -403,30 +444,46 @@ class Compose(Task):
 
     @functools.cached_property
     def _composed(self):
-        """A graph from requests and the number of the draw to texts and the log-likelihood of a step."""
+        """A graph from requests and the number of the draw to texts, the log-likelihood of a step, and the status."""
         import tensorflow as tf
 
         options = {"temperature": self.config.sampler.temperature, "threshold": self.config.sampler.threshold}
         sampler = kseq.samplers.RollSampler(self.model.keys, **options)
 
         def compose(requests, draw):
-            vector, seeds, lengths, *beginning = self.requests.read(requests)
+            vector, seeds, lengths, *beginning, status = self.requests.read(requests)
             named = dict(zip(("beginning", "beginning_lengths"), beginning, strict=True))
             found = self.model.generate(vector, lengths, seeds + draw * 2**32, sampler=sampler, **named)
-            return self.notes.text(found.roll, found.lengths), found.log_probs / tf.cast(lengths, tf.float32)
+            text, score = self.notes.text(found.roll, found.lengths), found.log_probs / tf.cast(lengths, tf.float32)
+            return without_refused({"text": text, "score": score}, status)
 
         return tf.function(compose, input_signature=[tf.TensorSpec([None], tf.string), tf.TensorSpec([], tf.int64)])
 
-    def answer(self, *raw):
+    def answer_part(self, *raw):
         import tensorflow as tf
 
-        text, score = self._composed(tf.convert_to_tensor(raw[0], tf.string), tf.constant(0, tf.int64))
-        return {"text": text, "score": score}
+        return self._composed(*raw, tf.constant(0, tf.int64))
+
+    def n_best_part(self, *raw):
+        """With "tokens", string `[batch, n, steps]`: the notes of each step, "" behind the last."""
+        import tensorflow as tf
+
+        count = self.config.serving.n_best
+        draws = [self._composed(*raw, tf.constant(k, tf.int64)) for k in range(count)]
+        score, order = tf.math.top_k(tf.stack([draw["score"] for draw in draws], axis=1), count)
+        text = tf.gather(tf.stack([draw["text"] for draw in draws], axis=1), order, batch_dims=1)
+        steps = self.notes.steps(tf.reshape(text, [-1])).to_tensor()
+        tokens = tf.reshape(steps, [tf.shape(text)[0], count, tf.shape(steps)[1]])
+        return {"text": text, "score": score, "tokens": tokens, "status": draws[0]["status"]}
+
+    def status(self, *raw):
+        return self.requests.status(*raw)
 
     def answers(self, examples, n=1):
         records = []
         for batch in batched((self.expanded(text_of(example["request"])) for example in examples), BATCH_SIZE):
-            draws = [[x.numpy() for x in self._composed(np.array(batch, object), np.int64(k))] for k in range(n)]
+            draws = [self._composed(np.array(batch, object), np.int64(k)) for k in range(n)]
+            draws = [(draw["text"].numpy(), draw["score"].numpy()) for draw in draws]
             for i in range(len(batch)):
                 found = [self._record(texts[i].decode(), scores[i]) for texts, scores in draws]
                 records.append(sorted(found, key=lambda record: -record["score"]))
@@ -457,9 +514,11 @@ class Compose(Task):
 
     def check_input(self, name, example):
         try:
-            self.requests.check(self.expanded(text_of(example["request"])))
+            request = self.expanded(text_of(example["request"]))
+            self.requests.check(request)
         except UserError as error:
             raise UserError(f"{name}: {error}") from None
+        super().check_input(name, {"request": request})
 
     def roll_of(self, record):
         """The piano roll of a record, `[steps, 88]`."""

@@ -17,7 +17,13 @@ from kseq.tasks.labelling import (
     make_layer,
     without_marks,
 )
-from kseq.tasks.schema import LabelDataConfig, LabelEncoderConfig, OneLabelConfig, PretrainedConfig
+from kseq.tasks.schema import (
+    LabelDataConfig,
+    LabelEncoderConfig,
+    OneLabelConfig,
+    PretrainedConfig,
+    TextServingConfig,
+)
 from kseq.tasks.task import text_of
 
 
@@ -59,6 +65,7 @@ class EntailConfig(OneLabelConfig):
     data: DataConfig = DataConfig()
     model: ModelConfig = ModelConfig()
     training: LabelTrainingConfig = LabelTrainingConfig(epochs=15, learning_rate=3e-3)
+    serving: TextServingConfig = TextServingConfig()
 
 
 class Entail(Labelling):

@@ -16,10 +16,12 @@ import kseq
 from kseq import runs
 from kseq.errors import UserError
 from kseq.tasks import pretrained
+from kseq.tasks.requests import OK, text_status, without_refused
 from kseq.tasks.task import (
     Task,
     adapted,
     by_length,
+    bytes_of,
     cached,
     defined,
     digest_of,
@@ -42,6 +44,7 @@ class Read(NamedTuple):
     tokens: object = None  # string [batch, source], "" after the last; None when the source is no text
     oov_words: object = None  # string [batch, max_oov_words]: what can be copied; None when nothing can
     empty: object = None  # bool [batch], whether there is nothing to read; None when there always is
+    status: object = None  # string [batch], as of `Task.answer`; None when all can be answered
 
 
 class Source(abc.ABC):
@@ -110,7 +113,7 @@ class Source(abc.ABC):
 
     @abc.abstractmethod
     def read(self, raw):
-        """string `[batch]` → `Read`, in TensorFlow alone."""
+        """string `[batch]` → `Read` with a status, in TensorFlow alone. What is refused is read as something small."""
 
     @abc.abstractmethod
     def reader(self, examples, encoder):
@@ -129,9 +132,6 @@ class Source(abc.ABC):
     def is_readable(self, example):
         """As of `Task.is_readable`."""
         return True
-
-    def check_input(self, name, example):  # noqa: B027 any text can be read
-        """As of `Task.check_input`."""
 
 
 class Generation(Task):
@@ -182,9 +182,6 @@ class Generation(Task):
 
     def is_readable(self, example):
         return self.source.is_readable(example)
-
-    def check_input(self, name, example):
-        self.source.check_input(name, example)
 
     # --- training
 
@@ -308,7 +305,7 @@ class Generation(Task):
     def write(self, read, n=1):
         """`Read` → texts, string `[batch, n]`, and their `Hypotheses`, best first.
 
-        The text of an empty source is the empty text.
+        The text of an empty source is the empty text, and so is that of one that is refused, with a score of 0.
         """
         import tensorflow as tf
 
@@ -326,21 +323,48 @@ class Generation(Task):
                 replaced = (read.tokens, found.alignments[:, k])
             texts.append(self.target.text(found.ids[:, k], *replaced, oov_words=read.oov_words))
         texts = tf.stack(texts, axis=1)
-        return texts if read.empty is None else tf.where(read.empty[:, None], "", texts), found
+        texts = texts if read.empty is None else tf.where(read.empty[:, None], "", texts)
+        if read.status is None:
+            return texts, found
+        kept = without_refused({"text": texts, "score": found.scores}, read.status)
+        return kept["text"], found._replace(scores=kept["score"])
 
-    def answer(self, *raw):
-        text, found = self.write(self.source.read(*raw))
-        return {"text": text[:, 0], "score": found.scores[:, 0]}
+    def answer_part(self, *raw):
+        read = self.source.read(*raw)
+        text, found = self.write(read)
+        return {"text": text[:, 0], "score": found.scores[:, 0], "status": read.status}
+
+    def n_best_part(self, *raw):
+        """With "tokens", string `[batch, n, time]`, "" behind the last, and "alignment", float32 `[batch, n, time,
+        source]`, 0 there; time and source are those of the longest of the batch.
+        """
+        import tensorflow as tf
+
+        config, read = self.config, self.source.read(*raw)
+        drawn = config.sampler.method == "random"
+        text, found = self.write(read, config.serving.n_best or (config.sampler.n if drawn else config.sampler.width))
+        ids = found.ids[:, :, : tf.reduce_max(found.lengths)]
+        alignment = found.alignments[:, :, : tf.reduce_max(found.lengths)]
+        alignment = tf.where(ids[..., None] > kseq.preprocessors.END, alignment, 0.0)
+        tokens = self.target.spelled(ids, oov_words=read.oov_words)
+        found = {"text": text, "score": found.scores, "tokens": tokens, "alignment": alignment}
+        return without_refused(found, read.status)
+
+    def status(self, *raw):
+        return self.source.read(*raw).status
 
     def parts(self):
         return [self.model, *(run.model for run in self.ensemble), *self.source.parts, self.target]
 
     def answers(self, examples, n=1):
-        raw = [example[self.source.raw] for example in examples]
-        raw = [value.encode("utf-8", "surrogatepass") if isinstance(value, str) else value for value in raw]
+        raw = [bytes_of(example[self.source.raw]) for example in examples]
 
         def read(rows):
-            return self.source.read([raw[i] for i in rows])
+            found = self.source.read([raw[i] for i in rows])
+            for status in found.status.numpy():
+                if status.decode() != OK:
+                    raise UserError(status.decode())
+            return found
 
         return self.records(read, [len(value) for value in raw], n)
 
@@ -546,6 +570,17 @@ class Texts(Source):
     def read(self, raw):
         import tensorflow as tf
 
+        status = self.status(raw)
+        return self.encoded(tf.where(status == OK, raw, ""))._replace(status=status)
+
+    def status(self, raw):
+        """string `[batch]` → string `[batch]`, as of `Task.status`."""
+        return text_status(raw, self.config.serving.max_characters)
+
+    def encoded(self, raw):
+        """string `[batch]` → `Read` without a status, however long the texts are."""
+        import tensorflow as tf
+
         raw = tf.convert_to_tensor(raw, tf.string)
         oov = self.oov_words(raw)
         tokens, ids = self.text.tokens(raw), self.text.ids(raw, oov)
@@ -555,7 +590,7 @@ class Texts(Source):
 
     def reader(self, examples, encoder):
         sources = [pair["source"] for _, pair in examples]
-        return lambda rows: self.read([sources[i] for i in rows]), list(map(len, sources)), examples
+        return lambda rows: self.encoded([sources[i] for i in rows]), list(map(len, sources)), examples
 
     def figure(self, example, record):
         """Where each token looked, when the decoder attends at all."""
@@ -584,10 +619,6 @@ class Files(Source):
     def decode(self, files):
         """What is read of a list of files. Raises `UserError` when one cannot be read."""
 
-    @abc.abstractmethod
-    def file_of(self, name, content):
-        """The file, as of `examples`, that has a content and no text."""
-
     def name_of(self, example, split, i):
         return example.id
 
@@ -607,8 +638,22 @@ class Files(Source):
             return False
         return True
 
-    def check_input(self, name, example):
-        self.decode([self.file_of(name, example[self.raw])])
+    @abc.abstractmethod
+    def readable(self, raw):
+        """string `[batch]` → what the encoder takes, and string `[batch]`: empty, or what is wrong with a file."""
+
+    @functools.cached_property
+    def graph(self):
+        """`readable` as a `tf.function`."""
+        import tensorflow as tf
+
+        return tf.function(self.readable, input_signature=[tf.TensorSpec([None], tf.string)])
+
+    def read(self, raw):
+        import tensorflow as tf
+
+        inputs, said = self.graph(tf.convert_to_tensor(raw, tf.string))
+        return Read(inputs, status=tf.where(said == "", OK, said))
 
     def line(self, name, example, record):
         return f"{name}: {record['text']}"

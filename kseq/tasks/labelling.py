@@ -12,6 +12,7 @@ from pydantic import Field
 import kseq
 from kseq.errors import UserError
 from kseq.tasks import pretrained
+from kseq.tasks.requests import OK, first_status, text_status, without_refused
 from kseq.tasks.schema import TrainingConfig
 from kseq.tasks.task import (
     Task,
@@ -77,6 +78,10 @@ class Output(abc.ABC):
     @abc.abstractmethod
     def predicted(self, texts):
         """Tensors of texts `[batch]`, one a role → {name: tensor `[batch, ...]`} with "text" and "score"."""
+
+    @abc.abstractmethod
+    def n_best(self, texts):
+        """Tensors of texts `[batch]`, one a role → what `Task.n_best` has, but for the status."""
 
     @abc.abstractmethod
     def tokens(self, texts):
@@ -249,9 +254,25 @@ class Labelling(Task):
     def loss(self):
         return self.output.loss()
 
-    def answer(self, *texts):
+    def answer_part(self, *texts):
+        status, texts = self.checked(texts)
         found = self.output.predicted(texts)
-        return {name: value for name, value in found.items() if len(value.shape) == 1}
+        return without_refused({name: value for name, value in found.items() if len(value.shape) == 1}, status)
+
+    def n_best_part(self, *texts):
+        status, texts = self.checked(texts)
+        return without_refused(self.output.n_best(texts), status)
+
+    def status(self, *texts):
+        most = self.config.serving.max_characters
+        return first_status(*(text_status(side, most) for side in texts))
+
+    def checked(self, texts):
+        """Strings `[batch]` of each role → their status, and the same, empty where they are refused."""
+        import tensorflow as tf
+
+        status = self.status(*texts)
+        return status, [tf.where(status == OK, side, "") for side in texts]
 
     def answers(self, examples, n=1):
         texts = [[text_of(example[role]) for role in self.raw] for example in examples]
@@ -372,6 +393,13 @@ class OneLabel(Output):
         text = tf.gather(tf.constant(self.names), tf.argmax(probabilities, axis=-1))
         score = tf.reduce_max(probabilities, axis=-1)
         return {"text": text, "score": score, "probabilities": probabilities, "alignment": alignment}
+
+    def n_best(self, texts):
+        """All labels, the likeliest first, with their probabilities."""
+        import tensorflow as tf
+
+        found = tf.math.top_k(self.predicted(texts)["probabilities"], len(self.names))
+        return {"text": tf.gather(tf.constant(self.names), found.indices), "score": found.values}
 
     def tokens(self, texts):
         text = self.task.text

@@ -76,6 +76,39 @@ class SplitsConfig(Config):
         return ("dev", "test") if self.test_holdout or self.split("test") else ("dev",)
 
 
+class ServingConfig(Config):
+    """What the exported model answers; see Serving in README.md."""
+
+    batch_size: int = Field(64, ge=1, description="examples answered at once; a larger batch is answered in parts")
+
+
+class TextServingConfig(ServingConfig):
+    """What the exported model answers; see Serving in README.md."""
+
+    max_characters: int = Field(50_000, ge=1, description="most characters of a text; a longer one is refused")
+
+
+class BestServingConfig(ServingConfig):
+    """What the exported model answers; see Serving in README.md."""
+
+    n_best: int = Field(
+        0,
+        ge=0,
+        le=100,
+        description="answers to an example in the signature nbest; 0 takes sampler.width or, at random, sampler.n",
+    )
+
+
+class BestTextServingConfig(BestServingConfig, TextServingConfig):
+    """What the exported model answers; see Serving in README.md."""
+
+
+class FileServingConfig(BestServingConfig):
+    """What the exported model answers; see Serving in README.md."""
+
+    max_bytes: int = Field(50_000_000, ge=1, description="most bytes of a file; a larger one is refused")
+
+
 class GenerationTrainingConfig(TrainingConfig):
     """How a model that writes text is trained."""
 
@@ -383,6 +416,7 @@ class PairConfig(EncoderSourceConfig):
     model: PairModelConfig = PairModelConfig()
     training: GenerationTrainingConfig = GenerationTrainingConfig()
     sampler: TextSamplerConfig = TextSamplerConfig()
+    serving: BestTextServingConfig = BestTextServingConfig()
 
     @model_validator(mode="after")
     def _sampler_fits(self):

@@ -14,7 +14,7 @@ import kseq
 from kseq.config import Config
 from kseq.errors import UserError
 from kseq.tasks.labelling import Labelling, Output, filled, label_of, numbers_of
-from kseq.tasks.schema import LabelConfig, LabelDataConfig, PoolingModelConfig, TrainingConfig, Unit
+from kseq.tasks.schema import LabelConfig, LabelDataConfig, PoolingModelConfig, TextServingConfig, TrainingConfig, Unit
 from kseq.tasks.task import batched, text_of
 
 BIO = re.compile(r"O|[BI]-.+")
@@ -45,6 +45,7 @@ class TagConfig(LabelConfig):
     data: DataConfig = DataConfig()
     model: PoolingModelConfig = PoolingModelConfig()
     training: TrainingConfig = TrainingConfig()
+    serving: TextServingConfig = TextServingConfig()
 
 
 class Tags(Output):
@@ -153,6 +154,37 @@ class Tags(Output):
         """The best tags that make whole spans. A word that was cut off has the tag O."""
         import tensorflow as tf
 
+        tags, _, score, labels = self.tagged(texts)
+        found = {"text": tf.strings.reduce_join(tags, axis=-1, separator=" "), "score": score}
+        if not self.joint:
+            return found
+        return found | {"label": tf.gather(tf.constant(self.task.tables["label"]), tf.argmax(labels, axis=-1))}
+
+    def n_best(self, texts):
+        """The one answer, with its words "tokens" and their "tags", string `[batch, 1, words]`, and the probabilities
+        "tag_score" of these, float32; 0 for a word that was cut off. And where the whole has a label, all of them,
+        "label", string `[batch, labels]`, the likeliest first, with their probabilities "label_score".
+        """
+        import tensorflow as tf
+
+        tags, sure, score, labels = self.tagged(texts)
+        words = self.words(texts[0]).to_tensor()
+        found = {"text": tf.strings.reduce_join(tags, axis=-1, separator=" "), "score": score}
+        found |= {"tokens": words, "tags": tags.to_tensor(), "tag_score": sure.to_tensor(shape=tf.shape(words))}
+        found = {name: value[:, None] for name, value in found.items()}
+        if self.joint:
+            best = tf.math.top_k(labels, len(self.task.tables["label"]))
+            found |= {"label": tf.gather(tf.constant(self.task.tables["label"]), best.indices)}
+            found |= {"label_score": best.values}
+        return found
+
+    def tagged(self, texts):
+        """Tensors of texts → the tags of all words, ragged string `[batch, (words)]`, the probabilities of those that
+        were not cut off, ragged float32, and their mean, `[batch]`; and those of the labels of the whole, `[batch,
+        labels]`, or None.
+        """
+        import tensorflow as tf
+
         [text], tables = texts, self.task.tables
         ids, first = self.pieces(text)
         probabilities = self.graph(ids)
@@ -165,10 +197,7 @@ class Tags(Output):
         cut = self.words(text).row_lengths() - count
         best = tf.concat([best, tf.RaggedTensor.from_row_lengths(tf.fill([tf.reduce_sum(cut)], "O"), cut)], axis=1)
         score = tf.reduce_sum(sure, axis=1) / tf.maximum(tf.cast(count, tf.float32), 1)
-        found = {"text": tf.strings.reduce_join(best, axis=-1, separator=" "), "score": score}
-        if not self.joint:
-            return found
-        return found | {"label": tf.gather(tf.constant(tables["label"]), tf.argmax(probabilities["label"], axis=-1))}
+        return best, sure, score, probabilities.get("label")
 
     def tokens(self, texts):
         [text] = texts

@@ -14,6 +14,7 @@ import kseq
 from kseq.checkpoints import PROGRESS
 from kseq.errors import UserError
 from kseq.files import write_json
+from kseq.tasks.requests import OK, in_parts
 
 FINGERPRINTS = "fingerprints.json"
 SHOWN = 4  # examples of the dev split that are predicted when no input is given
@@ -105,7 +106,7 @@ class Task(abc.ABC):
     def example(self):
         """One raw input, {raw name: bytes}, to ask an exported model."""
         raw = max((example for _, example in self.some_of_dev()), key=lambda e: len(e[self.raw[0]]))
-        return {name: raw[name].encode() if isinstance(raw[name], str) else raw[name] for name in self.raw}
+        return {name: bytes_of(raw[name]) for name in self.raw}
 
     # --- training
 
@@ -205,9 +206,43 @@ class Task(abc.ABC):
         """The prediction and a reference of a row of `evaluate`, as a person reads them."""
         return row["prediction"], row["references"][0]
 
-    @abc.abstractmethod
     def answer(self, *raw):
-        """Strings `[batch]` of each input → {"text": string, "score": float32}: what a SavedModel serves."""
+        """Strings `[batch]` of each input → {"text": string `[batch]`, "score": float32 `[batch]`, "status": string
+        `[batch]`, …}: what a SavedModel serves.
+
+        The status is "ok", or a sentence that says why there is no answer; the text is then empty and the score 0. No
+        row has an influence on another.
+
+        Raises:
+            tf.errors.InvalidArgumentError: the inputs are not equally many.
+        """
+        return self._answers(*raw)
+
+    @functools.cached_property
+    def _answers(self):
+        return in_parts(self.answer_part, self.raw, self.config.serving.batch_size)
+
+    @abc.abstractmethod
+    def answer_part(self, *raw):
+        """`answer` for a batch that is small enough to be answered at once."""
+
+    def n_best(self, *raw):
+        """Strings `[batch]` of each input → the best answers to each: {"text": string `[batch, n]`, "score": float32
+        `[batch, n]`, "status": string `[batch]`, …}, what a SavedModel serves under `nbest`.
+        """
+        return self._n_best(*raw)
+
+    @functools.cached_property
+    def _n_best(self):
+        return in_parts(self.n_best_part, self.raw, self.config.serving.batch_size)
+
+    @abc.abstractmethod
+    def n_best_part(self, *raw):
+        """`n_best` for a batch that is small enough to be answered at once."""
+
+    @abc.abstractmethod
+    def status(self, *raw):
+        """Strings `[batch]` of each input → string `[batch]`, the status that `answer` has."""
 
     @abc.abstractmethod
     def answers(self, examples, n=1):
@@ -221,8 +256,11 @@ class Task(abc.ABC):
             UserError: the config's sampler cannot give n answers.
         """
 
-    def check_input(self, name, example):  # noqa: B027 most tasks can answer whatever they are given
+    def check_input(self, name, example):
         """Raises `UserError` when the raw input of that name cannot be answered."""
+        [status] = self.status(*([bytes_of(example[role])] for role in self.raw)).numpy()
+        if status.decode() != OK:
+            raise UserError(f"{name}: {status.decode()}")
 
     @abc.abstractmethod
     def figure(self, example, record):
@@ -261,7 +299,8 @@ class Task(abc.ABC):
     def ask(self, example):
         """`answer` for one raw example, {raw name: bytes}, as plain values."""
         answers = self.answer(*([example[name]] for name in self.raw))
-        return {"text": answers["text"][0].numpy().decode(), "score": float(answers["score"][0])}
+        text, status = (answers[name][0].numpy().decode() for name in ("text", "status"))
+        return {"text": text, "score": float(answers["score"][0]), "status": status}
 
     @abc.abstractmethod
     def parts(self):
@@ -414,6 +453,11 @@ def cached(data, key, make):
     for note in notes:
         print(note, flush=True)
     return columns
+
+
+def bytes_of(value):
+    """A raw text or content, str or bytes, as bytes."""
+    return value.encode("utf-8", "surrogatepass") if isinstance(value, str) else value
 
 
 def text_of(value):

@@ -20,6 +20,7 @@ from kseq.tasks.schema import (
     Cell,
     DecoderConfig,
     EncoderRateConfig,
+    FileServingConfig,
     GenerationTrainingConfig,
     SplitsConfig,
     TextSamplerConfig,
@@ -87,6 +88,12 @@ class ModelConfig(DecoderConfig):
     encoder: EncoderConfig = EncoderConfig()
 
 
+class ServingConfig(FileServingConfig):
+    """What the exported model answers; see Serving in README.md."""
+
+    max_seconds: float = Field(0, ge=0, le=3600, description="a longer recording is refused; 0 takes data.max_seconds")
+
+
 class TranscribeConfig(Config):
     """One experiment with recordings."""
 
@@ -95,6 +102,7 @@ class TranscribeConfig(Config):
     model: ModelConfig = ModelConfig()
     training: GenerationTrainingConfig = GenerationTrainingConfig(epochs=8, batch_size=32, learning_rate=2e-3)
     sampler: TextSamplerConfig = TextSamplerConfig(width=4)
+    serving: ServingConfig = ServingConfig()
 
     @model_validator(mode="after")
     def _sampler_fits(self):
@@ -134,9 +142,6 @@ class Recordings(Files):
 
     def decode(self, files):
         return self.audio.encode(files)
-
-    def file_of(self, name, content):
-        return kseq.data.Recording(name, "", lambda: content, where=name, fingerprint="")
 
     def raw_of(self, example):
         return {"audio": example.read()}
@@ -212,8 +217,9 @@ class Recordings(Files):
         )
         return {"source": tf.cast(frames, tf.float16), "kept": np.array(kept, np.int64)}
 
-    def read(self, raw):
-        return Read(self.audio.features(raw))
+    def readable(self, raw):
+        serving = self.config.serving
+        return self.audio.readable(raw, max_bytes=serving.max_bytes, max_seconds=serving.max_seconds)
 
     def reader(self, examples, encoder):
         frames, recordings = self.frames(examples, "frames of the recordings that are scored")

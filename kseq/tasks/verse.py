@@ -13,6 +13,7 @@ from scipy.special import logsumexp, softmax
 import kseq
 from kseq.errors import UserError
 from kseq.tasks.generation import Generation, Texts
+from kseq.tasks.requests import OK, first_status
 from kseq.tasks.schema import (
     GenerationTrainingConfig,
     PairConfig,
@@ -107,6 +108,14 @@ class Lines(Texts):
     def is_complete(self, read, written):
         return (read > 0) & (read == written)
 
+    def status(self, raw):
+        import tensorflow as tf
+
+        status, most = super().status(raw), self.text.max_length
+        count = self.text.tokenizer.split(tf.where(status == OK, raw, "")).row_lengths()
+        said = ["The line has ", tf.strings.as_string(count), f" tokens, and at most {most} are answered"]
+        return first_status(status, tf.where(count <= most, OK, tf.strings.join(said)))
+
     def lengths(self, lines):
         """Tokens of each line, none cut off: int64 `[lines]`."""
         return self.text.tokenizer.split(lines).row_lengths().numpy()
@@ -134,23 +143,15 @@ class Verse(Generation):
             for (where, _), n, m in zip(examples, above, below, strict=True):
                 if n != m or not n:
                     raise UserError(f"{where}: the lines have {n} and {m} tokens; a couplet has as many in both")
-                self._check_length(where, n)
+                if n > self.text.max_length:
+                    raise UserError(
+                        f"{where}: a line of {n} tokens, and data.max_length is {self.text.max_length}; its end would "
+                        "get no answer"
+                    )
         if not self.candidates(self.lines(self.dev)[1]):
             raise UserError(
                 f"dev has no {CANDIDATES} different next lines of one length, among which to pick the true one"
             )
-
-    def _check_length(self, where, length):
-        if length > self.text.max_length:
-            raise UserError(
-                f"{where}: a line of {length} tokens, and data.max_length is {self.text.max_length}; its end would get "
-                "no answer"
-            )
-
-    def check_input(self, name, example):
-        line = example["source"]
-        line = line.encode("utf-8", "surrogatepass") if isinstance(line, str) else line
-        self._check_length(name, int(self.source.lengths([line])[0]))
 
     # --- what is written
 

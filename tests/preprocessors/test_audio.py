@@ -148,3 +148,52 @@ def test_wrong_arguments_are_one_sentence():
         AudioPreprocessor(normalize="global")
     with pytest.raises(UserError, match="the frames of a recording: deltas must be 0, 1 or 2, got 5"):
         AudioPreprocessor(deltas=5)
+
+
+# --- any string, without an error
+
+
+def read_any(files, one=audio, **limits):
+    limits = {"max_bytes": 10**6} | limits
+    read = tf.function(lambda x: one.readable(x, **limits), input_signature=[tf.TensorSpec([None], tf.string)])
+    frames, said = read(tf.constant(files, tf.string))
+    return frames.numpy(), [x.decode() for x in said.numpy()]
+
+
+def test_what_cannot_be_read_is_told_and_spoils_no_other():
+    """Oracle for the others: `features`, which raises where there is a bad one."""
+    good, plain = [wav(sound()), floats(sound(2000))], wav(sound())
+    bad = {
+        b"": "The file is empty",
+        b"A text": "The first bytes are not those of a WAV file",
+        plain[:19]: "The file does not say how its sound is written",
+        plain[:-9]: "The file is cut off: its sound has 1600 bytes, and 1591 are there",
+        wav(np.zeros((800, 1))): "The recording is silent: all of its samples are the same",
+        floats(np.full((800, 1), np.nan)): "The recording has samples that are no numbers",
+        wav(sound(1)): "The recording is too short: 1 samples at 8000 Hz, less than 0.025 s",
+        wav(sound(61_000), rate=1000): "The recording is too long: 61 s, and at most 60 are read",
+        bytes(10**6 + 1): "The file has 1000001 bytes, and at most 1000000 are read",
+    }
+    frames, said = read_any([good[0], *bad, good[1]])
+    assert said == ["", *bad.values(), ""]
+    for row, file in zip(frames[[0, -1]], good, strict=True):
+        [want] = audio.features(tf.constant([file])).numpy()
+        np.testing.assert_allclose(row[: len(want)], want, rtol=1e-5, atol=1e-5)
+        assert not np.any(row[len(want) :])
+
+
+def test_the_longest_recording_is_what_is_asked_for():
+    second = wav(sound(RATE))
+    assert read_any([second], max_seconds=1)[1] == [""]
+    assert read_any([second], max_seconds=0.5)[1] == ["The recording is too long: 1 s, and at most 0.5 are read"]
+
+
+def test_random_damage_never_raises():
+    chance, files, plain = np.random.default_rng(0), [], wav(sound())
+    for _ in range(60):
+        damaged = bytearray(plain)
+        for at in chance.integers(0, 60, 4):
+            damaged[at] ^= 1 << int(chance.integers(8))
+        files.append(bytes(damaged[: chance.integers(10, len(plain))] if chance.random() < 0.3 else damaged))
+    frames, said = read_any(files)
+    assert np.all(np.isfinite(frames)) and 1 < said.count("") < 50

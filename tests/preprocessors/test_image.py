@@ -15,7 +15,7 @@ from PIL import Image, ImageOps
 from kseq.data import Picture
 from kseq.errors import UserError
 from kseq.preprocessors import ImagePreprocessor
-from kseq.preprocessors.image import NO_SIZE, NOT_A_PICTURE
+from kseq.preprocessors.image import CUT_OFF, DAMAGED, NO_SIZE, NOT_A_PICTURE
 
 SIDE = 8
 RNG = np.random.default_rng(0)
@@ -398,3 +398,96 @@ def test_a_mirrored_picture_has_left_and_right_exchanged():
     assert other.fingerprint != one.fingerprint and (other.id, other.captions) == (one.id, one.captions)
     np.testing.assert_allclose(other.mirror().boxes, one.boxes, rtol=1e-6)
     assert not other.mirror().mirrored
+
+
+# --- any string, without an error
+
+
+@functools.cache
+def reading(**limits):
+    """`readable` as a graph."""
+    read = functools.partial(preprocessor().readable, **{"max_bytes": 10**6} | limits)
+    return tf.function(read, input_signature=[tf.TensorSpec([None], tf.string)])
+
+
+def read_any(files, **limits):
+    pixels, said = reading(**limits)(tf.constant(files, tf.string))
+    assert pixels.shape == (len(files), SIDE, SIDE, 3)
+    return pixels.numpy(), [x.decode() for x in said.numpy()]
+
+
+@pytest.mark.parametrize(
+    ("data", "reason"),
+    [
+        (b"", NOT_A_PICTURE),
+        (b"A text, and no picture.\n", NOT_A_PICTURE),
+        (saved(RGB, "WEBP"), NOT_A_PICTURE),
+        (png_header(9_000, 9_000), "The picture has 81000000 pixels, and at most 67108864 are decoded"),
+        (jpeg_of(30_000, 20_000), "The picture has 600000000 pixels, and at most 67108864 are decoded"),
+        (JPEG[:30], NO_SIZE),
+        (JPEG[: len(JPEG) // 2], CUT_OFF),
+        (PNG[: len(PNG) // 2], CUT_OFF),
+        (saved(RGB, "BMP")[:100], CUT_OFF),
+        (PNG[:200] + b"\x00\xff" * 20 + PNG[240:], DAMAGED),
+        (saved(GRAY, "GIF")[:40], CUT_OFF),
+        (saved(GRAY > 127, "BMP"), DAMAGED),
+        (bytes(10**6 + 1), "The file has 1000001 bytes, and at most 1000000 are read"),
+    ],
+    ids=[
+        "empty",
+        "text",
+        "webp",
+        "png-giant",
+        "jpeg-giant",
+        "head",
+        "jpeg",
+        "png",
+        "bmp",
+        "png-damaged",
+        "gif",
+        "bmp-1-bit",
+        "large",
+    ],
+)
+def test_what_cannot_be_read_is_told_and_spoils_no_other(data, reason):
+    """Oracle for the others: `features`, which raises where there is a bad one."""
+    good = mixed_batch()
+    pixels, said = read_any([good[0], data, *good[1:], data])
+    assert said == ["", reason, "", "", "", reason]
+    np.testing.assert_array_equal(pixels[[0, 2, 3, 4]], preprocessor().features(tf.constant(good)))
+    assert not np.any(pixels[[1, 5]])
+
+
+def test_the_limits_of_a_picture_are_those_that_are_given():
+    data = saved(RGB, "PNG")
+    assert read_any([data], max_pixels=SIDE**2)[1] == [""]
+    assert read_any([data], max_pixels=63)[1] == ["The picture has 64 pixels, and at most 63 are decoded"]
+    assert read_any([data], max_bytes=len(data))[1] == [""]
+    assert "bytes" in read_any([data], max_bytes=len(data) - 1)[1][0]
+    assert read_any([])[1] == []
+
+
+def test_a_jpeg_of_a_hundred_scans_is_refused():
+    """Each scan goes over all pixels, so that a small file could take minutes. Oracle: a count of the markers."""
+    data = saved(Image.fromarray(SMOOTH), "JPEG", progressive=True)
+    few, last = data.count(b"\xff\xda"), data.rindex(b"\xff\xda")
+    again = data[:last] + data[last:-2] * (101 - few) + data[-2:]
+    assert read_any([again])[1] == [""]
+    more = data[:last] + data[last:-2] * (102 - few) + data[-2:]
+    assert read_any([more])[1] == ["The picture has 101 scans, and at most 100 are decoded"]
+
+
+def test_random_damage_never_raises():
+    """And what is read all the same is what `features` makes of it."""
+    chance, files = np.random.default_rng(0), []
+    for data in (PNG, JPEG, saved(PALETTE, "GIF"), saved(RGB, "BMP")):
+        for _ in range(25):
+            damaged = bytearray(data)
+            for at in chance.integers(0, len(data) if chance.random() < 0.5 else 60, 4):
+                damaged[at] ^= 1 << int(chance.integers(8))
+            files.append(bytes(damaged[: chance.integers(10, len(data))] if chance.random() < 0.3 else damaged))
+    pixels, said = read_any(files)
+    assert 20 < said.count("") < 80
+    for data, row, reason in zip(files, pixels, said, strict=True):
+        if not reason:
+            np.testing.assert_array_equal(row, decoded(data))

@@ -159,6 +159,24 @@ def test_oov_words_are_numbered_on_from_the_vocabulary_in_source_and_target():
     assert text.ids([""], text.oov_words([""], 2)).to_list() == [[]]
 
 
+def test_an_endless_word_is_not_copied():
+    """A word of 100,000 characters would come back as often as the model copies it."""
+    text, long = adapted(), "x" * 101
+    assert text.oov_words([f"{long} {long[1:]} a"], 2).numpy().tolist() == [[b"x" * 100, b""]]
+    ids, weights = tf.constant([[UNKNOWN, UNKNOWN, END]]), tf.eye(3)[None, :, :2]
+    assert text.text(ids, tf.constant([[long, "yak"]]), weights).numpy().tolist() == [b"yak"]
+
+
+def test_ids_are_spelled_token_by_token():
+    """By hand: `words` of the same ids, with "" in place of what it leaves out."""
+    text, own = adapted(), tf.constant([["gnu", "yak"], ["", ""]])
+    ids = tf.constant([[[4, 10, 11, UNKNOWN, END, 0]], [[5, END, 0, 0, 0, 0]]])
+    found = text.spelled(ids, oov_words=own).numpy().tolist()
+    assert found == [[[b"a", b"gnu", b"yak", b"<unk>", b"", b""]], [[b"dog", b"", b"", b"", b"", b""]]]
+    assert [word.decode() for word in found[0][0] if word] == text.words(ids[0, 0].numpy(), ["gnu", "yak"])
+    assert text.spelled(ids[1]).numpy().tolist() == found[1]
+
+
 @pytest.mark.parametrize("dtype", [tf.int32, tf.int64])
 def test_text_of_oov_words_is_what_was_read(dtype):
     text = adapted()

@@ -93,13 +93,17 @@ def test_a_wrong_request_is_told_in_a_sentence_and_refused_by_the_graph(requests
     with pytest.raises(UserError, match=message) as error:
         requests.check(request_)
     assert "\n" not in str(error.value)
-    with pytest.raises(tf.errors.InvalidArgumentError):
-        requests.read(["key=G", request_])
+    asked = tf.function(requests.read)(["key=G", request_])
+    good, said = (status.decode() for status in asked.status.numpy())
+    assert good == "ok" and said == str(error.value).replace(" or prime=FILE", "")
+    assert list(asked.lengths) == [64, 1] and not np.any(asked.vector[1]) and asked.beginning_lengths[1] == 0
 
 
 def test_what_is_given_twice_is_told(requests):
     with pytest.raises(UserError, match="key is given twice"):
         requests.check("key=G key=D")
+    statuses = [b"key is given twice", b"seed is given twice", b"ok"]
+    assert list(requests.status(["key=G key=D", "seed=1 key=D  seed=1 ", "key=D: C4"]).numpy()) == statuses
 
 
 # --- training
@@ -193,6 +197,20 @@ def test_the_score_is_the_log_likelihood_of_a_step(run):
     vector = run.task.requests.read(["key=G"]).vector
     loss = run.task.loss().call(roll, run.model({"vector": vector, "roll": roll}))
     assert record["score"] == pytest.approx(-np.mean(np.array(loss)[0, 2:]), rel=1e-4)
+
+
+def test_the_n_best_are_the_draws_of_the_run(run):
+    """Oracle: `answers`; the request that is refused has no music."""
+    asked = ["key=G seed=3 length=6", "key=H", "length=3: C4 | E4"]
+    found = {name: x.numpy() for name, x in run.task.n_best(tf.constant(asked)).items()}
+    assert found["text"].shape == (3, 5) == found["tokens"].shape[:2]
+    assert [x.decode()[:12] for x in found["status"]] == ["ok", "key must be ", "ok"]
+    for row in (0, 2):
+        for k, record in enumerate(run(asked[row], n=5, details=True)):
+            assert found["text"][row, k].decode() == record["text"]
+            assert found["score"][row, k] == pytest.approx(record["score"], rel=1e-4)
+            assert [x.decode() for x in found["tokens"][row, k] if x] == record["tokens"]
+    assert not found["text"][1].any() and not found["score"][1].any()
 
 
 def test_a_midi_file_begins_the_music(run, tmp_path):

@@ -14,6 +14,7 @@ import tensorflow as tf
 import tensorflow_datasets as tfds
 from PIL import Image
 
+import kseq
 from kseq.checkpoints import PROGRESS
 from kseq.config import ConfigError, load
 from kseq.data import SetEpoch
@@ -107,6 +108,33 @@ def test_evaluation_writes_metrics_and_a_row_for_each_text(name, trained, capsys
 def test_the_saved_model_answers_in_a_process_without_kseq_and_keras(name, trained, capsys):
     program.export(TASKS[name], trained[name], [])
     assert "asked in a process without kseq and keras, it answers" in capsys.readouterr().out
+
+
+@every_task
+def test_all_labels_come_with_their_probabilities(name, trained):
+    """Oracle: `answers`. The row that is refused has none, and changes nothing for the others."""
+    task = kseq.load(trained[name], ["serving.max_characters=50", "serving.batch_size=2"]).task
+    texts = ["make the red star", "x" * 51, "", "two of them"]
+    inputs = [tf.constant(texts) for _ in task.raw]
+    found = {key: x.numpy() for key, x in task.n_best(*inputs).items()}
+    said = "The text has 51 characters, and at most 50 are read"
+    assert [x.decode() for x in found["status"]] == ["ok", said, "ok", "ok"]
+    served = {key: x.numpy() for key, x in task.answer(*inputs).items()}
+    assert served["text"].tolist() == found["text"][:, 0].tolist() and served["text"][1] == b"" == found["text"][1, 0]
+    labels, key = task.tables["label"], "label" if name == "tag" else "text"
+    assert found[key].shape == (4, len(labels)) and sorted(x.decode() for x in found[key][0]) == sorted(labels)
+    score = found["label_score" if name == "tag" else "score"]
+    np.testing.assert_allclose(score.sum(axis=1), [1, 0, 1, 1], rtol=1e-5)
+    assert np.all(np.diff(score, axis=1) <= 0)
+    for row in (0, 2, 3):
+        [records] = task.answers([dict.fromkeys(task.raw, texts[row])], 1 if name == "tag" else len(labels))
+        for k, record in enumerate(records):
+            assert found["text"][row, k].decode() == record["text"]
+            assert found["score"][row, k] == pytest.approx(record["score"], rel=1e-4)
+        if name == "tag":
+            assert [x.decode() for x in found["tokens"][row, 0] if x] == texts[row].split()
+            assert [x.decode() for x in found["tags"][row, 0] if x] == records[0]["tags"]
+            assert found["label"][row, 0].decode() == records[0]["label"]
 
 
 @pytest.mark.parametrize("name", ["classify", "tag", pytest.param("entail", marks=pytest.mark.slow)])

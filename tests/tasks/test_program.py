@@ -165,7 +165,7 @@ def test_what_is_no_run_is_told(tmp_path, trained):
             kseq.load(folder)
     with pytest.raises(UserError, match=rf"no such folder; \S+ holds the runs .*\b{trained.name}\b"):
         kseq.load(trained.parent / "typo")
-    with pytest.raises(UserError, match="only data and sampler can be changed"):
+    with pytest.raises(UserError, match="only data, sampler and serving can be changed"):
         kseq.load(trained, ["model.units=3"])
 
 
@@ -173,7 +173,7 @@ def test_what_is_no_run_is_told(tmp_path, trained):
 def test_an_exported_run_answers_as_the_run(run, tmp_path):
     folder = tmp_path / "served"
     answer = run.export(folder)
-    assert set(answer) == {"text", "score"}
+    assert set(answer) == {"text", "score", "status"} and answer["status"] == "ok"
     exported = kseq.load(folder)
     for given, want in zip(exported(TEXTS, details=True), run(TEXTS, details=True), strict=True):
         assert given["text"] == want["text"] and given["score"] == pytest.approx(want["score"], rel=1e-4)
@@ -181,8 +181,18 @@ def test_an_exported_run_answers_as_the_run(run, tmp_path):
     for name in ("model", "preprocessor", "show", "export"):
         with pytest.raises(UserError, match=f"is an exported model: it has no {name}; load the run"):
             getattr(exported, name)
-    with pytest.raises(UserError, match="is an exported model, which gives one answer; load the run for n=2"):
-        exported(TEXTS[0], n=2)
+    assert exported(TEXTS, n=3) == run(TEXTS, n=3)
+    with pytest.raises(UserError, match=r"served gives \d answer\(s\) at most; load the run for n=99"):
+        exported(TEXTS[0], n=99)
+    for answers in (run, exported):
+        with pytest.raises(UserError, match=r"^example 2: The text has 50001 characters, and at most 50000 are read$"):
+            answers(["a", "a" * 50_001])
+    command = [sys.executable, ROOT / "kseq/ask.py", folder, "text=a", f"text={'a' * 50_001}"]
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    said = "The text has 50001 characters, and at most 50000 are read"
+    assert result.returncode == 1 and result.stderr.splitlines()[-1] == f"error: example 2: {said}"
+    found = json.loads(result.stdout)
+    assert found["status"] == ["ok", said] and found["text"][0] == run("a") and found["text"][1] == ""
     for inputs, message in (
         ({"sentence": [b"a"]}, "takes text, and is given sentence"),
         ({}, "takes text, and is given nothing"),

@@ -143,8 +143,8 @@ def test_the_saved_model_answers_in_a_process_without_kseq_and_keras(trained, re
         others.append(tmp_path / f"{rate}.wav")
         others[-1].write_bytes(wav(np.sin(np.arange(rate) / 7), rate))
     assert served([str(path) for path in others]) == run([str(path) for path in others])
-    with pytest.raises(Exception, match="The first bytes are not those of a WAV file"):
-        served(b"no recording")
+    with pytest.raises(UserError, match=r"^example 2: The first bytes are not those of a WAV file$"):
+        served([str(recording), b"no recording"])
 
 
 # --- what is wrong
@@ -170,7 +170,7 @@ def test_a_recording_that_cannot_be_read_is_named(trained, tmp_path, content, me
         program.predict(Transcribe, trained, [], [str(path)])
     assert "\n" not in str(error.value)
     if content is not None:
-        with pytest.raises(UserError, match=rf"example 1: recording example 1 cannot be read as WAV \({message}"):
+        with pytest.raises(UserError, match=rf"^example 1: {message}"):
             kseq.load(trained)(content)
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import sacrebleu
+import tensorflow as tf
 import tensorflow_datasets as tfds
 from PIL import Image
 
@@ -148,6 +149,33 @@ def test_of_a_long_file_the_first_are_drawn(trained, tmp_path, capsys):
 def test_the_saved_model_answers_in_a_process_without_kseq_and_keras(trained, capsys):
     program.export(Translate, trained, [])
     assert "asked in a process without kseq and keras, it answers" in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_the_n_best_are_the_records_of_the_run_padded(trained):
+    """Oracle: `answers`; of a text that is refused there is nothing, and the others are as without it."""
+    task = kseq.load(trained, ["serving.batch_size=2", "serving.max_characters=30"]).task
+    texts = ["trois cent vingt", "deux", "x" * 31, "", "mille neuf cent"]
+    assert task.answer(tf.constant([], tf.string))["status"].shape == (0,)
+    found = {name: x.numpy() for name, x in task.n_best(tf.constant(texts)).items()}
+    batch, n, time, source = found["alignment"].shape
+    assert (batch, n) == (5, 2) and found["tokens"].shape == (batch, n, time) and source >= 3
+    assert [x.decode() for x in found["status"]] == [
+        *["ok"] * 2,
+        "The text has 31 characters, and at most 30 are read",
+        *["ok"] * 2,
+    ]
+    for row, records in zip((0, 1, 3, 4), task.answers([{"source": x} for x in texts if len(x) < 31], 2), strict=True):
+        for k, record in enumerate(records):
+            tokens = record["tokens"]
+            assert found["text"][row, k].decode() == record["text"]
+            assert found["score"][row, k] == pytest.approx(record["score"], rel=1e-4)
+            assert [x.decode() for x in found["tokens"][row, k] if x] == tokens
+            weights = found["alignment"][row, k, : len(tokens)]
+            want = record["alignment"][:, :source]
+            np.testing.assert_allclose(weights[:, : want.shape[1]], want, rtol=1e-3, atol=1e-5)
+            assert not np.any(found["alignment"][row, k, len(tokens) :])
+    assert not found["text"][2].any() and not found["score"][2].any() and not found["alignment"][2].any()
 
 
 @pytest.mark.slow

@@ -164,7 +164,7 @@ def test_the_share_of_opposed_tones_is_counted_where_both_have_one(chinese):
 
 def test_a_line_that_is_too_long_is_named(trained):
     run = kseq.load(trained)
-    with pytest.raises(UserError, match=r"^example 2: a line of 41 tokens, and data.max_length is 40; its end would"):
+    with pytest.raises(UserError, match=r"^example 2: The line has 41 tokens, and at most 40 are answered$"):
         run(["red", "red " * 41])
 
 
