@@ -1,13 +1,10 @@
 """SavedModels of runs: raw strings or bytes in, strings out, everything between inside.
 
-That of a model alone, `model.export`, has its signature in `kseq.models.signature`.
+Numbered versions of one, as TensorFlow Serving takes them, are made by `kseq.serving.versions`. That of a model alone,
+`model.export`, has its signature in `kseq.models.signature`.
 """
 
 import errno
-import json
-import subprocess
-import sys
-import tempfile
 from pathlib import Path
 
 from kseq.errors import UserError
@@ -62,43 +59,17 @@ def check_replaceable(path):
         raise UserError(f"{path} is a file; an export is a folder")
     if not path.exists() or not any(path.iterdir()):
         return
-    known = read_json(path / ABOUT).get("files", []) if (path / ABOUT).exists() else []
-    foreign = [name for name in _files(path) if name not in known]
+    foreign = foreign_files(path)
     if foreign:
         raise UserError(f"{path / foreign[0]} was written by no export, which replaces the whole folder; move it away")
+
+
+def foreign_files(path):
+    """The names of the files in a folder that no export has written."""
+    known = read_json(path / ABOUT).get("files", []) if (path / ABOUT).exists() else []
+    return [name for name in _files(path) if name not in known]
 
 
 def _files(folder):
     """The names of all files in and below a folder."""
     return sorted(path.relative_to(folder).as_posix() for path in Path(folder).rglob("*") if not path.is_dir())
-
-
-def check(path, example, expected):
-    """Asks the SavedModel in a fresh process that imports neither kseq nor keras, as TensorFlow Serving would.
-
-    Args:
-        path: folder of the SavedModel.
-        example: {input: bytes}, one raw example.
-        expected: {"text": …, "score": …, "status": …} that it must answer.
-
-    Returns:
-        the answer.
-
-    Raises:
-        UserError: the process fails, or answers something else.
-    """
-    with tempfile.TemporaryDirectory() as folder:
-        arguments = []
-        for name, value in example.items():
-            file = Path(folder, name)
-            file.write_bytes(value)
-            arguments.append(f"{name}=@{file}")
-        command = [sys.executable, str(Path(__file__).with_name("ask.py")), str(Path(path).resolve()), *arguments]
-        result = subprocess.run(command, capture_output=True, text=True, cwd=folder, check=False)
-    if result.returncode:
-        raise UserError(f"{path} does not answer in a process of its own:\n{result.stderr[-2000:]}")
-    answer = {name: values[0] for name, values in json.loads(result.stdout.splitlines()[-1]).items()}
-    same = all(answer.get(name) == expected.get(name) for name in ("text", "status"))
-    if not same or abs(answer["score"] - expected["score"]) > 1e-3:
-        raise UserError(f"{path} answers {answer} where the model in training answers {expected}")
-    return answer

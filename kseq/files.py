@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import shutil
+import sys
 import tempfile
 from pathlib import Path
 
@@ -55,6 +56,21 @@ def remove_drafts(folder):
     """Removes what killed processes left of `replacing` in a folder and below it; nobody else may write there."""
     for path in Path(folder).rglob(f".*{DRAFT}????????"):
         shutil.rmtree(path, ignore_errors=True)
+
+
+def lock(file, path):
+    """Locks an open file or folder until it is closed; whether nobody else has. `path` is what messages call it."""
+    if sys.platform == "win32":
+        return True  # without a lock that dies with its process
+    import fcntl
+
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError as error:
+        print(f"{path}: the file system has no locks ({error.strerror}); start one program at a time", flush=True)
+    return True
 
 
 def sha256(path):

@@ -20,7 +20,6 @@ import json
 import os
 import pkgutil
 import platform
-import sys
 from pathlib import Path
 from typing import NamedTuple
 
@@ -28,9 +27,10 @@ from kseq.checkpoints import best_weights, read_progress
 from kseq.config import Config, ConfigError
 from kseq.config import load as load_config
 from kseq.errors import UserError
-from kseq.export import ABOUT, check
+from kseq.export import ABOUT
 from kseq.export import export as export_saved_model
-from kseq.files import DRAFT, read_json, remove_drafts, sha256, write_json, write_text
+from kseq.files import DRAFT, lock, read_json, remove_drafts, sha256, write_json, write_text
+from kseq.serving import ask, versions
 
 RUN = "run.json"
 CONFIG = "config.json"
@@ -185,7 +185,7 @@ def locked(folder):
     check_writable(folder)
     folder.mkdir(parents=True, exist_ok=True)
     with open(folder / LOCK, "a+", encoding="utf-8") as file:
-        if not _lock(file):
+        if not lock(file, file.name):
             file.seek(0)
             holder = file.read().strip() or "another process"
             raise UserError(f"{folder} is in use by {holder}; wait until it ends, or take another --workdir")
@@ -194,21 +194,6 @@ def locked(folder):
         file.flush()
         remove_drafts(folder)
         yield
-
-
-def _lock(file):
-    """Locks a file until it is closed; whether nobody else has."""
-    if sys.platform == "win32":
-        return True  # without a lock that dies with its process
-    import fcntl
-
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    except OSError as error:
-        print(f"{file.name}: the file system has no locks ({error.strerror}); start one program at a time", flush=True)
-    return True
 
 
 def check_writable(folder):
@@ -250,7 +235,7 @@ def load(folder, overrides=()):
         translator("Un chien court.", n=5, details=True)    # records: text, score, tokens, alignment; best first
 
     Args:
-        folder: of a run, or of a SavedModel that a run has exported.
+        folder: of a run, or of an export, whose newest version answers, or of one of its versions.
         overrides: for a run, `key=value` of its data, its sampler or its serving, such as "sampler.width=5".
 
     Returns:
@@ -261,12 +246,12 @@ def load(folder, overrides=()):
         ConfigError: an override is wrong.
     """
     folder = Path(folder)
-    if (folder / "saved_model.pb").exists():
+    if (folder / ask.MODEL).exists() or (not is_run(folder) and ask.versions(folder)):
         if overrides:
             raise UserError(
                 f"{folder} is an exported model, which cannot be changed; load the run it was exported from"
             )
-        return Exported(folder)
+        return Exported(ask.model_folder(folder))
     import keras
 
     before = keras.config.dtype_policy()
@@ -359,14 +344,21 @@ class Run(Predictor):
         parts = tuple(part for part in self.task.parts() if not isinstance(part, keras.Model))
         return parts if len(parts) > 1 else parts[0]
 
-    def export(self, folder):
-        """Writes the SavedModel that `serving_default` answers from, asks it in a process of its own, and returns what
-        it answers to an example of the dev split.
+    def export(self, folder, keep=versions.KEEP):
+        """Adds a version to an export, asks it in a process of its own, and returns its answer to an example of dev.
+
+        The folder holds the versions 1, 2, 3, … as TensorFlow Serving takes them, and is made if it is missing; its
+        name is the one by which the server knows the model.
+
+        Args:
+            folder: of the export.
+            keep: number of earlier versions that stay.
 
         Raises:
-            UserError: the folder holds something that no export has written, or the SavedModel answers otherwise.
+            UserError: the folder holds something that no export has written, another process exports to it, `keep` is
+                negative, or the SavedModel answers otherwise than the run. No version is added then.
         """
-        return export_run(self.task, folder)
+        return export_run(self.task, folder, keep=keep)[1]
 
 
 class Exported(Predictor):
@@ -375,12 +367,10 @@ class Exported(Predictor):
     def __init__(self, folder):
         import tensorflow as tf
 
-        from kseq.ask import load_operations
-
         about = read_json(folder / ABOUT) if (folder / ABOUT).exists() else {}
         if not isinstance(about.get("inputs"), list) or not isinstance(about.get("paths"), bool):
             raise UserError(f"{folder} is a SavedModel, but not one that this version of kseq has exported")
-        load_operations(tf)
+        ask.load_operations(tf)
         self.folder = folder
         self.raw = tuple(about["inputs"])
         self.paths = about["paths"]
@@ -462,9 +452,28 @@ def _content(name, paths, value):
     return content if paths else content.rstrip(b"\r\n")
 
 
-def export_run(task, folder):
-    """Exports a trained task to a folder, asks the SavedModel an example, and returns what it answers."""
+def export_run(task, folder, *, name=None, keep=versions.KEEP):
+    """Adds a version to an export and asks it; see `Run.export`.
+
+    Args:
+        task: a trained `Task`.
+        folder: of the export.
+        name: by which the server knows the model; that of the folder by default.
+        keep: number of earlier versions that stay.
+
+    Returns:
+        (folder of the version, its answer to `task.example()`).
+    """
     about = {"task": task.name, "paths": task.paths}
-    export_saved_model(task.answer, task.parts(), task.raw, folder, about, nbest=task.n_best)
-    example = task.example()
-    return check(folder, example, task.ask(example))
+    model = {"model": name or Path(folder).resolve().name}
+    examples, expected = [task.example()], []
+    for _, example in task.some_of_dev():
+        given = {name: x.encode("utf-8", "surrogatepass") if isinstance(x, str) else x for name, x in example.items()}
+        examples += [given] if given not in examples else []
+
+    def write(draft):
+        export_saved_model(task.answer, task.parts(), task.raw, draft, about, nbest=task.n_best)
+        expected.extend(task.ask(example) for example in examples)
+        versions.record(draft, examples, expected, model)
+
+    return versions.add_version(folder, write, keep), expected[0]

@@ -21,7 +21,7 @@ ALLOWED = {
     "export": {"errors", "files"},
     "plots": {"files", "metrics"},
     "config": set(),
-    "ask": set(),
+    "serving": {"errors", "export", "files"},
     "registration": set(),
     "errors": set(),
     "files": {"errors"},

@@ -21,6 +21,7 @@ import kseq
 from kseq import runs
 from kseq.config import ConfigError, differences, to_toml
 from kseq.errors import UserError
+from kseq.serving import versions
 from kseq.tasks import pretrained, results
 from kseq.tasks.task import hashed, text_of
 
@@ -208,12 +209,13 @@ def text_line(run, name, example, found):
     return run.line(name, example, found).replace("\r", " ").replace("\n", " ")
 
 
-def export(task, workdir, changes):
-    """Writes the SavedModel and asks it in a process of its own."""
+def export(task, workdir, changes, *, keep=versions.KEEP):
+    """Writes the next version of the SavedModel and asks it in a process of its own."""
     run, _ = _finished(task, workdir, changes)
     folder = workdir / "export"
     print(f"exporting to {folder}", flush=True)
-    answer = runs.export_run(run, folder)
+    version, answer = runs.export_run(run, folder, name=task.name, keep=keep)
+    print(f"exported version {version.name}")
     print(f"asked in a process without kseq and keras, it answers: {answer['text']!r} (score {answer['score']:.3f})")
 
 
@@ -329,6 +331,9 @@ def define_flags():
     flags.DEFINE_string("workdir", None, "Folder of the run; runs/TASK/CONFIG by default.", flag_values=values)
     flags.DEFINE_multi_string("set", [], "KEY=VALUE: changes one value of the config", flag_values=values)
     flags.DEFINE_enum("format", "text", FORMATS, "Input and output format of --mode=predict.", flag_values=values)
+    flags.DEFINE_integer(
+        "keep", None, f"Earlier versions that stay in export/; {versions.KEEP} by default.", 0, flag_values=values
+    )
     flags.DEFINE_bool("resume", False, "Continue the run in --workdir, if there is one.", flag_values=values)
     flags.DEFINE_bool("record", False, "Add the metrics and samples to tasks/TASK/, by workdir.", flag_values=values)
     flags.DEFINE_bool("help", False, "Show this.", short_name="h", flag_values=values)
@@ -345,6 +350,9 @@ def plan_of(task, values, inputs):
         inputs = ["-"]
     if values.record and values.mode not in (None, "evaluate"):
         raise UserError("--record goes with --mode=evaluate, or with no mode")
+    if values.keep is not None and values.mode not in (None, "export"):
+        raise UserError("--keep goes with --mode=export, or with no mode")
+    keep = versions.KEEP if values.keep is None else values.keep
     workdir = Path(values.workdir or Path("runs", task.name, Path(values.config or "toy").stem))
     config, resumed = None, workdir if values.resume else None
     if values.mode in (None, "train"):
@@ -356,13 +364,13 @@ def plan_of(task, values, inputs):
         "train": partial(train, task, workdir, config, resume=values.resume, show=show),
         "evaluate": partial(evaluate, task, workdir, changes, record_as=record_as),
         "predict": partial(predict, task, workdir, changes, inputs, form=values.format),
-        "export": partial(export, task, workdir, changes),
+        "export": partial(export, task, workdir, changes, keep=keep),
     }
     modes = [values.mode] if values.mode else MODES
     if values.mode in ("evaluate", "predict", "export"):
         runs.read_trained_run(workdir, task)
     if "export" in modes:
-        kseq.export.check_replaceable(workdir / "export")
+        versions.check_exportable(workdir / "export")
     return workdir, [plan[mode] for mode in modes]
 
 

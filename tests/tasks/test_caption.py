@@ -1,5 +1,6 @@
 """The captioning program, from files to answers, at a size that trains in seconds."""
 
+import io
 import json
 import shutil
 import subprocess
@@ -13,12 +14,12 @@ import pytest
 from PIL import Image
 
 import kseq
-from kseq import ask, export
 from kseq.config import ConfigError, load
 from kseq.data import Sequences, SetEpoch
 from kseq.errors import UserError
 from kseq.layers import CELLS
 from kseq.metrics import points_at
+from kseq.serving import ask, check, versions
 from kseq.tasks import program, results
 from kseq.tasks.caption import Caption, boxes_of_words, relevant_regions
 from kseq.tasks.generation import make_decoder
@@ -145,16 +146,16 @@ def test_a_wrong_export_is_found_out(trained, tmp_path):
     folder = tmp_path / "export"
     if not (trained / "export").exists():
         program.export(Caption, trained, [])
-    shutil.copytree(trained / "export", folder)
-    picture = tmp_path / "p.png"
-    Image.new("RGB", (50, 20), "green").save(picture)
-    with pytest.raises(UserError, match="where the model in training answers"):
-        export.check(
-            folder, {"image": picture.read_bytes()}, {"text": "nothing of the kind", "score": 0.0, "status": "ok"}
-        )
+    shutil.copytree(ask.model_folder(trained / "export"), folder)
+    content = io.BytesIO()
+    Image.new("RGB", (50, 20), "green").save(content, "png")
+    picture = {"image": content.getvalue()}
+    with pytest.raises(UserError, match=r'in training: request 1: text is \["[a-z ]*"\], and was \["none"\]'):
+        versions.record(folder, [picture], [{"text": "none", "score": 0.0, "status": "ok"}], {"model": "a"})
+    assert check.read_requests(folder / check.WARMUP) == [{"image": [picture["image"]]}] * 2
     shutil.rmtree(folder / "variables")
     with pytest.raises(UserError, match="does not answer in a process of its own"):
-        export.check(folder, {"image": picture.read_bytes()}, {"text": "", "score": 0.0, "status": "ok"})
+        versions.record(folder, [picture], [{"text": "", "score": 0.0, "status": "ok"}], {"model": "a"})
 
 
 def test_ask_uses_no_part_of_kseq():

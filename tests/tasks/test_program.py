@@ -18,9 +18,9 @@ import pytest
 
 import kseq
 from kseq import runs
-from kseq.ask import ask
 from kseq.config import load
 from kseq.errors import UserError
+from kseq.serving.ask import ask
 from kseq.tasks import program, results
 from kseq.tasks.classify import Classify
 from kseq.tasks.entail import Entail
@@ -182,12 +182,12 @@ def test_an_exported_run_answers_as_the_run(run, tmp_path):
         with pytest.raises(UserError, match=f"is an exported model: it has no {name}; load the run"):
             getattr(exported, name)
     assert exported(TEXTS, n=3) == run(TEXTS, n=3)
-    with pytest.raises(UserError, match=r"served gives \d answer\(s\) at most; load the run for n=99"):
+    with pytest.raises(UserError, match=r"served/1 gives \d answer\(s\) at most; load the run for n=99"):
         exported(TEXTS[0], n=99)
     for answers in (run, exported):
         with pytest.raises(UserError, match=r"^example 2: The text has 50001 characters, and at most 50000 are read$"):
             answers(["a", "a" * 50_001])
-    command = [sys.executable, ROOT / "kseq/ask.py", folder, "text=a", f"text={'a' * 50_001}"]
+    command = [sys.executable, ROOT / "kseq/serving/ask.py", folder, "text=a", f"text={'a' * 50_001}"]
     result = subprocess.run(command, capture_output=True, text=True, check=False)
     said = "The text has 50001 characters, and at most 50000 are read"
     assert result.returncode == 1 and result.stderr.splitlines()[-1] == f"error: example 2: {said}"
@@ -199,7 +199,9 @@ def test_an_exported_run_answers_as_the_run(run, tmp_path):
     ):
         with pytest.raises(ValueError, match=message):
             ask(folder, **inputs)
-    run.export(folder)
+    assert run.export(folder, keep=0) == answer
+    assert sorted(os.listdir(folder)) == ["2", "README.md", "batching.config", "docker-compose.yml", "models.config"]
+    assert repr(kseq.load(folder)) == repr(kseq.load(folder / "2")) == f"<exported model in {folder / '2'}>"
     (folder / "thesis.txt").write_text("mine")
     with pytest.raises(UserError, match=r"thesis.txt was written by no export"):
         run.export(folder)
@@ -250,9 +252,9 @@ def test_an_empty_standard_input_is_told_of(trained, capsys, monkeypatch):
     ],
 )
 def test_asking_in_vain_is_one_line_or_the_usage(tmp_path, arguments, message):
-    (tmp_path / "served").mkdir()
-    (tmp_path / "served/saved_model.pb").touch()
-    command = [sys.executable, ROOT / "kseq/ask.py", *arguments]
+    (tmp_path / "served/1").mkdir(parents=True)
+    (tmp_path / "served/1/saved_model.pb").touch()
+    command = [sys.executable, ROOT / "kseq/serving/ask.py", *arguments]
     result = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)
     assert result.returncode == 1 and result.stderr.startswith(f"error: {message}") and not result.stdout
 

@@ -13,11 +13,12 @@ import pytest
 import tensorflow_datasets as tfds
 
 import real
-from kseq import ask, plots
+from kseq import plots
 from kseq.config import ConfigError, load
 from kseq.data import SetEpoch
 from kseq.errors import UserError
 from kseq.layers import ATTENTIONS
+from kseq.serving import ask
 from kseq.tasks import program
 from kseq.tasks.summarize import Summarize
 

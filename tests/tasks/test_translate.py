@@ -15,11 +15,11 @@ from PIL import Image
 
 import kseq
 import real
-from kseq import ask
 from kseq.config import ConfigError, load
 from kseq.data import SetEpoch
 from kseq.errors import UserError
 from kseq.layers import CELLS
+from kseq.serving import ask
 from kseq.tasks import program
 from kseq.tasks.translate import Translate
 
