@@ -1,5 +1,5 @@
-"""Short versions of benchmarks/hostile.py (damaged files, foreign folders, two starts, kills, Ctrl-C, a full disk) and of
-benchmarks/serving.py (requests that nobody should send).
+"""Short versions of benchmarks/hostile.py (damaged files, foreign folders, two starts, kills, Ctrl-C, a full disk) and
+of benchmarks/serving.py (requests that nobody should send).
 """
 
 import subprocess
