@@ -241,7 +241,7 @@ def originals(task):
 
 def damaged(data, chance):
     """A file with bytes changed, cut off, left out, or put in; half of the time in its first 100 bytes."""
-    data, end = bytearray(data), 100 if chance.random() < 0.5 else len(data)
+    data, end = bytearray(data), min(100, len(data)) if chance.random() < 0.5 else len(data)
     at = chance.randrange(end)
     way = chance.choice(("bits", "bytes", "cut", "left out", "put in", "zeros"))
     if way == "bits":
