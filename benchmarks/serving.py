@@ -233,9 +233,9 @@ def originals(task):
     """{kind: file} of what is damaged."""
     if task == "transcribe":
         return {"WAV": tone(0.5)}
-    picture = Image.fromarray((np.indices((64, 64)).sum(axis=0) * 2).astype(np.uint8)).convert("RGB")
-    kinds = {"PNG": {}, "JPEG": {}, "GIF": {}, "BMP": {}}
-    found = {kind: saved(picture, kind, **options) for kind, options in kinds.items()}
+    slope = np.indices((64, 64, 3)).sum(axis=0) + np.random.default_rng(0).integers(0, 30, (64, 64, 3))
+    picture = Image.fromarray(slope.astype(np.uint8))
+    found = {kind: saved(picture, kind) for kind in ("PNG", "JPEG", "GIF", "BMP")}
     return found | {"progressive JPEG": saved(picture, "JPEG", progressive=True)}
 
 
