@@ -116,7 +116,7 @@ def jpeg_of(width, height):
 
 def scans(count):
     """A progressive JPEG whose last scan is there so many times."""
-    data = saved(noise(3000, 3000), "JPEG", progressive=True)
+    data = saved(Image.new("RGB", (3000, 3000), "red"), "JPEG", progressive=True)
     last = data.rindex(b"\xff\xda")
     return data[:last] + data[last:-2] * count + data[-2:]
 
@@ -125,7 +125,7 @@ def pictures():
     """{name: file} of hostile and of odd ones."""
     frames = [noise(400, 300) for _ in range(3)]
     good, jpeg = saved(noise(200, 100), "PNG"), saved(noise(200, 100), "JPEG")
-    found = {
+    return {
         "empty": b"",
         "text": b"A picture of a dog.\n",
         "100 MB of zeros": bytes(100_000_000),
@@ -135,11 +135,6 @@ def pictures():
         "BMP cut off": saved(frames[0], "BMP")[:9000],
         "1 × 1": saved(noise(1, 1), "PNG"),
         "30,000 × 1": saved(noise(30_000, 1), "PNG"),
-        "5,000 × 5,000 PNG": png_of(5_000, 5_000, zeros(5_001 * 5_000)),
-        "5,000 × 5,000 JPEG": saved(Image.new("RGB", (5_000, 5_000), "red"), "JPEG"),
-        "5,000 × 5,000 with alpha": saved(Image.new("RGBA", (5_000, 5_000), "red"), "PNG"),
-        "10,000 × 10,000": png_of(10_000, 10_000, zeros(10_001 * 10_000)),
-        "20,000 × 20,000": png_of(20_000, 20_000, zeros(20_001 * 20_000)),
         "PNG header of a giant": png_of(2**31 - 1, 2**31 - 1),
         "JPEG header of a giant": jpeg_of(65_535, 65_535),
         "GIF header of a giant": b"GIF89a" + b"\xff" * 4 + saved(frames[0], "GIF")[10:],
@@ -149,10 +144,20 @@ def pictures():
         "animated GIF": saved(frames[0], "GIF", save_all=True, append_images=frames[1:]),
         "animated WEBP": saved(frames[0], "WEBP", save_all=True, append_images=frames[1:]),
         "GIF of tiny blocks": b"GIF89a\1\0\1\0\0\0\0,\0\0\0\0\1\0\1\0\0\2" + b"\1a" * 10**6 + b"\0;",
+    }
+
+
+def giants():
+    """{name: file} of pictures that take long to make."""
+    return {
+        "5,000 × 5,000 PNG": png_of(5_000, 5_000, zeros(5_001 * 5_000)),
+        "5,000 × 5,000 JPEG": saved(Image.new("RGB", (5_000, 5_000), "red"), "JPEG"),
+        "5,000 × 5,000 with alpha": saved(Image.new("RGBA", (5_000, 5_000), "red"), "PNG"),
+        "10,000 × 10,000": png_of(10_000, 10_000, zeros(10_001 * 10_000)),
+        "20,000 × 20,000": png_of(20_000, 20_000, zeros(20_001 * 20_000)),
         "JPEG of 1,000 scans": scans(1_000),
         "a bomb behind the header": png_of(8, 8, zeros(2 * 10**9)),
     }
-    return found
 
 
 def wav(samples, rate=16_000):
@@ -208,11 +213,12 @@ def good_of(task):
     return [GOOD[task].encode(), GOOD[task].split()[0].encode()]
 
 
-def requests_of(task):
+def requests_of(task, short):
     """{name: list of inputs}; of two inputs, the first."""
     good, other = good_of(task)
     hostile = {"caption": pictures, "transcribe": recordings}.get(task, lambda: {"empty": b"", **TEXTS})()
     hostile |= REQUESTS if task == "compose" else {}
+    hostile |= giants() if task == "caption" and not short else {}
     found = {"empty batch": [], **{name: [good, x, other] for name, x in hostile.items()}}
     small = [x for x in hostile.values() if len(x) < 10**5]
     found["good and bad mixed"] = [good, *small, other] * 3
@@ -227,15 +233,15 @@ def originals(task):
     """{kind: file} of what is damaged."""
     if task == "transcribe":
         return {"WAV": tone(0.5)}
-    picture = Image.fromarray((np.indices((64, 64)).sum(axis=0) * 2).astype(np.uint8)).convert("RGB")
-    kinds = {"PNG": {}, "JPEG": {}, "GIF": {}, "BMP": {}}
-    found = {kind: saved(picture, kind, **options) for kind, options in kinds.items()}
+    slope = np.indices((64, 64, 3)).sum(axis=0) + np.random.default_rng(0).integers(0, 30, (64, 64, 3))
+    picture = Image.fromarray(slope.astype(np.uint8))
+    found = {kind: saved(picture, kind) for kind in ("PNG", "JPEG", "GIF", "BMP")}
     return found | {"progressive JPEG": saved(picture, "JPEG", progressive=True)}
 
 
 def damaged(data, chance):
     """A file with bytes changed, cut off, left out, or put in; half of the time in its first 100 bytes."""
-    data, end = bytearray(data), 100 if chance.random() < 0.5 else len(data)
+    data, end = bytearray(data), min(100, len(data)) if chance.random() < 0.5 else len(data)
     at = chance.randrange(end)
     way = chance.choice(("bits", "bytes", "cut", "left out", "put in", "zeros"))
     if way == "bits":
@@ -331,7 +337,7 @@ def ask_all(task, folder, corruptions, short):
     """Prints a line of JSON for each request to the export in a folder."""
     model = Model(folder)
     alone = {value: row_of(model(**inputs_of(task, [value])), 0) for value in good_of(task)}
-    requests = requests_of(task)
+    requests = requests_of(task, short)
     if short:
         requests = {name: x for name, x in requests.items() if sum(map(len, x)) < 10**6 and len(x) < 1000}
     for name, values in requests.items():
