@@ -21,7 +21,7 @@ def blocks(path):
     ]
 
 
-LONG = ("from-tfa-seq2seq", "keras", "library")
+LONG = ("from-tfa-seq2seq", "keras", "library", "serving")
 
 
 @pytest.mark.slow

@@ -317,6 +317,8 @@ def command(*arguments):
         (["--mode=fit"], 2, "value should be one of <train|evaluate|predict|export|config>"),
         (["photo.jpg"], 1, "inputs (photo.jpg, …) go with --mode=predict"),
         (["--mode=train", "--record"], 1, "--record goes with --mode=evaluate"),
+        (["--mode=predict", "--keep=1"], 1, "--keep goes with --mode=export"),
+        (["--keep=-1"], 2, "flag --keep=-1: -1 is not"),
         (["--set", "model.unit=1"], 1, "did you mean model.units?"),
         (["--config=none.toml"], 1, "none.toml: cannot be read as a TOML file"),
     ],

@@ -1,0 +1,78 @@
+"""Clients that are not ours ask an exported run: a program in C, and TensorFlow's saved_model_cli."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+
+import kseq
+from kseq.config import load
+from kseq.serving import ask, check
+from kseq.tasks import program
+from kseq.tasks.classify import Classify
+
+TENSORFLOW = Path(find_spec("tensorflow").origin).parent
+LIBRARIES = [TENSORFLOW / f"libtensorflow_{name}.so.2" for name in ("cc", "framework")]
+CLI = shutil.which("saved_model_cli", path=os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]))
+TINY = (
+    "data.train_count=64",
+    "data.dev_count=24",
+    "data.test_count=24",
+    "data.buckets=1",
+    "model.units=8",
+    "training.epochs=1",
+)
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def version(tmp_path_factory):
+    workdir = tmp_path_factory.mktemp("run") / "tiny"
+    program.train(Classify, workdir, load(Classify.Config, overrides=TINY), resume=False, show=0)
+    kseq.load(workdir).export(workdir / "export")
+    return workdir / "export/1"
+
+
+@pytest.fixture(scope="module")
+def recorded(version):
+    """A text of the warm-up and what was answered to it at export."""
+    [text] = check.read_requests(version / check.WARMUP)[0]["text"]
+    return text.decode(), json.loads((version / check.ANSWERS).read_text())[0]
+
+
+@pytest.mark.skipif(not shutil.which("cc"), reason="needs a C compiler, cc")
+@pytest.mark.skipif(
+    not all(path.exists() for path in (*LIBRARIES, TENSORFLOW / "include/tensorflow/c/c_api.h")),
+    reason="this TensorFlow has no C headers and libraries",
+)
+def test_a_program_in_c_gets_the_answers(version, recorded, tmp_path):
+    """Through `TF_LoadSessionFromSavedModel` and `TF_SessionRun`, with the names of the tensors in the signature."""
+    client = tmp_path / "client"
+    command = ["cc", "-Wall", "-Werror", "-o", client, Path(__file__).with_name("client.c")]
+    command += [f"-I{TENSORFLOW / 'include'}", *LIBRARIES, f"-Wl,-rpath,{TENSORFLOW}"]
+    subprocess.run(command, check=True)
+    with ask.Served(version) as served:
+        signature = served.meta.signature_def["serving_default"]
+    text, answer = recorded
+    outputs = [signature.outputs[name].name for name in sorted(answer)]
+    given = f"{signature.inputs['text'].name.removesuffix(':0')}={text}"
+    command = [client, version, str(len(outputs)), *outputs, given]
+    result = subprocess.run(command, capture_output=True, text=True, check=True)
+    found = dict(zip(sorted(answer), result.stdout.splitlines(), strict=True))
+    assert found.pop("text") == answer["text"][0]
+    assert float(found["score"]) == pytest.approx(answer["score"][0], rel=1e-5)
+
+
+@pytest.mark.skipif(not CLI, reason="TensorFlow's saved_model_cli is not installed")
+def test_saved_model_cli_gets_the_answers(version, recorded):
+    text, answer = recorded
+    command = [CLI, "run", "--dir", version, "--tag_set", "serve", "--signature_def", "serving_default"]
+    result = subprocess.run([*command, "--input_exprs", f"text=[{text!r}]"], capture_output=True, text=True, check=True)
+    assert f"Result for output key text:\n[{answer['text'][0].encode()!r}]" in result.stdout
+    score = float(result.stdout.partition("Result for output key score:\n[")[2].partition("]")[0])
+    assert score == pytest.approx(answer["score"][0], rel=1e-5)
