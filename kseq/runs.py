@@ -283,12 +283,16 @@ class Predictor(abc.ABC):
     """What answers when it is called.
 
     Attributes:
+        name: of the task.
         raw: names of the inputs.
         paths: whether a str given for an input is the path of a file, not a text.
+        max_n: the largest `n` that it can be called with; None where there is no limit.
     """
 
+    name: str
     raw: tuple[str, ...]
     paths: bool
+    max_n: int | None
 
     def __call__(self, examples, *, n=None, details=False):
         """The answer to an example, or a list of the answers to a list of them.
@@ -328,8 +332,10 @@ class Run(Predictor):
 
     def __init__(self, task):
         self.task = task
+        self.name = task.name
         self.raw = task.raw
         self.paths = task.paths
+        self.max_n = task.max_n
 
     def __repr__(self):
         return f"<run of {self.task.name} in {self.task.workdir}>"
@@ -339,11 +345,44 @@ class Run(Predictor):
             self.task.check_input(f"example {number}", example)
         return self.task.answers(examples, n)
 
-    def show(self, example):
-        """The matplotlib figure of the attention behind an answer; None when there is no attention to show."""
+    def show(self, example, record=None):
+        """The matplotlib figure of the attention behind an answer; None when there is no attention to show.
+
+        Args:
+            example: as a call takes it.
+            record: one of its answers, as a call with `details=True` gives them; the best, when not given.
+        """
         example = parse_example(self.raw, self.paths, example)
-        [[record, *_]] = self.answers([example], 1)
+        if record is None:
+            [[record, *_]] = self.answers([example], 1)
         return self.task.figure(example, record)
+
+    def files(self, example, record):
+        """{suffix: bytes} of the files that go with an answer, where there are any: ".html", a page of the words in
+        colours, ".TextGrid", when each phone is said, or ".mid", the music.
+
+        Args:
+            example: as a call takes it.
+            record: one of its answers, as a call with `details=True` gives them.
+
+        Raises:
+            UserError: a package is missing that writes them.
+        """
+        example = parse_example(self.raw, self.paths, example)
+        page = next(iter(self.task.pages([record]).values()), None)
+        return ({".html": page.encode()} if page else {}) | self.task.beside(example, record)
+
+    def examples(self):
+        """A few inputs of the dev split, list of (name, example as a call takes it).
+
+        They are read from predictions-dev.jsonl, where the evaluation has written it and the inputs are texts, or else
+        from the data.
+
+        Raises:
+            UserError: neither can be read.
+        """
+        found = read_examples(self.task.workdir / "predictions-dev.jsonl", self.raw)
+        return found or [(name, {key: x[key] for key in self.raw}) for name, x in self.task.some_of_dev()]
 
     @property
     def model(self):
@@ -381,6 +420,8 @@ class Exported(Predictor):
             raise UserError(f"{folder} is a SavedModel, but not one that this version of kseq has exported")
         load_operations(tf)
         self.folder = folder
+        self.name = str(about.get("task", "model"))
+        self.max_n = 1
         self.raw = tuple(about["inputs"])
         self.paths = about["paths"]
         self.saved = tf.saved_model.load(str(folder))
@@ -391,22 +432,47 @@ class Exported(Predictor):
     def answers(self, examples, n):
         import tensorflow as tf
 
+        from kseq.preprocessors.binary import refusal
+
         if n > 1:
             raise UserError(f"{self.folder} is an exported model, which gives one answer; load the run for n={n}")
         records = []
         for first in range(0, len(examples), BATCH_SIZE):
             batch = examples[first : first + BATCH_SIZE]
             inputs = {name: tf.constant([example[name] for example in batch]) for name in self.raw}
-            found = {k: v.numpy() for k, v in self.saved.signatures["serving_default"](**inputs).items()}
+            try:
+                found = {k: v.numpy() for k, v in self.saved.signatures["serving_default"](**inputs).items()}
+            except tf.errors.InvalidArgumentError as error:
+                raise UserError(f"{self._named(first, batch)} cannot be read: {refusal(error)}") from None
             for i in range(len(batch)):
                 values = {name: value[i] for name, value in found.items()}
                 records.append([{k: v.decode() if isinstance(v, bytes) else float(v) for k, v in values.items()}])
         return records
 
+    def _named(self, first, batch):
+        """What a message calls the examples of a batch."""
+        last = first + len(batch)
+        return f"example {last}" if len(batch) == 1 else f"one of the examples {first + 1} to {last}"
+
     def __getattr__(self, name):
-        if name in ("model", "preprocessor", "show", "export"):
+        if name in ("model", "preprocessor", "show", "files", "examples", "export"):
             raise UserError(f"{self.folder} is an exported model: it has no {name}; load the run it was exported from")
         raise AttributeError(f"{type(self).__name__} has no attribute {name!r}")
+
+
+def read_examples(path, raw, count=4):
+    """A few of the rows of a file of predictions, evenly spaced: list of (name, {input: text}).
+
+    It is empty where there is no such file, it cannot be read, or its inputs are not texts.
+    """
+    try:
+        lines = Path(path).read_text(encoding="utf-8").splitlines()
+        rows = [json.loads(line) for line in lines[:: max(1, len(lines) // count)][:count]]
+        sources = [row["source"].split("\t") if len(raw) > 1 else [row["source"]] for row in rows]
+        found = [(str(row["id"]), dict(zip(raw, texts, strict=True))) for row, texts in zip(rows, sources, strict=True)]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        return []
+    return found
 
 
 def parse_example(raw, paths, value):

@@ -116,6 +116,8 @@ def test_prediction_draws_where_each_phone_was_heard(trained, recording, capsys)
         with Image.open(trained / "predictions" / "one.png") as picture:
             assert picture.width > 300 and np.ptp(np.asarray(picture)) > 0
         grid = (trained / "predictions" / "one.TextGrid").read_text()
+        assert run.files(str(recording), first) == {".TextGrid": grid.encode()}
+        assert run.files(str(recording), first | {"alignment": None}) == {}
         assert re.findall('text = "(.*)"', grid) == first["tokens"]
         above, below = run.show(str(recording)).axes
         frames = run.task.source.audio.features([recording.read_bytes()]).shape[1]
@@ -142,8 +144,11 @@ def test_the_saved_model_answers_in_a_process_without_kseq_and_keras(trained, re
         others.append(tmp_path / f"{rate}.wav")
         others[-1].write_bytes(wav(np.sin(np.arange(rate) / 7), rate))
     assert served([str(path) for path in others]) == run([str(path) for path in others])
-    with pytest.raises(Exception, match="The first bytes are not those of a WAV file"):
+    with pytest.raises(UserError, match=r"^example 1 cannot be read: The first bytes are not those of a WAV file$"):
         served(b"no recording")
+    with pytest.raises(UserError, match=r"^one of the examples 1 to 2 cannot be read: The first bytes"):
+        served([recording.read_bytes(), b"no recording"])
+    assert (served.name, served.max_n, run.name, run.max_n) == ("transcribe", 1, "transcribe", 2)
 
 
 # --- what is wrong
