@@ -34,7 +34,8 @@ _PAGE = """<!DOCTYPE html>
 <meta charset="utf-8">
 <title>{title}</title>
 <style>
-body {{ font: 16px/1.8 sans-serif; max-width: 60em; margin: 2em auto; padding: 0 1em; color: #000; background: #fff }}
+body {{ font: 16px/1.8 sans-serif; max-width: 60em; margin: 1em auto; padding: 0 1em; color: #000; background: #fff }}
+h1 {{ font-size: 125% }}
 b {{ font-size: 85%; padding-right: .6em }}
 span span {{ border-radius: 3px; padding: .1em .15em }}
 </style>
