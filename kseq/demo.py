@@ -397,8 +397,10 @@ def serve(gradio, page, host, port, folder):
             theme=gradio.themes.Default(font=["system-ui", "sans-serif"], font_mono=["monospace"]),
             css=CSS,
         )
-    except OSError as error:
-        raise UserError(f"{host}:{port} cannot be listened on ({error}); take another --port or --host") from None
+    except OSError:  # Gradio has one sentence for both, about its own settings
+        raise UserError(
+            f"{host}:{port} is in use, or is not an address of this computer; take another --port or --host"
+        ) from None
     print(f"http://{host}:{port} answers until Ctrl-C", flush=True)
     page.block_thread()
 
@@ -415,6 +417,8 @@ def main(arguments=None):
     options = parser.parse_args(arguments)
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # TensorFlow reads it when it is imported
     try:
+        if not 0 < options.port < 2**16:
+            raise UserError(f"--port must be from 1 to {2**16 - 1}, it is {options.port}")
         gradio = import_gradio()
         models = load_models(options.folders, options.set)
         with tempfile.TemporaryDirectory() as folder:

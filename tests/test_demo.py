@@ -4,6 +4,7 @@ import contextlib
 import html.parser
 import importlib.util
 import io
+import json
 import os
 import re
 import shutil
@@ -12,7 +13,9 @@ import subprocess
 import sys
 import time
 import types
+import urllib.request
 from pathlib import Path
+from unittest.mock import MagicMock
 
 import numpy as np
 import pytest
@@ -306,6 +309,25 @@ def test_a_wrong_folder_is_told_and_nothing_is_sent_home(monkeypatch, capsys):
     assert os.environ["GRADIO_ANALYTICS_ENABLED"] == "False"
 
 
+@pytest.mark.parametrize("port", [0, 65_536])
+def test_a_wrong_port_is_told_before_anything_is_loaded(capsys, port):
+    assert demo.main(["runs/none", f"--port={port}"]) == 1
+    assert capsys.readouterr().err == f"error: --port must be from 1 to 65535, it is {port}\n"
+
+
+def test_an_address_that_is_taken_is_told():
+    class Page:
+        def queue(self, **options):
+            pass
+
+        def launch(self, **options):
+            raise OSError("Cannot find empty port; set GRADIO_SERVER_PORT")
+
+    message = "^127.0.0.1:80 is in use, or is not an address of this computer; take another --port or --host$"
+    with pytest.raises(UserError, match=message):
+        demo.serve(MagicMock(), Page(), "127.0.0.1", 80, "")
+
+
 @pytest.mark.parametrize(("arguments", "message"), [([], "RUN_OR_EXPORT"), (["a", "--port=x"], "--port: invalid int")])
 def test_a_wrong_flag_is_told(capsys, arguments, message):
     with pytest.raises(SystemExit) as end:
@@ -336,7 +358,7 @@ gradio = demo.import_gradio()
 class Reader(Fake):
     def answers(self, examples, n):
         [example] = examples
-        if not example["image"].startswith(b"\x89PNG"):
+        if b"PNG" not in example["image"][:8]:
             raise demo.UserError("This is no picture.")
         return [[record(f"{len(example['image'])} bytes", alignment=None)]]
 models = [demo.Model("pictures", Reader(raw=("image",), paths=True, name="caption"))]
@@ -347,7 +369,11 @@ with tempfile.TemporaryDirectory() as folder:
 
 @contextlib.contextmanager
 def serving(tmp_path_factory, *arguments):
-    """Starts a program that serves a page, with a free port as its last argument, and gives its address."""
+    """Starts a program that serves a page, with a free port as its last argument.
+
+    Yields:
+        its address, and the file of what it prints.
+    """
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -365,8 +391,7 @@ def serving(tmp_path_factory, *arguments):
         while " answers until Ctrl-C" not in log.read_text():
             assert process.poll() is None and time.monotonic() < end, log.read_text()
             time.sleep(0.2)
-        yield f"http://127.0.0.1:{port}"
-        assert "Traceback" not in log.read_text(), log.read_text()
+        yield f"http://127.0.0.1:{port}", log
     finally:
         process.terminate()
         process.wait()
@@ -383,14 +408,15 @@ def words(tmp_path_factory):
     program.train(Classify, folder, load(Classify.Config, overrides=TINY), resume=False, show=0)
     run = kseq.load(folder)
     run.export(folder / "export")
-    with serving(tmp_path_factory, "-m", "kseq.demo", str(folder), str(folder / "export"), "--port") as address:
+    with serving(tmp_path_factory, "-m", "kseq.demo", str(folder), str(folder / "export"), "--port") as (address, log):
         yield address, run
+        assert "Traceback" not in log.read_text(), log.read_text()
 
 
 @pytest.fixture(scope="module")
 def pictures(tmp_path_factory):
     """The address of a page that takes pictures, of a stand-in for a model."""
-    with serving(tmp_path_factory, "-c", SERVE_PICTURES) as address:
+    with serving(tmp_path_factory, "-c", SERVE_PICTURES) as (address, _):
         yield address
 
 
@@ -437,12 +463,25 @@ def test_pictures_are_uploaded_as_they_are_and_nothing_else_is_read(pictures, tm
     assert Parsed(status).words == ["There is no image; choose a file."] and panel == ""
     with open(tmp_path / "large.png", "wb") as file:
         file.truncate(demo.MAX_BYTES + 1)
-    with pytest.raises(Exception, match="413|[Tt]oo large|exceed"):
+    with pytest.raises(Exception, match=r"413|[Tt]oo large|exceed"):
         client.predict(handle_file(tmp_path / "large.png"), 1, api_name="/answer")
     secret = tmp_path / "secret.png"
     secret.write_bytes(png())
-    with pytest.raises(Exception, match=r"."):  # a path of the server is no upload
-        client.predict({"path": str(secret), "meta": {"_type": "gradio.FileData"}}, 1, api_name="/answer")
+    file = {"path": str(secret), "meta": {"_type": "gradio.FileData"}}
+    assert ask(pictures, file, 1).startswith("event: error")  # a path of the server is no upload
+
+
+def ask(address, *data):
+    """What the page's address for programs says to values, which Gradio's own client would change or upload first."""
+    request = urllib.request.Request(
+        f"{address}/gradio_api/call/answer",
+        json.dumps({"data": data}).encode(),
+        {"Content-Type": "application/json"},
+    )
+    with urllib.request.urlopen(request, timeout=60) as answer:
+        event = json.load(answer)["event_id"]
+    with urllib.request.urlopen(f"{address}/gradio_api/call/answer/{event}", timeout=60) as answer:
+        return answer.read().decode()
 
 
 @pytest.fixture
