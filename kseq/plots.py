@@ -1,6 +1,7 @@
 """Pictures of what a model looked at."""
 
 import html
+import io
 import textwrap
 import warnings
 
@@ -12,7 +13,7 @@ from matplotlib.font_manager import get_font_names
 from matplotlib.patches import Rectangle
 from matplotlib.text import Text
 
-from kseq.files import replacing
+from kseq.files import write_bytes
 from kseq.metrics import points_at
 
 CJK_FONTS = (
@@ -33,7 +34,8 @@ _PAGE = """<!DOCTYPE html>
 <meta charset="utf-8">
 <title>{title}</title>
 <style>
-body {{ font: 16px/1.8 sans-serif; max-width: 60em; margin: 2em auto; padding: 0 1em; color: #000; background: #fff }}
+body {{ font: 16px/1.8 sans-serif; max-width: 60em; margin: 1em auto; padding: 0 1em; color: #000; background: #fff }}
+h1 {{ font-size: 125% }}
 b {{ font-size: 85%; padding-right: .6em }}
 span span {{ border-radius: 3px; padding: .1em .15em }}
 </style>
@@ -398,7 +400,12 @@ def spans_page(examples, title=""):
 
 
 def save(figure, path):
-    """Writes a figure as a PNG file, whole or not at all.
+    """Writes a figure as a PNG file, whole or not at all. See `png`."""
+    write_bytes(path, png(figure))
+
+
+def png(figure):
+    """A figure as a PNG file, in bytes.
 
     Chinese and Japanese need one of `CJK_FONTS` on the machine; words that no font has become boxes.
     """
@@ -406,11 +413,10 @@ def save(figure, path):
     more = [name for name in CJK_FONTS if name in installed]
     for text in figure.findobj(Text):
         text.set_fontfamily([*matplotlib.rcParams["font.family"], *more])
-    with (
-        replacing(path) as draft,
-        warnings.catch_warnings(action="ignore", category=UserWarning),  # one a missing letter
-    ):
-        figure.savefig(draft, dpi=100, format="png")
+    content = io.BytesIO()
+    with warnings.catch_warnings(action="ignore", category=UserWarning):  # one a missing letter
+        figure.savefig(content, dpi=100, format="png")
+    return content.getvalue()
 
 
 def _stretch(grid, height, width):

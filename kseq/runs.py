@@ -269,12 +269,16 @@ class Predictor(abc.ABC):
     """What answers when it is called.
 
     Attributes:
+        name: of the task.
         raw: names of the inputs.
         paths: whether a str given for an input is the path of a file, not a text.
+        max_n: the largest `n` that it can be called with; None where there is no limit.
     """
 
+    name: str
     raw: tuple[str, ...]
     paths: bool
+    max_n: int | None
 
     def __call__(self, examples, *, n=None, details=False):
         """The answer to an example, or a list of the answers to a list of them.
@@ -314,8 +318,10 @@ class Run(Predictor):
 
     def __init__(self, task):
         self.task = task
+        self.name = task.name
         self.raw = task.raw
         self.paths = task.paths
+        self.max_n = task.max_n
 
     def __repr__(self):
         return f"<run of {self.task.name} in {self.task.workdir}>"
@@ -325,11 +331,44 @@ class Run(Predictor):
             self.task.check_input(f"example {number}", example)
         return self.task.answers(examples, n)
 
-    def show(self, example):
-        """The matplotlib figure of the attention behind an answer; None when there is no attention to show."""
+    def show(self, example, record=None):
+        """The matplotlib figure of the attention behind an answer; None when there is no attention to show.
+
+        Args:
+            example: as a call takes it.
+            record: one of its answers, as a call with `details=True` gives them; the best, when not given.
+        """
         example = parse_example(self.raw, self.paths, example)
-        [[record, *_]] = self.answers([example], 1)
+        if record is None:
+            [[record, *_]] = self.answers([example], 1)
         return self.task.figure(example, record)
+
+    def files(self, example, record):
+        """{suffix: bytes} of the files that go with an answer, where there are any: ".html", a page of the words in
+        colours, ".TextGrid", when each phone is said, or ".mid", the music.
+
+        Args:
+            example: as a call takes it.
+            record: one of its answers, as a call with `details=True` gives them.
+
+        Raises:
+            UserError: a package is missing that writes them.
+        """
+        example = parse_example(self.raw, self.paths, example)
+        page = next(iter(self.task.pages([record]).values()), None)
+        return ({".html": page.encode()} if page else {}) | self.task.beside(example, record)
+
+    def examples(self):
+        """A few inputs of the dev split, list of (name, example as a call takes it).
+
+        They are read from predictions-dev.jsonl, where the evaluation has written it and the inputs are texts, or else
+        from the data.
+
+        Raises:
+            UserError: neither can be read.
+        """
+        found = read_examples(self.task.workdir / "predictions-dev.jsonl", self.raw)
+        return found or [(name, {key: x[key] for key in self.raw}) for name, x in self.task.some_of_dev()]
 
     @property
     def model(self):
@@ -372,9 +411,11 @@ class Exported(Predictor):
             raise UserError(f"{folder} is a SavedModel, but not one that this version of kseq has exported")
         ask.load_operations(tf)
         self.folder = folder
+        self.name = str(about.get("task", "model"))
         self.raw = tuple(about["inputs"])
         self.paths = about["paths"]
         self.saved = tf.saved_model.load(str(folder))
+        self.max_n = self.saved.signatures["nbest"].structured_outputs["text"].shape[1]
 
     def __repr__(self):
         return f"<exported model in {self.folder}>"
@@ -385,9 +426,9 @@ class Exported(Predictor):
 
         signature, wanted = self.saved.signatures["serving_default" if n == 1 else "nbest"], None
         if n > 1:
-            most, wanted = signature.structured_outputs["text"].shape[1], ("text", "score", "status")
-            if n > most:
-                raise UserError(f"{self.folder} gives {most} answer(s) at most; load the run for n={n}")
+            wanted = ("text", "score", "status")
+            if n > self.max_n:
+                raise UserError(f"{self.folder} gives {self.max_n} answer(s) at most; load the run for n={n}")
         records = []
         for first in range(0, len(examples), BATCH_SIZE):
             batch = examples[first : first + BATCH_SIZE]
@@ -402,13 +443,28 @@ class Exported(Predictor):
         return records
 
     def __getattr__(self, name):
-        if name in ("model", "preprocessor", "show", "export"):
+        if name in ("model", "preprocessor", "show", "files", "examples", "export"):
             raise UserError(f"{self.folder} is an exported model: it has no {name}; load the run it was exported from")
         raise AttributeError(f"{type(self).__name__} has no attribute {name!r}")
 
 
 def _plain(value):
     return value.decode() if isinstance(value, bytes) else float(value)
+
+
+def read_examples(path, raw, count=4):
+    """A few of the rows of a file of predictions, evenly spaced: list of (name, {input: text}).
+
+    It is empty where there is no such file, it cannot be read, or its inputs are not texts.
+    """
+    try:
+        lines = Path(path).read_text(encoding="utf-8").splitlines()
+        rows = [json.loads(line) for line in lines[:: max(1, len(lines) // count)][:count]]
+        sources = [row["source"].split("\t") if len(raw) > 1 else [row["source"]] for row in rows]
+        found = [(str(row["id"]), dict(zip(raw, texts, strict=True))) for row, texts in zip(rows, sources, strict=True)]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        return []
+    return found
 
 
 def parse_example(raw, paths, value):

@@ -156,6 +156,27 @@ def test_only_data_and_sampler_can_change(tmp_path):
         runs.load_task(folder, overrides=["model.units=8"])
 
 
+@pytest.mark.parametrize(
+    ("content", "found"),
+    [
+        (b'{"id": "a", "source": "x\\ty"}\n', [("a", {"premise": "x", "hypothesis": "y"})]),
+        (b'{"id": "a", "source": "x"}\n', []),
+        (b'{"id": "a"}\n', []),
+        (b'{"id": "a", "source": 3}\n', []),
+        (b"[]\n", []),
+        (b"{\n", []),
+        (b"\xff\n", []),
+        (b"", []),
+        (None, []),
+    ],
+)
+def test_examples_of_a_file_of_predictions(tmp_path, content, found):
+    path = tmp_path / "predictions-dev.jsonl"
+    if content is not None:
+        path.write_bytes(content)
+    assert runs.read_examples(path, ("premise", "hypothesis")) == found
+
+
 # --- who may write
 
 

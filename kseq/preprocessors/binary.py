@@ -46,6 +46,9 @@ def required(x, said):
 
 
 def refusal(error):
-    """What the operation that raised a `tf.errors.InvalidArgumentError` has to say, or the message of `required`."""
+    """What the operation that raised a `tf.errors.InvalidArgumentError` has to say, or the message of `required`.
+
+    The parts of an assertion have colons between them.
+    """
     reason = error.message.partition("\n\t [[")[0].splitlines()[-1]  # around it: where in the graph
-    return reason.rpartition("assertion failed: [")[-1].rstrip("]")[:200]
+    return reason.rpartition("assertion failed: [")[-1].rstrip("]").replace("] [", ": ")[:200]

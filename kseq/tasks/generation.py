@@ -249,6 +249,11 @@ class Generation(Task):
             raise UserError(f"sampler.ensemble: {folder} has another vocabulary; runs that vote need the same")
         return run
 
+    @property
+    def max_n(self):
+        """The width of the beam; None where texts are drawn at random."""
+        return None if self.config.sampler.method == "random" else self.config.sampler.width
+
     @functools.cached_property
     def sampler(self):
         """Function of n → a `tf.function` from what the encoder takes to the n best `Hypotheses`."""
@@ -259,7 +264,7 @@ class Generation(Task):
         if config.method == "random":
             options = {"temperature": config.temperature, "top_k": config.top_k, "top_p": config.top_p}
             sampler = kseq.samplers.Random(**options, n=max(n, config.n), seed=self.config.seed)
-        elif n > config.width:
+        elif n > self.max_n:
             raise UserError(f"{n} answers were asked for, and sampler.width is {config.width}; set it to {n} or more")
         elif config.width == 1:
             sampler = kseq.samplers.Greedy()

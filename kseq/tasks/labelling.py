@@ -52,6 +52,11 @@ class Output(abc.ABC):
     def __init__(self, task):
         self.task = task
 
+    @property
+    @abc.abstractmethod
+    def max_n(self):
+        """The most records of one example."""
+
     @abc.abstractmethod
     def labels(self, where, example):
         """{what is labelled: list of its labels} of an example. Raises `UserError` when they cannot be used."""
@@ -229,6 +234,11 @@ class Labelling(Task):
     # --- what the model reads
 
     @property
+    def max_n(self):
+        """As many as there are labels; one sequence of tags."""
+        return self.output.max_n
+
+    @property
     def preset(self):
         """The keras-hub preset of a pretrained encoder, which reads all texts as one; empty for an encoder of kseq."""
         return self.config.model.encoder.preset
@@ -332,6 +342,10 @@ class OneLabel(Output):
     def names(self):
         """The labels."""
         return self.task.tables["label"]
+
+    @property
+    def max_n(self):
+        return len(self.names)
 
     def labels(self, where, example):
         return {"label": [label_of(where, example, self.task.config.data.names)]}

@@ -51,6 +51,8 @@ class TagConfig(LabelConfig):
 class Tags(Output):
     """A tag for each word, and a label for the whole."""
 
+    max_n = 1
+
     @property
     def joint(self):
         """Whether the whole has a label too."""

@@ -38,6 +38,7 @@ class Task(abc.ABC):
         raw: names of the inputs of `answer`.
         paths: whether an input is the content of a file, so that a str given for it is a path.
         drawn: what `predict` draws, in words.
+        max_n: the most answers to one example; None where there is no limit.
         model: `keras.Model`, after `prepare` or `load`.
     """
 
@@ -47,6 +48,7 @@ class Task(abc.ABC):
     raw: tuple[str, ...]
     paths = False
     drawn = "pictures of the attention"
+    max_n: int | None = None
 
     def __init__(self, config, workdir):
         self.config = config

@@ -279,7 +279,9 @@ class Transcribe(Generation):
         return {"confusion": {right: {answer: counts[right, answer] for answer in names} for right in names}}
 
     def beside(self, example, record):
-        """When each phone is said, for Praat."""
+        """When each phone is said, for Praat; nothing when the decoder does not attend."""
+        if record["alignment"] is None or not record["tokens"]:
+            return {}
         grid = kseq.data.text_grid(record["tokens"], self.source.times(example, record))
         return {".TextGrid": grid.encode()}
 

@@ -259,6 +259,8 @@ def test_the_saved_model_composes_the_same_in_a_process_without_kseq_and_keras(t
     run.export(tmp_path / "export")
     served = kseq.load(tmp_path / "export")
     assert served(request) == run(request)
+    with pytest.raises(UserError, match=r"^example 1 cannot be read: key must be one of C, .*: X$"):
+        served("key=X")
 
 
 @pytest.mark.parametrize(

@@ -148,6 +148,33 @@ def test_the_attention_is_shown(run):
     assert isinstance(run.show(TEXTS[0]), matplotlib.figure.Figure)
 
 
+def test_the_attention_of_any_answer_is_shown(run):
+    """Also that of another than the best, without asking again."""
+    second = run(TEXTS[0], n=2, details=True)[1]
+    title = f"{second['text']} {second['score']:.2f}"
+    assert run.show(TEXTS[0], second).get_suptitle() == title
+    files = run.files(TEXTS[0], second)
+    assert list(files) == [".html"] and f"<b>{title}</b>" in files[".html"].decode()
+    assert run.files(TEXTS[0], second | {"alignment": None}) == {}
+
+
+def test_a_run_says_what_it_is_and_how_many_answers_it_has(run):
+    assert (run.name, run.max_n) == ("classify", len(run.task.tables["label"]))
+    assert len(run(TEXTS[0], n=run.max_n)) == run.max_n
+
+
+def test_examples_come_from_the_predictions_or_else_from_the_data(run):
+    """Oracle: `some_of_dev`, which gives the same places."""
+    path = run.task.workdir / "predictions-dev.jsonl"
+    want = run.task.some_of_dev()
+    assert not path.exists() and run.examples() == want and len(want) == 4
+    path.write_text("".join(json.dumps({"id": str(i), "source": f"text {i}"}) + "\n" for i in range(9)))
+    try:
+        assert run.examples() == [(str(i), {"text": f"text {i}"}) for i in (0, 2, 4, 6)]
+    finally:
+        path.unlink()
+
+
 def test_loading_leaves_the_precision_of_the_program_as_it_was(trained):
     before = keras.config.dtype_policy()
     keras.config.set_dtype_policy("mixed_bfloat16")
@@ -178,7 +205,7 @@ def test_an_exported_run_answers_as_the_run(run, tmp_path):
     for given, want in zip(exported(TEXTS, details=True), run(TEXTS, details=True), strict=True):
         assert given["text"] == want["text"] and given["score"] == pytest.approx(want["score"], rel=1e-4)
     assert exported(TEXTS[0]) == run(TEXTS[0]) and exported([]) == []
-    for name in ("model", "preprocessor", "show", "export"):
+    for name in ("model", "preprocessor", "show", "files", "examples", "export"):
         with pytest.raises(UserError, match=f"is an exported model: it has no {name}; load the run"):
             getattr(exported, name)
     assert exported(TEXTS, n=3) == run(TEXTS, n=3)

@@ -117,6 +117,8 @@ def test_prediction_draws_where_each_phone_was_heard(trained, recording, capsys)
         with Image.open(trained / "predictions" / "one.png") as picture:
             assert picture.width > 300 and np.ptp(np.asarray(picture)) > 0
         grid = (trained / "predictions" / "one.TextGrid").read_text()
+        assert run.files(str(recording), first) == {".TextGrid": grid.encode()}
+        assert run.files(str(recording), first | {"alignment": None}) == {}
         assert re.findall('text = "(.*)"', grid) == first["tokens"]
         above, below = run.show(str(recording)).axes
         frames = run.task.source.audio.features([recording.read_bytes()]).shape[1]
@@ -145,6 +147,7 @@ def test_the_saved_model_answers_in_a_process_without_kseq_and_keras(trained, re
     assert served([str(path) for path in others]) == run([str(path) for path in others])
     with pytest.raises(UserError, match=r"^example 2: The first bytes are not those of a WAV file$"):
         served([str(recording), b"no recording"])
+    assert (served.name, served.max_n, run.name, run.max_n) == ("transcribe", 2, "transcribe", 2)
 
 
 # --- what is wrong
