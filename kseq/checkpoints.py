@@ -1,14 +1,18 @@
 """What a training leaves in the folder of its run: `progress.json`, and the checkpoints that it names.
 
-    progress.json     epoch, seconds, history (a row an epoch), the last checkpoint, the best weights, the same of the
-                      epochs before that can be gone back to, and the SHA-256 of each file
-    last-0007.npz     all that epoch 8 depends on: weights, states of random generators, the optimizer's variables
-    best-0004.npz     the best weights so far
+    progress.json           epochs and batches that are done, seconds, history (a row an epoch), the last checkpoint,
+                            the best weights, the same of the checkpoint before, and the SHA-256 of each file
+    last-0007.npz           all that epoch 8 depends on: weights, states of random generators, the optimizer's variables
+    last-0007-000350.npz    the same after 350 batches of epoch 8, and the metrics of these batches
+    best-0004.npz           the best weights so far
+    best.weights.h5         the same in Keras' own format, at the end of training
 
 `progress.json` is replaced last, so that a run killed at any moment finds a whole state.
 """
 
+import errno
 import json
+import os
 import re
 import zipfile
 from pathlib import Path
@@ -23,9 +27,10 @@ from kseq.files import read_json, replacing, sha256, write_json
 
 PROGRESS = "progress.json"
 LOG = "log.csv"
-KEPT = 2  # epochs that a run can go on from
+WEIGHTS = "best.weights.h5"
+KEPT = 2  # checkpoints that a run can go on from
 
-_NAME = r"^(last|best)-(\d{4,})\.npz$"
+_NAME = r"^(last|best)-(\d{4,})(-\d{6,})?\.npz$"
 _File = Annotated[str, Field(pattern=_NAME)]  # in the folder itself: what lies elsewhere is neither read nor deleted
 
 
@@ -36,9 +41,10 @@ class _Best(Config):
 
 
 class _State(Config):
-    epoch: int = Field(ge=1)
+    epoch: int = Field(ge=0)
+    step: int = Field(0, ge=0)  # runs of before it was written have only whole epochs
     last: _File
-    best: _Best
+    best: _Best | None
 
 
 class _Progress(_State):
@@ -49,7 +55,7 @@ class _Progress(_State):
 
 
 def read_progress(folder):
-    """What `progress.json` in a folder holds; None where no epoch of a run has ended.
+    """What `progress.json` in a folder holds; None where a run has left no checkpoint.
 
     Raises:
         UserError: it cannot be read, is not what a run writes, or is missing beside the files of a run.
@@ -76,10 +82,13 @@ def read_progress(folder):
             f"{path} is not what a run of this version of kseq writes ({wrong}); restore it, or train anew in another "
             "--workdir"
         )
-    return progress
+    return {"step": 0} | progress | {"before": [{"step": 0} | state for state in progress["before"]]}
 
 
 def _contradiction(progress):
+    for state in (progress, *progress["before"]):
+        if bool(state["epoch"]) != bool(state["best"]):
+            return f"best: {state['best']} after {state['epoch']} epochs"
     if len(progress["history"]) != progress["epoch"]:
         return f"{len(progress['history'])} rows of history for {progress['epoch']} epochs"
     missing = sorted(_files(progress) - progress["sha256"].keys())
@@ -87,26 +96,30 @@ def _contradiction(progress):
 
 
 def write_progress(folder, progress):
-    """Replaces `progress.json`, and deletes the checkpoints that it does not name."""
+    """Replaces `progress.json`, and deletes the checkpoints that it does not name. Returns what it holds."""
+    named = _files(progress)
+    progress = progress | {"sha256": {name: digest for name, digest in progress["sha256"].items() if name in named}}
     write_json(Path(folder, PROGRESS), progress)
     for name, _ in _checkpoints(folder):
-        if name not in _files(progress):
+        if name not in named:
             Path(folder, name).unlink(missing_ok=True)
+    return progress
 
 
 def newest_whole(folder, progress):
-    """`progress`, or what it was at the newest epoch whose files are whole; each damaged file is told of.
+    """`progress`, or what it was at the newest checkpoint whose files are whole; each damaged file is told of.
 
     Raises:
-        UserError: there is no such epoch.
+        UserError: there is no such checkpoint.
     """
     states = [progress, *progress["before"]]
     for i, state in enumerate(states):
-        names = dict.fromkeys((state["last"], state["best"]["file"]))
+        names = sorted(_files(state | {"before": []}), reverse=True)
         damaged = [f"{Path(folder, name)} {damage}" for name in names if (damage := _damage(folder, progress, name))]
         if not damaged:
             return progress | state | {"before": states[i + 1 :], "history": progress["history"][: state["epoch"]]}
-        print(f"epoch {state['epoch']} cannot be resumed: {' and '.join(damaged)}", flush=True)
+        place = f"epoch {state['epoch']}" + (f" and {state['step']} batches" if state["step"] else "")
+        print(f"{place} cannot be resumed: {' and '.join(damaged)}", flush=True)
     raise UserError(f"{folder}: no checkpoint is whole; restore the files, or train anew in another --workdir")
 
 
@@ -119,10 +132,25 @@ def best_weights(folder, progress):
     name = progress["best"]["file"]
     damage = _damage(folder, progress, name)
     if damage:
-        again = any(state["best"]["file"] != name for state in progress["before"])
+        again = any(name not in _files(state | {"before": []}) for state in progress["before"])
         way = "--mode=train --resume trains them again" if again else "restore it, or train anew in another --workdir"
         raise UserError(f"{Path(folder, name)}, the best weights, {damage}; {way}")
     return Path(folder, name)
+
+
+def save_weights(folder, model):
+    """Writes `best.weights.h5`, which `load_weights` of a model of the same config reads.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    with replacing(Path(folder, WEIGHTS)) as draft:
+        try:
+            model.save_weights(draft)
+        except OSError as error:  # HDF5 writes the number of the error into a text of many lines
+            found = re.search(r"errno = (\d+)", str(error))
+            number = error.errno or int(found[1] if found else errno.EIO)
+            raise OSError(number, os.strerror(number), str(Path(folder, WEIGHTS))) from None
 
 
 def save_variables(path, variables):
@@ -201,7 +229,7 @@ def _stable(paths):
 
 def _files(progress):
     states = [progress, *progress["before"]]
-    return {state["last"] for state in states} | {state["best"]["file"] for state in states}
+    return {state["last"] for state in states} | {state["best"]["file"] for state in states if state["best"]}
 
 
 def _checkpoints(folder):

@@ -3,7 +3,7 @@
     run.json             the task, versions, seed, command, machine, and the SHA-256 of each file that must not change
     config.json          the resolved config
     vocabulary.txt, …    what the task made of its training data
-    progress.json, last-*.npz, best-*.npz          see `kseq.checkpoints`
+    progress.json, last-*.npz, best-*.npz, best.weights.h5    see `kseq.checkpoints`
     log.csv, tensorboard/                          the metrics of each epoch
     metrics-SPLIT.json, predictions-SPLIT.jsonl    of `evaluate`
     predictions/, export/                          of `predict` and `export`
@@ -48,7 +48,7 @@ class Description(NamedTuple):
     task: type  # a subclass of `kseq.tasks.task.Task`
     config: Config
     info: dict  # of run.json
-    progress: dict | None  # of progress.json; None until an epoch has ended
+    progress: dict | None  # of progress.json; None until there is a checkpoint
 
 
 def is_run(folder):
@@ -112,7 +112,19 @@ def read_trained_run(folder, task=None):
     """The `Description` of the trained run in a folder.
 
     Raises:
-        UserError: as of `read_run`; no epoch has ended; or the run is not one of `task`, where one is given.
+        UserError: as of `read_begun_run`; or no epoch has ended.
+    """
+    run = read_begun_run(folder, task)
+    if not (run.progress and run.progress["best"]):
+        raise UserError(f"{folder} holds no trained run: its first epoch has not ended")
+    return run
+
+
+def read_begun_run(folder, task=None):
+    """The `Description` of the run in a folder, of which an epoch may not yet have ended.
+
+    Raises:
+        UserError: as of `read_run`; or the run is not one of `task`, where one is given.
     """
     folder = Path(folder)
     if task and not (folder.is_dir() and is_run(folder)):
@@ -121,8 +133,6 @@ def read_trained_run(folder, task=None):
     if task and run.task.name != task.name:
         name = run.task.name
         raise UserError(f"{folder} is a run of {name}, not of {task.name}; python -m kseq.tasks.{name} knows it")
-    if run.progress is None:
-        raise UserError(f"{folder} holds no trained run: its first epoch has not ended")
     return run
 
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import csv
+import errno
 import functools
 import json
 import os
@@ -19,11 +20,11 @@ import tensorflow as tf
 
 from kseq import checkpoints, data, training
 from kseq.data import Rows, Sequences, SetEpoch, teacher_forced
-from kseq.errors import UserError
+from kseq.errors import Terminated, UserError
 from kseq.layers import ATTENTIONS, CELLS, DECODERS, DenseBridge
 from kseq.losses import TokenCrossentropy
 from kseq.models import ImageEncoder, Seq2Seq
-from kseq.tasks.schema import TrainingConfig
+from kseq.tasks.schema import GenerationTrainingConfig, TrainingConfig
 
 VOCABULARY, REGIONS, DEPTH = 9, 4, 8
 
@@ -57,7 +58,7 @@ def caption_model(seed):
     return model
 
 
-def train_captions(workdir, seed, *, killed_at=None, kill=None, xla=False, epochs=3):
+def train_captions(workdir, seed, *, killed_at=None, kill=None, xla=False, epochs=3, save_minutes=0):
     """A run of the caption model that calls `kill` after a step (epoch, batch), or in the validation of (epoch, None).
 
     The seed is of the first weights and of dropout; a run that is resumed must not depend on it.
@@ -83,7 +84,9 @@ def train_captions(workdir, seed, *, killed_at=None, kill=None, xla=False, epoch
     progress = training.fit(
         model,
         data.batches(columns, teacher_forced, epoch=set_epoch, **options),
-        TrainingConfig(epochs=epochs, xla=xla, learning_rate=0.01, clip_norm=0.5, average=0.9),
+        TrainingConfig(
+            epochs=epochs, xla=xla, learning_rate=0.01, clip_norm=0.5, average=0.9, save_minutes=save_minutes
+        ),
         workdir,
         loss=TokenCrossentropy(0.1),
         validate=validate,
@@ -219,7 +222,7 @@ def test_a_run_killed_between_writes_ends_as_the_undisturbed_one(tmp_path, whole
 @pytest.mark.parametrize("batch", [5, None])
 def test_a_program_killed_by_the_system_is_resumed(tmp_path, whole, batch):
     """The program at the end of this file kills itself by SIGKILL in epoch 2. Oracle: the undisturbed run."""
-    command = [sys.executable, __file__, str(tmp_path), "validation" if batch is None else str(batch)]
+    command = [sys.executable, __file__, str(tmp_path), "validation" if batch is None else str(batch), "graph", "0"]
     root = str(Path(__file__).parents[1])
     assert subprocess.run(command, env=os.environ | {"PYTHONPATH": root}, check=False).returncode == -signal.SIGKILL
     assert_resumes_as_undisturbed(tmp_path, whole)
@@ -230,6 +233,94 @@ def test_a_killed_run_under_xla_ends_as_the_undisturbed_one(tmp_path, tmp_path_f
     with pytest.raises(RuntimeError, match="killed"):
         train_captions(tmp_path, seed=0, killed_at=(1, 2), kill=stop, xla=True)
     assert_resumes_as_undisturbed(tmp_path, tmp_path_factory.mktemp("xla") / "captions", xla=True)
+
+
+ALWAYS = 1e-9  # minutes: a checkpoint after every batch
+
+
+def killed_within(folder, at, **config):
+    """A run of points that is killed after batch (epoch, batch) is trained, and before it is saved."""
+    set_epoch, model = SetEpoch(), regression()
+    set_epoch.on_train_batch_end = lambda batch, logs=None: (set_epoch.epoch, batch) == at and stop()
+    validate, _ = scripted([1, 2, 3], model)
+    with pytest.raises(RuntimeError, match="killed"):
+        train_points(folder, model, validate, set_epoch=set_epoch, **config)
+
+
+def assert_ends_as_undisturbed(folder, whole, done, **config):
+    """Oracle: the run that nobody disturbed, bit by bit; `done` epochs of this one are over."""
+    model, expected = undisturbed_points(whole.parent / "points")
+    again = regression(seed=5)
+    progress = train_points(folder, again, scripted([1, 2, 3][done:], again)[0], **config)
+    assert progress["history"] == expected["history"] and progress["step"] == 0
+    assert_same_values(again.weights, model.weights)
+    assert_same_values(again.optimizer.variables, model.optimizer.variables)
+
+
+@pytest.mark.parametrize("epoch", [0, 1])
+def test_a_run_killed_within_an_epoch_goes_on_with_the_next_batch(tmp_path, whole, epoch):
+    """The mean of the losses of the epoch, which is in the history, is that of all its batches."""
+    killed_within(tmp_path, (epoch, 2), save_minutes=ALWAYS)
+    progress = checkpoints.read_progress(tmp_path)
+    assert (progress["epoch"], progress["step"], progress["last"]) == (epoch, 2, f"last-{epoch:04d}-000002.npz")
+    assert len(list(tmp_path.glob("last-*"))) == 2
+    assert_ends_as_undisturbed(tmp_path, whole, epoch)
+
+
+def test_a_damaged_checkpoint_within_an_epoch_is_told_of(tmp_path, whole, capsys):
+    killed_within(tmp_path, (1, 3), save_minutes=ALWAYS)
+    harm(tmp_path / "last-0001-000003.npz", "bit")
+    assert_ends_as_undisturbed(tmp_path, whole, 1, save_minutes=ALWAYS)
+    said = f"epoch 1 and 3 batches cannot be resumed: {tmp_path / 'last-0001-000003.npz'} does not have the checksum"
+    assert said in capsys.readouterr().out
+
+
+def test_the_minutes_between_checkpoints_do_not_depend_on_the_clock_of_the_machine(tmp_path, monkeypatch):
+    """Batches take 40 seconds by `time.monotonic`, while `time.time` goes back; a checkpoint is due every minute."""
+    model, set_epoch, now, saved = regression(), SetEpoch(), [0.0], []
+    monkeypatch.setattr("time.monotonic", lambda: now[0])
+    monkeypatch.setattr("time.time", lambda: -1e3 * now[0])
+
+    def batch_done(batch, logs=None):
+        saved.append(sorted(path.name for path in tmp_path.glob("last-*")))
+        now[0] += 40
+
+    set_epoch.on_train_batch_end = batch_done
+    options = {"batches": points(7), "set_epoch": set_epoch, "epochs": 1, "save_minutes": 1}
+    progress = train_points(tmp_path, model, lambda: {"score": 1.0}, **options)
+    two, four, six = (f"last-0000-00000{n}.npz" for n in (2, 4, 6))
+    assert saved == [[], [], [two], [two], [two, four], [two, four], [four, six]]
+    assert progress["seconds"] == 7 * 40
+
+
+def test_a_disk_that_is_full_for_a_while_costs_what_came_after_the_last_checkpoint(tmp_path, whole, monkeypatch):
+    """Oracle: the undisturbed run."""
+    save, calls = np.savez, []
+
+    def full(file, **arrays):
+        calls.append(True)
+        if len(calls) == 5:  # after the states of three batches, and the best weights of the first epoch
+            file.write(b"half")
+            raise OSError(errno.ENOSPC, "No space left on device")
+        save(file, **arrays)
+
+    model = regression()
+    with monkeypatch.context() as patch, pytest.raises(OSError, match=r"No space left on device.*last-0001\.npz"):
+        patch.setattr(np, "savez", full)
+        train_points(tmp_path, model, scripted([1], model)[0], save_minutes=ALWAYS)
+    assert not list(tmp_path.glob(".*"))
+    assert_ends_as_undisturbed(tmp_path, whole, 0)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("xla", [False, pytest.param(True, id="xla")])
+def test_a_program_killed_within_an_epoch_is_resumed_there(tmp_path, tmp_path_factory, xla):
+    """SIGKILL in epoch 2, after a checkpoint within it. Oracle: the undisturbed run."""
+    command = [sys.executable, __file__, str(tmp_path), "4", *(["xla"] if xla else ["graph"]), str(ALWAYS)]
+    root = str(Path(__file__).parents[1])
+    assert subprocess.run(command, env=os.environ | {"PYTHONPATH": root}, check=False).returncode == -signal.SIGKILL
+    assert checkpoints.read_progress(tmp_path)["last"] == "last-0001-000004.npz"
+    assert_resumes_as_undisturbed(tmp_path, tmp_path_factory.mktemp("whole") / "captions", xla)
 
 
 @pytest.fixture
@@ -288,7 +379,8 @@ def test_the_best_weights_are_kept_and_patience_ends_the_run(tmp_path):
     assert progress["best"] == {"epoch": 2, "value": 3.0, "file": "best-0002.npz"}
     assert_same_values(model.weights, seen[1])
     assert any((a != b).any() for a, b in zip(seen[1], seen[3], strict=True))
-    names = {"best-0002.npz", "last-0003.npz", "last-0004.npz", "log.csv", "progress.json", "tensorboard"}
+    names = {"best-0002.npz", "best.weights.h5", "last-0003.npz", "last-0004.npz"}
+    names |= {"log.csv", "progress.json", "tensorboard"}
     assert set(os.listdir(tmp_path)) == names
 
     again = regression(seed=5)
@@ -345,6 +437,95 @@ def test_rate(schedule, expected):
     np.testing.assert_allclose([training.rate(config, epoch) for epoch in (0, 4, 8)], expected)
 
 
+def trained_rates(folder, scores=(1, 2, 3), *, batches=4, **config):
+    """The learning rate of every batch, the steps that the optimizer took, and the progress."""
+    set_epoch, model, rates = SetEpoch(), regression(), []
+    set_epoch.on_train_batch_end = lambda batch, logs=None: rates.append(float(model.optimizer.learning_rate))
+    validate, _ = scripted(scores, model)
+    config = {"learning_rate": 0.4, "patience": 9} | config
+    progress = train_points(folder, model, validate, batches=points(batches), set_epoch=set_epoch, **config)
+    return rates, int(model.optimizer.iterations), progress
+
+
+def test_the_rate_rises_over_the_warm_up_steps(tmp_path):
+    """By hand. A step of two batches has one rate, and a resumed run goes on with it."""
+    rates, steps, _ = trained_rates(tmp_path / "a", [1], epochs=1, schedule="constant", warmup_steps=3)
+    np.testing.assert_allclose(rates, [0.4 / 3, 0.8 / 3, 0.4, 0.4], rtol=1e-6)
+    config = {"schedule": "constant", "warmup_steps": 4, "accumulate": 2}
+    rates, steps, _ = trained_rates(tmp_path / "b", [1, 2], epochs=2, batches=3, **config)
+    np.testing.assert_allclose(rates, [0.1, 0.1, 0.2, 0.2, 0.3, 0.3], rtol=1e-6)
+    assert steps == 3
+    rates, *_ = trained_rates(tmp_path / "b", [1], epochs=3, batches=3, **config)
+    np.testing.assert_allclose(rates, [0.4, 0.4, 0.4], rtol=1e-6)
+
+
+@pytest.mark.parametrize("scores", [[1, 2, 1, 1, 3, 3, 4], [3, 3, 2, 4, 1, 1, 5]])
+def test_plateau_is_that_of_keras(tmp_path, scores):
+    """Oracle: keras.callbacks.ReduceLROnPlateau, told the same scores. The run is resumed in the middle."""
+    oracle, model = keras.callbacks.ReduceLROnPlateau("score", 0.5, patience=1, mode="max", min_delta=0), regression()
+    model.compile(keras.optimizers.SGD(0.4))
+    oracle.set_model(model)
+    oracle.on_train_begin()
+    expected = []
+    for epoch, score in enumerate(scores):
+        expected.append(float(model.optimizer.learning_rate))
+        oracle.on_epoch_end(epoch, {"score": score})
+    options = {"schedule": "plateau", "batches": 1}
+    rates, *_ = trained_rates(tmp_path, scores[:4], epochs=4, **options)
+    rates += trained_rates(tmp_path, scores[4:], epochs=7, **options)[0]
+    np.testing.assert_allclose(rates, expected, rtol=1e-6)
+
+
+def test_a_run_of_so_many_steps(tmp_path):
+    """By hand: 3 steps of two batches are an epoch of 4 batches and half of one, and the cosine is over the steps."""
+    rates, steps, progress = trained_rates(tmp_path, [1, 2], steps=3, accumulate=2, epochs=1)
+    cosine = [0.4 * (0.05 + 0.95 * (1 + np.cos(np.pi * step / 3)) / 2) for step in range(3)]
+    np.testing.assert_allclose(rates, np.repeat(cosine, 2), rtol=1e-6)
+    assert steps == 3 and [row["epoch"] for row in progress["history"]] == [1, 2]
+    again = regression(seed=5)
+    assert train_points(tmp_path, again, never, steps=3, accumulate=2) == progress
+
+
+def test_a_run_of_so_many_steps_is_resumed_within_its_last_epoch(tmp_path):
+    """Oracle: the undisturbed run."""
+    _, _, expected = trained_rates(tmp_path / "whole", [1, 2], steps=7)
+    killed_within(tmp_path / "cut", (1, 1), steps=7, learning_rate=0.4, save_minutes=ALWAYS)
+    _, steps, progress = trained_rates(tmp_path / "cut", [2], steps=7)
+    assert progress["history"] == expected["history"] and steps == 7
+
+
+def test_scheduled_sampling_that_counts_epochs_does_not_go_with_steps():
+    options = {"scheduled_sampling": 0.2, "steps": 5}
+    with pytest.raises(ValueError, match="sampling_schedule = linear counts epochs, and steps = 5 replaces them; set"):
+        GenerationTrainingConfig(**options)
+    assert GenerationTrainingConfig(**options, sampling_schedule="constant").steps == 5
+
+
+def test_the_best_weights_are_written_in_the_format_of_keras(tmp_path):
+    """A model that training has not seen reads them. Oracle: the weights."""
+    model, again = caption_model(seed=0), caption_model(seed=1)
+    assert (again.words.kernel.numpy() != model.words.kernel.numpy()).any()
+    checkpoints.save_weights(tmp_path, model)
+    again.load_weights(tmp_path / "best.weights.h5")
+    assert_same_values(again.weights, model.weights)
+
+
+def test_best_weights_for_which_there_is_no_room_leave_the_file_before(tmp_path, monkeypatch):
+    """HDF5 says so in a text of many lines."""
+    (tmp_path / "best.weights.h5").write_bytes(b"before")
+
+    def full(path):
+        Path(path).write_bytes(b"half")
+        raise OSError("write failed\n(errno = 28, error message = 'No space left on device')")
+
+    model = regression()
+    monkeypatch.setattr(model, "save_weights", full)
+    with pytest.raises(OSError, match="No space left on device") as error:
+        checkpoints.save_weights(tmp_path, model)
+    assert (error.value.errno, error.value.filename) == (28, str(tmp_path / "best.weights.h5"))
+    assert [path.read_bytes() for path in tmp_path.iterdir()] == [b"before"]
+
+
 # What stops a run with a message.
 
 
@@ -352,7 +533,7 @@ def test_a_loss_that_is_no_number_stops_the_run(tmp_path):
     model = regression()
     train_points(tmp_path, model, epochs=1)
     message = (
-        "the loss is nan at step 7 (step 3 of its epoch): learning rate 0.01, gradient norm nan. Lower "
+        "the loss is nan at batch 7 (batch 3 of its epoch): learning rate 0.01, gradient norm nan. Lower "
         "training.learning_rate or training.clip_norm; the last checkpoint is kept"
     )
     before = (tmp_path / "progress.json").read_bytes()
@@ -365,7 +546,7 @@ def test_a_loss_that_is_no_number_stops_the_run(tmp_path):
 @pytest.mark.usefixtures("mixed_float16")
 def test_the_step_of_a_bad_loss_is_right_in_mixed_float16(tmp_path):
     """The optimizer does not count a step whose gradients it throws away."""
-    message = "the loss is nan at step 3 (step 3 of its epoch): learning rate 0.01, gradient norm "
+    message = "the loss is nan at batch 3 (batch 3 of its epoch): learning rate 0.01, gradient norm "
     with pytest.raises(UserError, match=re.escape(message)):
         train_points(tmp_path, regression(), never, batches=points(bad=2), epochs=1)
 
@@ -391,21 +572,58 @@ def interruptible():
 
 
 @pytest.mark.usefixtures("interruptible")
-@pytest.mark.parametrize("when", ["step", "validation"])
-def test_an_interrupt_that_is_swallowed_stops_the_run(tmp_path, when):
-    """As one that arrives while TensorFlow calls Python: the exception is printed there and lost."""
-    usual, set_epoch, model = signal.getsignal(signal.SIGINT), SetEpoch(), regression()
+@pytest.mark.parametrize(
+    "number, error, at, place",
+    [
+        (signal.SIGINT, KeyboardInterrupt, (1, 1), (1, 2)),
+        (signal.SIGTERM, Terminated, (1, 1), (1, 2)),
+        (signal.SIGTERM, Terminated, (0, 3), (1, 0)),
+        (signal.SIGINT, KeyboardInterrupt, (1, None), (2, 0)),
+    ],
+)
+def test_a_signal_stops_the_run_when_its_state_is_saved(tmp_path, whole, capfd, number, error, at, place):
+    """After a batch; after the last one of an epoch, and in validation, which are followed by the validation's end."""
+    usual, set_epoch, model = [signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)], SetEpoch(), regression()
+    validate, _ = scripted([1, 2, 3], model)
 
-    def interrupt(*_, **__):
-        with contextlib.suppress(KeyboardInterrupt):
-            signal.raise_signal(signal.SIGINT)
+    def receive(batch, logs=None):
+        if (set_epoch.epoch, batch) == at:
+            signal.raise_signal(number)
 
-    if when == "step":
-        set_epoch.on_train_batch_end = interrupt
-    with pytest.raises(KeyboardInterrupt):
-        train_points(tmp_path, model, lambda: interrupt() or {"score": 1.0}, set_epoch=set_epoch)
-    assert signal.getsignal(signal.SIGINT) is usual
-    assert (tmp_path / "progress.json").exists() == (when == "validation")
+    set_epoch.on_train_batch_end = receive
+    with pytest.raises(error):
+        train_points(tmp_path, model, lambda: receive(None) or validate(), set_epoch=set_epoch)
+    assert [signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)] == usual
+    assert "stopping after this batch or this validation; Ctrl-C stops at once" in capfd.readouterr().err
+    progress = checkpoints.read_progress(tmp_path)
+    assert (progress["epoch"], progress["step"]) == place
+    assert_ends_as_undisturbed(tmp_path, whole, place[0])
+
+
+@pytest.mark.usefixtures("interruptible")
+@pytest.mark.parametrize("number, error", [(signal.SIGINT, KeyboardInterrupt), (signal.SIGTERM, Terminated)])
+def test_a_second_signal_is_not_waited_for(number, error):
+    """The exception of one that arrives while TensorFlow calls Python is printed there and lost: it comes again."""
+    with pytest.raises(error), training.Interrupts(waits=True) as interrupts:
+        signal.raise_signal(number)
+        with pytest.raises(error):
+            signal.raise_signal(number)
+        with pytest.raises(error):
+            interrupts.check()
+    with pytest.raises(error), training.Interrupts(), contextlib.suppress(error):
+        signal.raise_signal(number)
+    assert Terminated().code == 75
+
+
+def test_a_handler_of_sigterm_that_others_have_set_is_left():
+    received = []
+    before = signal.signal(signal.SIGTERM, lambda *_: received.append(True))
+    try:
+        with training.Interrupts(waits=True), training.Interrupts():
+            signal.raise_signal(signal.SIGTERM)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert received == [True]
 
 
 def test_a_checkpoint_of_another_model_is_refused(tmp_path):
@@ -564,6 +782,8 @@ def test_damaged_best_weights_are_found_before_the_first_epoch(tmp_path, three_e
         (lambda p: {"epoch": 2}, r"3 rows of history for 2 epochs"),
         (lambda p: {"history": 3}, r"history: Input should be a valid (tuple|array)"),
         (lambda p: {"sha256": {}}, r"no checksum of best-0001.npz"),
+        (lambda p: {"best": None}, r"best: None after 3 epochs"),
+        (lambda p: {"step": -1}, r"step: Input should be greater than or equal to 0"),
         (lambda p: {"strange": 1}, r"strange: Extra inputs are not permitted"),
     ],
 )
@@ -649,6 +869,53 @@ def test_clipped_adam_is_adam_on_clipped_gradients(clip_norm, jit_compile, scale
     assert max(expected_norms) > 5
     assert_close(values, expected)
     np.testing.assert_allclose(norms, expected_norms, rtol=1e-5)
+
+
+@pytest.mark.parametrize("jit_compile", [False, True], ids=["graph", "xla"])
+@pytest.mark.parametrize("scale", [None, 2.0**10], ids=["plain", "scaled"])
+def test_accumulated_gradients_are_averaged_and_then_clipped(jit_compile, scale):
+    """Oracle: NumPy, on the means of two gradients. The fifth waits for a sixth."""
+    gradients = random_gradients(5)
+    optimizer = training.ClippedAdam(0.1, 0.5, average=0.9, gradient_accumulation_steps=2)
+    inner, means = optimizer, [[(a + b) / 2 for a, b in zip(*gradients[i : i + 2], strict=True)] for i in (0, 2)]
+    if scale:
+        optimizer = keras.optimizers.LossScaleOptimizer(optimizer, initial_scale=scale)
+    values, norms = apply_all(optimizer, gradients, jit_compile, scale or 1.0)
+    expected, expected_norms = adam_by_hand(means, 0.1, 0.5)
+    assert min(expected_norms) > 0.5
+    assert_close(values, expected)
+    np.testing.assert_allclose(norms, [0, *np.repeat(expected_norms, 2)], rtol=1e-5)
+    first, second = adam_by_hand(means[:1], 0.1, 0.5)[0], expected
+    averages = [0.1 * a + 0.9 * b for a, b in zip(first, second, strict=True)]  # d = 0, then 1/10
+    assert_close(inner.averages, averages)
+
+
+def test_accumulated_batches_are_one_big_batch(tmp_path):
+    """Oracle: the same points in batches twice as large. No dropout, which each batch draws for itself."""
+    models = []
+    for accumulate in (1, 2):
+        keras.utils.set_random_seed(0)
+        model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(4, "tanh"), keras.layers.Dense(2)])
+        batches = points().unbatch().batch(10 // accumulate)
+        batches = batches.apply(tf.data.experimental.assert_cardinality(2 * accumulate))
+        config = {"accumulate": accumulate, "clip_norm": 0.3, "warmup_steps": 3, "epochs": 2, "average": 0.9}
+        progress = train_points(tmp_path / str(accumulate), model, lambda: {"score": 1.0}, batches=batches, **config)
+        models.append((model, progress["history"]))
+    assert int(models[1][0].optimizer.iterations) == 4
+    assert_close(models[1][0].weights, [np.asarray(v) for v in models[0][0].weights])
+    for row, expected in zip(models[1][1], models[0][1], strict=True):
+        assert row["learning_rate"] == expected["learning_rate"]
+
+
+def test_a_run_killed_between_two_accumulated_batches_ends_as_the_undisturbed_one(tmp_path):
+    """Oracle: the undisturbed run, bit by bit."""
+    options, models = {"accumulate": 3, "average": 0.9}, [regression(), regression(seed=5)]
+    expected = train_points(tmp_path / "whole", models[0], scripted([1, 2, 3], models[0])[0], **options)
+    killed_within(tmp_path / "cut", (1, 2), save_minutes=ALWAYS, **options)
+    progress = train_points(tmp_path / "cut", models[1], scripted([2, 3], models[1])[0], **options)
+    assert progress["history"] == expected["history"]
+    assert_same_values(models[1].weights, models[0].weights)
+    assert_same_values(models[1].optimizer.variables, models[0].optimizer.variables)
 
 
 def test_clipped_adam_without_clipping_is_that_of_keras():
@@ -805,10 +1072,12 @@ def test_an_optimizer_comes_back_from_its_config():
 
 
 if __name__ == "__main__":  # the program that kills itself
-    folder, where = sys.argv[1:]
+    folder, where, compiled, minutes = sys.argv[1:]
     train_captions(
         Path(folder),
         seed=0,
         killed_at=(1, None if where == "validation" else int(where)),
         kill=lambda: os.kill(os.getpid(), signal.SIGKILL),
+        xla=compiled == "xla",
+        save_minutes=float(minutes),
     )

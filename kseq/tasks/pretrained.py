@@ -45,7 +45,7 @@ def load_config(task, path=None, overrides=(), *, resumed=None):
     start = _start(config)
     if start:
         resumes = resumed and runs.is_run(resumed) and read_progress(resumed)
-        other = runs.read_trained_run(resumed) if resumes else read_encoder_run(start)
+        other = runs.read_begun_run(resumed) if resumes else read_encoder_run(start)
         settings = other.config.encoder_settings()
         config = load(task.Config, path, overrides, under=(f"{start}/config.json", config.encoder_overrides(settings)))
         agree(config, settings)

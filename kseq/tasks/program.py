@@ -20,7 +20,7 @@ from absl import flags
 import kseq
 from kseq import runs
 from kseq.config import ConfigError, differences, to_toml
-from kseq.errors import UserError
+from kseq.errors import Terminated, UserError
 from kseq.serving import versions
 from kseq.tasks import pretrained, results
 from kseq.tasks.task import hashed, text_of
@@ -48,7 +48,7 @@ def train(task, workdir, config, *, resume, show):
     set_epoch = kseq.data.SetEpoch()
     batches = run.batches(set_epoch)
     count = len(next(iter(run.columns.values())))
-    print(f"{count:,} training examples, {int(batches.cardinality()):,} steps an epoch", flush=True)
+    print(f"{count:,} training examples, {int(batches.cardinality()):,} batches an epoch", flush=True)
     progress = kseq.training.fit(
         run.model,
         batches,
@@ -73,7 +73,7 @@ def _opened(task, workdir, config, resume):
         runs.check_writable(workdir)
         runs.create_run(workdir, task, config, _provenance(config))
         return True
-    known = runs.read_trained_run(workdir, task)
+    known = runs.read_begun_run(workdir, task)
     changed = differences(known.config, config)
     if changed:
         shown = "; ".join(changed[:3]) + (f"; and {len(changed) - 3} more" if len(changed) > 3 else "")
@@ -271,7 +271,10 @@ With --mode=predict, each INPUT is {input}. @FILE reads inputs from a file, one 
 
 
 def main(task):
-    """Runs the program of a task and ends the process: 0 when all went well, 1 after an error, 2 for a wrong flag.
+    """Runs the program of a task and ends the process.
+
+    Its exit code is 0 when all went well, 1 after an error, 2 for a wrong flag, 130 after Ctrl-C, and 75 after SIGTERM,
+    which tells a scheduler to start the command again.
 
     Args:
         task: subclass of `Task`.
@@ -299,6 +302,8 @@ def main(task):
         sys.exit(_complain(f"{error.filename or 'a file'}: {error.strerror or error}", 1))
     except KeyboardInterrupt:
         sys.exit(_complain("stopped; the same command with --resume goes on from the last checkpoint", 130))
+    except Terminated as error:
+        sys.exit(_complain("terminated; the same command with --resume goes on from the last checkpoint", error.code))
 
 
 def do(workdir, plan):

@@ -12,14 +12,23 @@ from kseq.config import Config
 class TrainingConfig(Config):
     """How a model is trained."""
 
-    epochs: int = Field(6, ge=1, description="maximum number of epochs")
+    epochs: int = Field(6, ge=1, description="maximum number of epochs, unless steps is set")
+    steps: int = Field(0, ge=0, description="maximum number of steps, in place of epochs; 0 counts epochs")
     batch_size: int = Field(64, ge=1, description="examples in a batch")
+    accumulate: int = Field(1, ge=1, description="batches whose gradients are averaged for a step")
     learning_rate: float = Field(1e-3, gt=0, description="initial learning rate of Adam")
-    schedule: Literal["constant", "cosine"] = Field("cosine", description="how the learning rate changes")
+    schedule: Literal["constant", "cosine", "plateau"] = Field(
+        "cosine",
+        description="learning rate: constant, falling to a twentieth, or halved after an epoch without gain",
+    )
+    warmup_steps: int = Field(0, ge=0, description="steps over which the learning rate rises from 0")
     clip_norm: float = Field(5.0, gt=0, description="gradients are clipped to this global norm")
     label_smoothing: float = Field(0.0, ge=0, lt=1, description="probability that is spread evenly over all classes")
     average: float = Field(0.0, ge=0, lt=1, description="decay of the moving average of the weights; 0 keeps none")
     patience: int = Field(5, ge=0, description="epochs without a better score before the run ends")
+    save_minutes: float = Field(
+        0.0, ge=0, description="minutes between checkpoints within an epoch; 0 saves at the end of each epoch only"
+    )
     precision: Literal["float32", "mixed_float16", "mixed_bfloat16"] = Field(
         "float32", description="Keras' dtype policy"
     )
@@ -121,6 +130,15 @@ class GenerationTrainingConfig(TrainingConfig):
     sampling_schedule: Literal["constant", "linear", "sigmoid"] = Field(
         "linear", description="how that probability grows over the epochs"
     )
+
+    @model_validator(mode="after")
+    def _schedule_fits(self):
+        if self.scheduled_sampling and self.sampling_schedule != "constant" and self.steps:
+            raise ValueError(
+                f"sampling_schedule = {self.sampling_schedule} counts epochs, and steps = {self.steps} replaces them; "
+                "set sampling_schedule = constant, or epochs without steps"
+            )
+        return self
 
 
 class TextDataConfig(SplitsConfig):

@@ -1,8 +1,10 @@
 """What happens after a step and after an epoch: checkpoints, logs, and reasons to stop."""
 
+import contextlib
 import csv
 import io
 import math
+import os
 import signal
 import threading
 import time
@@ -11,7 +13,7 @@ from pathlib import Path
 import keras
 
 from kseq import checkpoints
-from kseq.errors import UserError
+from kseq.errors import Terminated, UserError
 from kseq.files import write_text
 
 
@@ -19,25 +21,48 @@ class StopAtNaN(keras.callbacks.Callback):
     """Ends the run at the first loss that is no number, with what is needed to see why.
 
     Args:
-        steps: steps of an epoch.
+        place: `Checkpoints`, which comes after it.
     """
 
-    def __init__(self, steps):
+    def __init__(self, place):
         super().__init__()
-        self.steps = steps
-
-    def on_epoch_begin(self, epoch, logs=None):
-        self.before = epoch * self.steps
+        self.place = place
 
     def on_train_batch_end(self, batch, logs=None):
         if math.isfinite(logs["loss"]):
             return
         optimizer = _unscaled(self.model.optimizer)
         raise UserError(
-            f"the loss is {logs['loss']} at step {self.before + batch + 1} (step {batch + 1} of its epoch): learning "
-            f"rate {float(optimizer.learning_rate):.3g}, gradient norm {float(optimizer.gradient_norm):.3g}. Lower "
-            "training.learning_rate or training.clip_norm; the last checkpoint is kept"
+            f"the loss is {logs['loss']} at batch {self.place.seen + 1} (batch {self.place.step + 1} of its epoch): "
+            f"learning rate {float(optimizer.learning_rate):.3g}, gradient norm {float(optimizer.gradient_norm):.3g}. "
+            "Lower training.learning_rate or training.clip_norm; the last checkpoint is kept"
         )
+
+
+class LearningRate(keras.callbacks.Callback):
+    """Sets the learning rate of each step.
+
+    Args:
+        rate: function of (epoch, step, epochs without a better score) → learning rate.
+        place: `Checkpoints`.
+        accumulate: batches of a step.
+    """
+
+    def __init__(self, rate, place, accumulate):
+        super().__init__()
+        self.rate = rate
+        self.place = place
+        self.accumulate = accumulate
+        self.last = None
+
+    def on_train_batch_begin(self, batch, logs=None):
+        place = self.place
+        rate = self.rate(place.progress["epoch"], place.seen // self.accumulate, place.worse)
+        if rate != self.last:
+            self.model.optimizer.learning_rate = self.last = rate
+
+    def on_epoch_end(self, epoch, logs=None):
+        logs["learning_rate"] = float(self.model.optimizer.learning_rate)  # for TensorBoard
 
 
 class Checkpoints(keras.callbacks.Callback):
@@ -47,30 +72,55 @@ class Checkpoints(keras.callbacks.Callback):
         folder: of the run.
         validate: function without arguments → {name: number}.
         monitor: name of the metric that decides, larger is better.
-        patience: epochs without a better score after which the run ends, as in `keras.callbacks.EarlyStopping`.
+        config: `TrainingConfig`.
+        batches: of an epoch.
+        interrupts: `Interrupts` around the training, which ends it after the state is saved.
         started: `time.monotonic()` from which the seconds count.
+
+    Attributes:
+        progress: what `progress.json` holds.
+        step: batches of this epoch that are done.
+        worse: how many epochs before it had no better score than all before them.
 
     Raises:
         UserError: the monitor is no finite number.
+        KeyboardInterrupt, Terminated: after Ctrl-C and SIGTERM.
     """
 
-    def __init__(self, folder, validate, monitor, patience, started):
+    def __init__(self, folder, validate, monitor, config, batches, interrupts, started):
         super().__init__()
         self.folder = Path(folder)
         self.validate = validate
         self.monitor = monitor
-        self.patience = patience
+        self.config = config
+        self.batches = batches
+        self.interrupts = interrupts
         self.started = started
-        self.progress = {"epoch": 0, "history": []}
+        self.progress = {"epoch": 0, "step": 0, "best": None, "history": [], "sha256": {}}
+        self.step = self.worse = 0
+
+    @property
+    def epochs(self):
+        """How many epochs the run has at most; with `training.steps`, the last may be a part of one."""
+        steps = self.config.steps * self.config.accumulate
+        return math.ceil(steps / self.batches) if steps else self.config.epochs
 
     @property
     def finished(self):
-        """Whether `patience` has run out."""
-        waited = self.progress["epoch"] - self.progress["best"]["epoch"] if self.progress["epoch"] else 0
-        return waited >= max(1, self.patience)
+        """Whether the epochs are over or `patience` has run out."""
+        epoch = self.progress["epoch"]
+        waited = epoch - self.progress["best"]["epoch"] if epoch else 0
+        return epoch >= self.epochs or waited >= max(1, self.config.patience)
+
+    @property
+    def seen(self):
+        """Batches that the model has been trained on, in all epochs."""
+        return self.progress["epoch"] * self.batches + self.step
 
     def restore(self, model):
         """Puts model and optimizer in the state of the newest whole checkpoint, where there is one.
+
+        That of a state within an epoch is read when the epoch begins: Keras has made the metrics then.
 
         Raises:
             UserError: the run in the folder cannot be resumed.
@@ -79,13 +129,34 @@ class Checkpoints(keras.callbacks.Callback):
         if progress:
             self.progress = checkpoints.newest_whole(self.folder, progress)
             self.started -= self.progress["seconds"]
-            checkpoints.load_variables(self.folder / self.progress["last"], state(model))
+            if not self.progress["step"]:
+                checkpoints.load_variables(self.folder / self.progress["last"], state(model))
         return self.progress
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self.step = self.progress["step"]
+        if self.step:
+            checkpoints.load_variables(self.folder / self.progress["last"], self._state_within())
+        steps = self.config.steps * self.config.accumulate
+        self.end = min(self.batches, steps - epoch * self.batches) if steps else self.batches
+        scores = [row[f"val_{self.monitor}"] for row in self.progress["history"]]
+        self.worse = sum(score <= max(scores[:i], default=-math.inf) for i, score in enumerate(scores))
+        self.saved = time.monotonic()
+
+    def on_train_batch_end(self, batch, logs=None):
+        self.step += 1
+        if self.step == self.end:
+            self.model.stop_training = self.end < self.batches
+            return
+        waited = time.monotonic() - self.saved
+        if self.interrupts.received or (self.config.save_minutes and waited >= 60 * self.config.save_minutes):
+            self._save(self._state_within(), step=self.step)
+            self.saved = time.monotonic()
+        self.interrupts.check()
 
     def on_epoch_end(self, epoch, logs=None):
         epoch += 1
-        before = self.progress
-        best, digests = before.get("best"), dict(before.get("sha256", {}))
+        best, digests = self.progress["best"], {}
         with _unscaled(self.model.optimizer).averaged():
             metrics = self.validate()
             value = metrics[self.monitor]
@@ -94,58 +165,92 @@ class Checkpoints(keras.callbacks.Callback):
             if not best or value > best["value"]:
                 best = {"epoch": epoch, "value": value, "file": f"best-{epoch:04d}.npz"}
                 digests[best["file"]] = checkpoints.save_variables(self.folder / best["file"], self.model.weights)
-        last = f"last-{epoch:04d}.npz"
-        digests[last] = checkpoints.save_variables(self.folder / last, state(self.model))
         row = {"epoch": epoch, "learning_rate": float(self.model.optimizer.learning_rate)}
         logs |= {f"val_{name}": value for name, value in metrics.items()}
         row |= {name: float(value) for name, value in logs.items() if name != "learning_rate"}
-        older = [{name: before[name] for name in ("epoch", "last", "best")}] if before["epoch"] else []
-        self.progress = {
-            "epoch": epoch,
+        history = [*self.progress["history"], row]
+        self._save(state(self.model), digests, epoch=epoch, step=0, best=best, history=history)
+        write_text(self.folder / checkpoints.LOG, table(history))
+        self.model.stop_training = self.finished
+        self.interrupts.check()
+
+    def _state_within(self):
+        return [*state(self.model), *self.model.metrics_variables]
+
+    def _save(self, variables, digests=(), **changes):
+        """Writes a checkpoint, and the progress with these changes."""
+        before = self.progress
+        progress = before | changes
+        last = f"last-{progress['epoch']:04d}" + (f"-{progress['step']:06d}" if progress["step"] else "") + ".npz"
+        digest = checkpoints.save_variables(self.folder / last, variables)
+        older = [{name: before[name] for name in ("epoch", "step", "last", "best")}] if "last" in before else []
+        progress |= {
             "seconds": time.monotonic() - self.started,
             "last": last,
-            "best": best,
             "before": [*older, *before.get("before", [])][: checkpoints.KEPT - 1],
-            "sha256": digests,
-            "history": [*before["history"], row],
+            "sha256": before["sha256"] | dict(digests) | {last: digest},
         }
-        checkpoints.write_progress(self.folder, self.progress)
-        write_text(self.folder / checkpoints.LOG, table(self.progress["history"]))
-        self.model.stop_training = self.finished
+        self.progress = checkpoints.write_progress(self.folder, progress)
 
 
-class Interrupts(keras.callbacks.Callback):
-    """Notices Ctrl-C also where Python can only print it: inside a call from TensorFlow, or in a finalizer.
+class Interrupts:
+    """Notices Ctrl-C and SIGTERM also where Python can only print them: inside a call from TensorFlow, in a finalizer.
 
-    A context manager, which raises `KeyboardInterrupt` at its end where one was lost, and a callback of `model.fit`,
-    which does so after the step.
+    A context manager, which raises `KeyboardInterrupt` or `Terminated` at its end where one was lost. A handler of
+    SIGTERM that others have set is left.
+
+    Args:
+        waits: whether the first Ctrl-C or SIGTERM is raised by `check` and at the end alone, so that a state can be
+            saved.
+
+    Attributes:
+        received: the number of the last signal; None before.
     """
 
+    def __init__(self, waits=False):
+        self.waits = waits
+
     def __enter__(self):
-        self.usual = signal.getsignal(signal.SIGINT)
-        around = getattr(self.usual, "__self__", None)
-        self.interrupted = isinstance(around, Interrupts) and around.interrupted
-        self.installed = callable(self.usual) and threading.current_thread() is threading.main_thread()
-        if self.installed:
-            signal.signal(signal.SIGINT, self.handle)
+        self.usual, self.received = {}, None
+        for number in (signal.SIGINT, signal.SIGTERM):
+            usual = signal.getsignal(number)
+            around = getattr(usual, "__self__", None)
+            if isinstance(around, Interrupts):
+                self.received = around.received
+            elif number == signal.SIGTERM and usual is not signal.SIG_DFL:
+                continue
+            if usual is not signal.SIG_IGN and usual is not None and _in_main_thread():
+                self.usual[number] = signal.signal(number, self.handle)
         return self
 
     def handle(self, number, frame):
-        self.interrupted = True
-        self.usual(number, frame)
+        first = self.received is None
+        self.received = number
+        if first and self.waits:
+            with contextlib.suppress(OSError):  # and no print, which may be at work
+                os.write(2, b"stopping after this batch or this validation; Ctrl-C stops at once\n")
+            return
+        if callable(self.usual[number]):
+            self.usual[number](number, frame)
+        raise self._error()
 
-    def on_train_batch_end(self, batch, logs=None):
-        if self.interrupted:
-            raise KeyboardInterrupt
-
-    def on_epoch_end(self, epoch, logs=None):
-        self.on_train_batch_end(epoch)
+    def check(self):
+        """Raises `KeyboardInterrupt` or `Terminated` when a signal has been received."""
+        if self.received:
+            raise self._error()
 
     def __exit__(self, kind, error, traceback):
-        if self.installed:
-            signal.signal(signal.SIGINT, self.usual)
-        if self.interrupted and kind is not KeyboardInterrupt:
-            raise KeyboardInterrupt from error
+        for number, usual in self.usual.items():
+            signal.signal(number, usual)
+        if self.received and kind not in (KeyboardInterrupt, Terminated):
+            raise self._error() from error
+
+    def _error(self):
+        return Terminated() if self.received == signal.SIGTERM else KeyboardInterrupt()
+
+
+def _in_main_thread():
+    return threading.current_thread() is threading.main_thread()
 
 
 def state(model):

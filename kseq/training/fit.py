@@ -2,12 +2,13 @@
 
 import math
 import time
+from functools import partial
 from pathlib import Path
 
 import keras
 
-from kseq.checkpoints import load_variables
-from kseq.training.callbacks import Checkpoints, Interrupts, StopAtNaN
+from kseq.checkpoints import load_variables, save_weights
+from kseq.training.callbacks import Checkpoints, Interrupts, LearningRate, StopAtNaN
 from kseq.training.optimizer import ClippedAdam
 
 
@@ -15,13 +16,17 @@ def fit(model, batches, config, workdir, *, loss, validate, monitor, set_epoch, 
     """Trains `model`, from the last checkpoint in `workdir` where there is one.
 
     After each epoch `validate()` measures what the model generates. The weights that were best at `monitor` are kept,
-    and are the model's when `fit` returns. An epoch that was cut short is trained again from its start: a resumed run
-    ends in the weights of an undisturbed one, up to the order in which floating-point numbers are summed (TensorFlow's
-    AddN adds three or more gradients in an order that depends on which of them another operation still reads).
+    and are the model's when `fit` returns; `best.weights.h5` holds them too. Within an epoch, the state is saved every
+    `config.save_minutes`, and after Ctrl-C and SIGTERM. A resumed run goes on with the next batch, and ends in the
+    weights of an undisturbed one, up to the order in which floating-point numbers are summed (TensorFlow's AddN adds
+    three or more gradients in an order that depends on which of them another operation still reads).
+
+    A step takes the mean of the gradients of `config.accumulate` batches, in which each batch counts the same, however
+    many tokens it has. Where an epoch ends between two steps, the gradients are kept for the next epoch.
 
     Args:
         model: built `keras.Model`.
-        batches: `tf.data.Dataset`, one epoch; its order may depend on `set_epoch`.
+        batches: `tf.data.Dataset` of known cardinality, one epoch; its order may depend on `set_epoch`.
         config: `TrainingConfig`.
         workdir: folder for checkpoints and logs.
         loss: `keras.losses.Loss`, or {output: loss}.
@@ -37,36 +42,54 @@ def fit(model, batches, config, workdir, *, loss, validate, monitor, set_epoch, 
 
     Raises:
         UserError: the loss or the monitor is not finite, or no checkpoint is whole and of this model.
+        KeyboardInterrupt, Terminated: after Ctrl-C and SIGTERM, when the state is saved; after a second one at once.
     """
-    optimizer = ClippedAdam(config.learning_rate, config.clip_norm, config.average, scales=scales)
+    accumulation = {"gradient_accumulation_steps": config.accumulate} if config.accumulate > 1 else {}
+    optimizer = ClippedAdam(config.learning_rate, config.clip_norm, config.average, scales=scales, **accumulation)
     model.compile(optimizer=optimizer, loss=loss, jit_compile=config.xla)
     model.optimizer.build(model.trainable_variables)
-    kept = Checkpoints(workdir, validate, monitor, config.patience, started or time.monotonic())
-    progress = kept.restore(model)
-    if not kept.finished and progress["epoch"] < config.epochs:
-        with Interrupts() as interrupts:
-            callbacks = [
-                set_epoch,
-                keras.callbacks.LearningRateScheduler(lambda epoch: rate(config, epoch)),
-                interrupts,
-                StopAtNaN(int(batches.cardinality())),
-                kept,
-                keras.callbacks.TensorBoard(str(Path(workdir, "tensorboard")), write_graph=False),
-            ]
+    interrupts, count = Interrupts(waits=True), int(batches.cardinality())
+    kept = Checkpoints(workdir, validate, monitor, config, count, interrupts, started or time.monotonic())
+    kept.restore(model)
+    callbacks = [
+        set_epoch,
+        LearningRate(partial(rate, config), kept, config.accumulate),
+        StopAtNaN(kept),
+        kept,
+        keras.callbacks.TensorBoard(str(Path(workdir, "tensorboard")), write_graph=False),
+    ]
+    with interrupts:
+        while not kept.finished:
+            epoch, done = kept.progress["epoch"], kept.progress["step"]
             model.fit(
-                batches,
-                initial_epoch=progress["epoch"],
-                epochs=config.epochs,
+                batches.skip(done) if done else batches,
+                initial_epoch=epoch,
+                epochs=epoch + 1 if done else kept.epochs,
                 callbacks=callbacks,
                 verbose=show,
                 shuffle=False,
             )
     load_variables(Path(workdir, kept.progress["best"]["file"]), model.weights)
+    save_weights(workdir, model)
     return kept.progress
 
 
-def rate(config, epoch):
-    """The learning rate of an epoch: constant, or half a cosine down to a twentieth over the epochs."""
-    if config.schedule == "constant":
-        return config.learning_rate
-    return config.learning_rate * (0.05 + 0.95 * 0.5 * (1 + math.cos(math.pi * epoch / config.epochs)))
+def rate(config, epoch, step=0, worse=0):
+    """The learning rate of a step.
+
+    It rises over `warmup_steps` from 0. Beside that it is constant, or half a cosine down to a twentieth over the
+    epochs (over the steps, where `steps` is set), or halved after each epoch without a better score.
+
+    Args:
+        config: `TrainingConfig`.
+        epoch: from 0.
+        step: from 0, over all epochs.
+        worse: how many epochs before this one had no better score than all before them.
+    """
+    factor = min(1.0, (step + 1) / config.warmup_steps) if config.warmup_steps else 1.0
+    if config.schedule == "cosine":
+        done = step / config.steps if config.steps else epoch / config.epochs
+        factor *= 0.05 + 0.95 * 0.5 * (1 + math.cos(math.pi * done))
+    elif config.schedule == "plateau":
+        factor *= 0.5**worse
+    return config.learning_rate * factor

@@ -8,6 +8,7 @@ import resource
 import shutil
 import subprocess
 import sys
+import tempfile
 import types
 from pathlib import Path
 
@@ -19,7 +20,7 @@ import pytest
 import kseq
 from kseq import runs
 from kseq.config import load
-from kseq.errors import UserError
+from kseq.errors import Terminated, UserError
 from kseq.serving.ask import ask
 from kseq.tasks import program, results
 from kseq.tasks.classify import Classify
@@ -455,3 +456,80 @@ def test_a_checkout_is_dirty_when_more_than_its_records_has_changed(tmp_path, mo
     assert results.commit() == clean
     (tmp_path / "kseq/__init__.py").write_text("2\n")
     assert results.commit() == f"{clean}-dirty"
+
+
+@pytest.mark.parametrize(
+    "error, code, said", [(KeyboardInterrupt, 130, "stopped"), (Terminated, 75, "terminated"), (UserError, 1, "")]
+)
+def test_what_ends_a_program_is_one_line_and_an_exit_code(tmp_path, monkeypatch, capsys, error, code, said):
+    def end(*_):
+        raise error()
+
+    monkeypatch.setattr(program, "do", end)
+    monkeypatch.setattr(sys, "argv", ["classify", f"--workdir={tmp_path}"])
+    with pytest.raises(SystemExit) as ended:
+        program.main(Classify)
+    assert ended.value.code == code
+    line = f"error: {said}; the same command with --resume goes on from the last checkpoint\n" if said else "error: \n"
+    assert capsys.readouterr().err == line
+
+
+@pytest.mark.slow
+def test_a_program_that_is_terminated_in_its_first_epoch_is_resumed(tmp_path):
+    """Oracle: the run that nobody disturbed."""
+    folder, sets = tmp_path / "run", [f"--set={change}" for change in TINY]
+    arguments = ["--mode=train", *sets, "--set=training.batch_size=4", "--set=training.xla=true"]
+    assert command(*arguments, f"--workdir={tmp_path / 'whole'}").returncode == 0
+    arguments.append(f"--workdir={folder}")
+    process = subprocess.Popen(
+        [sys.executable, "-m", "kseq.tasks.classify", *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=ROOT,
+    )
+    for line in process.stdout:
+        if "training examples" in line:
+            process.terminate()
+    said = process.communicate()[1].splitlines()
+    assert process.returncode == 75 and said == [
+        "stopping after this batch or this validation; Ctrl-C stops at once",
+        "error: terminated; the same command with --resume goes on from the last checkpoint",
+    ]
+    progress = kseq.checkpoints.read_progress(folder)
+    assert progress["epoch"] == 0 and progress["step"] > 0
+    evaluated = command("--mode=evaluate", f"--workdir={folder}")
+    assert evaluated.returncode == 1 and "holds no trained run: its first epoch has not ended" in evaluated.stderr
+    resumed = command(*arguments, "--resume")
+    assert resumed.returncode == 0, resumed.stderr
+    weights = [np.load(path / "best-0001.npz") for path in (folder, tmp_path / "whole")]
+    for name in weights[1].files:
+        np.testing.assert_array_equal(weights[0][name], weights[1][name])
+
+
+def test_the_best_weights_can_be_loaded_by_keras(run, trained):
+    """Oracle: the weights of the run."""
+    fresh = Classify(run.task.config, trained)
+    fresh.restore()
+    fresh.model = fresh.build()
+    assert any((a != b).any() for a, b in zip(fresh.model.get_weights(), run.model.get_weights(), strict=True))
+    fresh.model.load_weights(trained / "best.weights.h5")
+    for value, expected in zip(fresh.model.get_weights(), run.model.get_weights(), strict=True):
+        np.testing.assert_array_equal(value, expected)
+
+
+def test_a_folder_that_must_not_be_written_to_is_one_line(monkeypatch, capsys):
+    root = os.geteuid() == 0
+    with tempfile.TemporaryDirectory() as folder:
+        os.chmod(folder, 0o555)
+        monkeypatch.setattr(sys, "argv", ["classify", f"--workdir={folder}"])
+        if root:  # whom no permission stops
+            os.seteuid(65534)
+        try:
+            with pytest.raises(SystemExit) as ended:
+                program.main(Classify)
+        finally:
+            if root:
+                os.seteuid(0)
+        assert ended.value.code == 1 and os.listdir(folder) == []
+        assert capsys.readouterr().err == f"error: {folder}/.lock: Permission denied\n"
