@@ -215,7 +215,7 @@ class Compose(Task):
     Config = ComposeConfig
     monitor = "log_likelihood"
     raw = ("request",)
-    drawn = "piano rolls and MIDI files"
+    drawn = "piano rolls, MIDI files and WAV files"
 
     def __init__(self, config, workdir):
         super().__init__(config, workdir)
@@ -471,10 +471,10 @@ class Compose(Task):
         return kseq.plots.piano_roll(self.roll_of(record), kseq.preprocessors.NOTES, title)
 
     def beside(self, example, record):
-        """The MIDI file."""
+        """The MIDI file, and its sound."""
         asked = self.requests.check(self.expanded(text_of(example["request"])))
-        tempo = int(asked.get("tempo", 120))
-        return {".mid": kseq.data.midi_of_roll(self.roll_of(record), self.config.data.steps_per_beat, tempo)}
+        played = self.roll_of(record), self.config.data.steps_per_beat, int(asked.get("tempo", 120))
+        return {".mid": kseq.data.midi_of_roll(*played), ".wav": kseq.data.wav_of_roll(*played)}
 
     def line(self, name, example, record):
         return f"{name}: {record['text']}"

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from PIL import Image
+from scipy.io import wavfile
 
 import kseq
 from kseq.config import ConfigError, load
@@ -216,9 +217,15 @@ def test_a_midi_file_begins_the_music(run, tmp_path):
 def test_prediction_draws_rolls_and_writes_midi_files(trained, capsys):
     program.predict(Compose, trained, [], ["key=G seed=3 tempo=90", "length=12"])
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0].startswith("00001: ") and lines[-1] == f"piano rolls and MIDI files in {trained / 'predictions'}"
+    assert lines[0].startswith("00001: ")
+    assert lines[-1] == f"piano rolls, MIDI files and WAV files in {trained / 'predictions'}"
     with Image.open(trained / "predictions" / "00002.png") as picture:
         assert picture.width > 200
+    seconds = []
+    for name in ("00001.wav", "00002.wav"):
+        rate, samples = wavfile.read(trained / "predictions" / name)
+        seconds.append(len(samples) / rate)
+    assert seconds == pytest.approx([10 / 2 * 60 / 90, 12 / 2 * 60 / 120], abs=1e-4)
     text = lines[1].removeprefix("00002: ")
     roll = roll_of_midi((trained / "predictions" / "00002.mid").read_bytes(), "x")
     want, _ = kseq.preprocessors.NotePreprocessor().roll([text])
