@@ -139,8 +139,9 @@ def roll_of_events(ids):
     released, struck = grid(RELEASE), grid(STRIKE)
     start = tf.zeros_like(struck[0])
     down = tf.scan(lambda down, now: (down & ~now[0]) | now[1], (released, struck), start)
-    roll = tf.cast(down, tf.float32) + tf.cast(struck, tf.float32)
-    return tf.ensure_shape(tf.transpose(roll[:-1], [1, 0, 2]), [None, None, KEYS]), lengths
+    roll = tf.transpose(tf.cast(down, tf.float32) + tf.cast(struck, tf.float32), [1, 0, 2])[:, :-1]
+    real = tf.sequence_mask(lengths, tf.shape(roll)[1], tf.float32)
+    return tf.ensure_shape(roll * real[..., None], [None, None, KEYS]), lengths
 
 
 def _before(down):
