@@ -177,7 +177,7 @@ def piano_roll(roll, names, title=""):
     """A piano roll: a row a key, the highest on top, a column a step, dark where the key is down.
 
     Args:
-        roll: `[steps, keys]` of zeros and ones.
+        roll: `[steps, keys]`, 0 where a key is up, 1 where it is down; where a note that begins has a 2, it is darker.
         names: of the keys; those of the C's are shown.
         title: above all.
 
@@ -189,7 +189,13 @@ def piano_roll(roll, names, title=""):
     figure = Figure(figsize=(min(max(4.0, 0.1 * len(roll)), 30), 0.09 * (high - low) + 1.0), layout="constrained")
     axis = figure.subplots()
     axis.imshow(
-        np.transpose(roll)[low:high], cmap="Blues", vmin=0, vmax=1, origin="lower", aspect="auto", interpolation="none"
+        np.transpose(roll)[low:high],
+        cmap="Blues",
+        vmin=0,
+        vmax=max(1, np.max(roll, initial=0)),
+        origin="lower",
+        aspect="auto",
+        interpolation="none",
     )
     marked = [k for k in range(low, high) if names[k].rstrip("0123456789") == "C"]
     axis.set_yticks([k - low for k in marked], [names[k] for k in marked], fontsize=8)

@@ -59,6 +59,7 @@ CLASSES = {
         "SequenceTagger",
         "SpeechEncoder",
         "TextEncoder",
+        "VectorEncoder",
     ),
     "kseq.models.classifier": ("Pooling",),
     "kseq.models.encoders": ("ApplicationPixels",),

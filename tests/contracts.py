@@ -61,6 +61,7 @@ from kseq.models import (
     SequenceTagger,
     SpeechEncoder,
     TextEncoder,
+    VectorEncoder,
 )
 
 UNITS = 4
@@ -421,6 +422,7 @@ CONTRACTS = {
     "SpeechEncoder": Contract(
         lambda: SpeechEncoder(two_ways(), 5, strides=(1, 2), kernel_size=3, dropout=0.1), _frames, draws=True
     ),
+    "VectorEncoder": Contract(VectorEncoder, lambda batch, time: {"source": normal(batch, time, 3)}),
     "PretrainedEncoder": Contract(lambda: PretrainedEncoder(tiny_reader(), 1, 20), _source_inputs),
     "SequenceClassifier": Contract(
         lambda: SequenceClassifier(tiny_text_encoder(), 5, pooling="attention", units=3, dropout=0.1),

@@ -80,6 +80,9 @@ def test_a_piano_roll_has_a_row_for_each_key_around_those_that_are_used():
     assert shown.shape == (10, 5) and np.argwhere(shown).tolist() == [[2, 0], [3, 1], [7, 4]]
     assert [label.get_text() for label in axis.get_yticklabels()] == ["C4"] and axis.get_yticks().tolist() == [3]
     assert axis.images[0].origin == "lower"
+    for last, shade in ((1, 1), (2, 0.5)):  # a note that goes on is lighter where others are told from it
+        image = plots.piano_roll(np.array([[1, 0], [1, last]]), ["C1", "x1"]).axes[0].images[0]
+        assert image.norm(1) == shade and image.norm(last) == 1
     [silent] = plots.piano_roll(np.zeros((3, 88)), names).axes
     assert np.asarray(silent.images[0].get_array()).shape == (88, 3)
 

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from kseq.data.cache import cached_columns, cached_folder, cached_rows, code_fingerprint, fingerprint
     from kseq.data.corpus import Rows, Sequences, count_truncated, encoded
     from kseq.data.listed import hold_out_listed
-    from kseq.data.midi import midi_of_roll, require_mido, roll_of_midi
+    from kseq.data.midi import midi_of_roll, notes_of_roll, require_mido, roll_of_midi
     from kseq.data.pictures import Picture, read_pictures
     from kseq.data.public import fetch_hint
     from kseq.data.recordings import Recording, read_recordings
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from kseq.data.textgrid import attention_times, text_grid
     from kseq.data.tunes import Tune, estimated_key, read_tunes, share_in_key
     from kseq.data.vectors import first_words, read_vectors
+    from kseq.data.wav import wav_of_roll
 
 __all__ = [
     "Examples",
@@ -46,6 +47,7 @@ __all__ = [
     "hold_out_listed",
     "length_boundaries",
     "midi_of_roll",
+    "notes_of_roll",
     "read",
     "read_csv",
     "read_jsonl",
@@ -65,6 +67,7 @@ __all__ = [
     "teacher_forced",
     "text_grid",
     "toy",
+    "wav_of_roll",
 ]
 
 # Those that need TensorFlow come last. None has the name of a function: importing it would take the function's place.
@@ -79,6 +82,7 @@ _MODULES = (
     "pictures",
     "recordings",
     "midi",
+    "wav",
     "tunes",
     "corpus",
     "cache",

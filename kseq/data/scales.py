@@ -30,8 +30,9 @@ def scales(split, count, *, seed=0):
         seed: at least 0.
 
     Returns:
-        An iterator of dictionaries: `roll`, uint8 `[32, 88]`, an eighth note a step; `key`, one of `KEYS`; `style`, one
-        of `STYLES`.
+        An iterator of dictionaries: `roll`, uint8 `[32, 88]`, an eighth note a step, 1 where a key is down; `onsets`,
+        the same with a 2 where a note begins, as all of a bar's chord do at its first step, and of the run at each;
+        `key`, one of `KEYS`; `style`, one of `STYLES`.
     """
     return (_tune(split, i, seed) for i in range(count))
 
@@ -40,11 +41,12 @@ def _tune(split, index, seed):
     rng = np.random.default_rng([seed, SPLITS.index(split), index])
     while True:
         key, style = int(rng.integers(len(KEYS))), STYLES[rng.integers(len(STYLES))]
-        roll = _played(rng, key, style)
+        onsets = _played(rng, key, style)
+        roll = np.minimum(onsets, 1)
         share = int.from_bytes(hashlib.sha256(roll.tobytes()).digest()[:4], "big") / 2**32
         drawn = "train" if share >= _HELD_OUT else "dev" if share < _HELD_OUT / 2 else "test"
         if drawn == split:
-            return {"roll": roll, "key": KEYS[key], "style": style}
+            return {"roll": roll, "onsets": onsets, "key": KEYS[key], "style": style}
 
 
 def _played(rng, key, style):
@@ -55,9 +57,11 @@ def _played(rng, key, style):
     inner = [_CHORDS[rng.integers(len(_CHORDS))] for _ in range(_BARS - 2)]
     for bar, root in enumerate([0, *inner, 0]):
         steps = bar * _STEPS + np.arange(_STEPS)
-        roll[np.ix_(steps, _CHORD + pitches[[root, root + 2, root + 4]])] = 1
+        chord = _CHORD + pitches[[root, root + 2, root + 4]]
+        roll[np.ix_(steps, chord)] = 1
+        roll[steps[0], chord] = 2
         way = np.arange(_STEPS) if rng.random() < 0.5 else np.arange(_STEPS)[::-1]
         if style == "arpeggio":
             way = np.array([0, 2, 4, 7])[np.minimum(way, 6 - way) % 4]
-        roll[steps, _MELODY + pitches[root + way]] = 1
+        roll[steps, _MELODY + pitches[root + way]] = 2
     return roll

@@ -31,6 +31,7 @@ class Tune:
         id: its name.
         number: its place in the split.
         roll: uint8 `[steps, 88]`, 1 where a key is down.
+        onsets: uint8 `[steps, 88]`, the roll with a 2 where a note begins.
         key: one of `KEYS`.
         style: what kind of tune it is; empty where nobody says.
     """
@@ -38,6 +39,7 @@ class Tune:
     id: str
     number: int
     roll: np.ndarray
+    onsets: np.ndarray
     key: str
     style: str
 
@@ -54,7 +56,8 @@ def read_tunes(source, split, *, count=0, steps_per_beat=2, seed=0):
 
     Args:
         source: `toy:scales`; `mat:<file>`, MATLAB 5, with a cell array of rolls `[steps, 88]` named after each split,
-            traindata, validdata and testdata; or `midi:<folder>`, in whose name `{split}` is replaced by the split:
+            traindata, validdata and testdata, which do not tell a note held from one struck again, so that all
+            are held; or `midi:<folder>`, in whose name `{split}` is replaced by the split:
             all .mid and .midi files in it and below it, a tune each, whose style is the name of the folder below it in
             which they are.
         split: name of the split.
@@ -78,8 +81,8 @@ def read_tunes(source, split, *, count=0, steps_per_beat=2, seed=0):
     else:
         raise UserError(f"data.source {source!r} is not one of {FORMS}")
     tunes = [
-        Tune(f"{split}-{i:05d}", i, roll, key or estimated_key(roll), style)
-        for i, (roll, key, style) in enumerate(itertools.islice(found, count or None))
+        Tune(f"{split}-{i:05d}", i, np.minimum(onsets, 1), onsets, key or estimated_key(onsets), style)
+        for i, (onsets, key, style) in enumerate(itertools.islice(found, count or None))
     ]
     if not tunes:
         raise UserError(f"{source}: split {split!r} has no tunes")
@@ -89,7 +92,7 @@ def read_tunes(source, split, *, count=0, steps_per_beat=2, seed=0):
 def _toy(split, count, seed):
     if split not in SPLITS:
         raise UserError(f"toy:scales: there is no split {split!r}; it has {', '.join(SPLITS)}")
-    return ((x["roll"], x["key"], x["style"]) for x in scales(split, count or COUNTS[split], seed=seed))
+    return ((x["onsets"], x["key"], x["style"]) for x in scales(split, count or COUNTS[split], seed=seed))
 
 
 def _mat(path, split):
@@ -110,7 +113,8 @@ def _mat(path, split):
         roll = np.asarray(roll)
         if roll.ndim != 2 or roll.shape[1] != PIANO or not len(roll) or not np.isin(roll, (0, 1)).all():
             raise UserError(f"{path}: {name}[{i}] must be [steps, {PIANO}] of zeros and ones, it is {roll.shape}")
-        yield roll.astype(np.uint8), "", ""
+        begins = np.diff(roll.astype(np.int8), axis=0, prepend=0) > 0
+        yield (roll + begins).astype(np.uint8), "", ""
 
 
 def _midi(folder, steps_per_beat):
@@ -122,13 +126,14 @@ def _midi(folder, steps_per_beat):
         except OSError as error:
             raise UserError(f"{path} cannot be read: {error.strerror}") from None
         inside = path.parent.relative_to(folder).parts
-        yield roll_of_midi(content, path, steps_per_beat), "", inside[0].replace(" ", "_") if inside else ""
+        style = inside[0].replace(" ", "_") if inside else ""
+        yield roll_of_midi(content, path, steps_per_beat, onsets=True), "", style
 
 
 def pitch_classes(roll):
     """The steps for which each pitch class sounds, its keys added up: `[..., steps, 88]` → `[..., 12]`, C first."""
     classes = np.eye(len(TONICS))[(np.arange(PIANO) + LOWEST) % len(TONICS)]
-    return np.asarray(roll, float).sum(axis=-2) @ classes
+    return np.sum(np.asarray(roll) > 0, axis=-2) @ classes
 
 
 def estimated_key(roll):

@@ -108,6 +108,25 @@ class ImageEncoder(keras.layers.Layer):
 
 
 @keras.saving.register_keras_serializable("kseq")
+class VectorEncoder(keras.layers.Layer):
+    """Vectors to a memory of one row for each, as they are: what is written from a description in numbers.
+
+    Call arguments:
+        source: float `[batch, vectors, d]`; all rows are real.
+
+    Returns:
+        `Encoded`; the state is the mean of the rows.
+    """
+
+    def build(self, source_shape):
+        pass  # no weights
+
+    def call(self, source, training=None):
+        memory = ops.cast(source, self.compute_dtype)
+        return Encoded(memory, ops.ones(ops.shape(memory)[:2], "bool"), [ops.mean(memory, axis=1)])
+
+
+@keras.saving.register_keras_serializable("kseq")
 class TextEncoder(keras.layers.Layer):
     """Words to a memory of one row for each word: an embedding, then a layer from a sequence to a sequence.
 

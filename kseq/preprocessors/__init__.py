@@ -2,7 +2,16 @@
 
 from kseq.preprocessors.audio import AudioPreprocessor
 from kseq.preprocessors.image import ImagePreprocessor
-from kseq.preprocessors.notes import NOTES, NotePreprocessor
+from kseq.preprocessors.notes import (
+    EVENTS,
+    NOTES,
+    RELEASE,
+    STEP,
+    STRIKE,
+    NotePreprocessor,
+    events_of_roll,
+    roll_of_events,
+)
 from kseq.preprocessors.subword import SubwordTokenizer
 from kseq.preprocessors.text import TextPreprocessor, tokenize
 from kseq.preprocessors.tokenizers import (
@@ -33,11 +42,15 @@ UNITS = {
 
 __all__ = [
     "END",
+    "EVENTS",
     "NOTES",
     "PADDING",
+    "RELEASE",
     "SPACE",
     "SPECIAL",
     "START",
+    "STEP",
+    "STRIKE",
     "TIE",
     "UNITS",
     "UNKNOWN",
@@ -53,5 +66,7 @@ __all__ = [
     "Tokenizer",
     "WordPieces",
     "WordTokenizer",
+    "events_of_roll",
+    "roll_of_events",
     "tokenize",
 ]

@@ -6,6 +6,7 @@ import tensorflow as tf
 
 from kseq.samplers.beam import Beam
 from kseq.samplers.constraints import Constraints, ensemble
+from kseq.samplers.events import NoteRules
 from kseq.samplers.greedy import Greedy, Random
 from kseq.samplers.hypotheses import Hypotheses
 from kseq.samplers.parallel import Parallel
@@ -18,6 +19,7 @@ __all__ = [
     "Constraints",
     "Greedy",
     "Hypotheses",
+    "NoteRules",
     "Parallel",
     "Random",
     "RollSampler",

@@ -15,7 +15,7 @@ class Greedy(Configured):
         states: list of `[batch, ...]`, the states before the first step.
         memory: nest of tensors `[batch, ...]` that every step reads and none changes.
         start, end: ids of the tokens that open and close a sequence.
-        max_length: the largest number of tokens in a sequence, the end token included.
+        max_length: the largest number of tokens in a sequence, the end token included; int, or an int32 scalar.
 
     Returns:
         `Hypotheses` with n = 1; the score is the log-probability.
@@ -45,7 +45,8 @@ class Random(Configured):
         seed: the same seed gives the same draw. XLA has a random generator of its own and draws other tokens.
 
     Call arguments: those of `Greedy`, and
-        seed: int `[2]`, used instead of the constructor's, so that each call can draw anew.
+        seed: int `[2]`, used instead of the constructor's, so that each call can draw anew; or int `[batch, 2]`, so
+            that what is drawn for a row depends on its own seed alone, not on the other rows.
 
     Returns:
         `Hypotheses` in the order in which they were drawn; the score is the log-probability under the model itself.
@@ -72,8 +73,7 @@ class Random(Configured):
         seed = _seed(self.seed) if seed is None else tf.cast(seed, tf.int32)
 
         def choose(logits, t):
-            now = tf.random.experimental.stateless_fold_in(seed, t)
-            uniform = tf.random.stateless_uniform(tf.shape(logits), now, minval=1e-9, alg="philox")
+            uniform = _uniform(seed, t, tf.shape(logits), self.n)
             return tf.argmax(self._kept(logits) - tf.math.log(-tf.math.log(uniform)), -1, output_type=tf.int32)
 
         states, memory = (
@@ -103,6 +103,18 @@ def _seed(number):
     return tf.constant(np.array([number >> 32 & 0xFFFFFFFF, number & 0xFFFFFFFF], np.uint32).view(np.int32))
 
 
+def _uniform(seed, t, shape, n):
+    """Uniform numbers of a shape `[batch · n, vocabulary]` at step t, from one seed or from one for each row."""
+
+    def draw(seed, shape):
+        seed = tf.random.experimental.stateless_fold_in(seed, t)
+        return tf.random.stateless_uniform(shape, seed, minval=1e-9, alg="philox")
+
+    if seed.shape.rank == 1:
+        return draw(seed, shape)
+    return tf.reshape(tf.map_fn(lambda row: draw(row, [n, shape[1]]), seed, fn_output_signature=tf.float32), shape)
+
+
 def _rows(x, n):
     """`[batch · n, 1, time, source]` → `[batch, n, time, source]`."""
     shape = tf.shape(x)
@@ -111,7 +123,8 @@ def _rows(x, n):
 
 def _walk(choose, step, states, memory, *, start, end, max_length):
     """`Hypotheses` with n = 1 of the tokens that `choose(log_probs [batch, vocabulary], t)` takes."""
-    check_positive("max_length", max_length)
+    if not tf.is_tensor(max_length):
+        check_positive("max_length", max_length)
     batch = tf.shape(states[0])[0]
 
     def advance(t, tokens, done, total, lengths, states, ids, alignments):

@@ -1,5 +1,6 @@
-"""Music from a vector: a recurrent network over piano rolls (Boulanger-Lewandowski et al., 2012,
-https://arxiv.org/abs/1206.6392) that reads a key and a style at every step.
+"""Music from a vector: a recurrent network that reads a key and a style at every step, over piano rolls
+(Boulanger-Lewandowski et al., 2012, https://arxiv.org/abs/1206.6392) or over the events that their notes are made of
+(Oore et al., 2018, https://arxiv.org/abs/1808.03715).
 
 python -m kseq.tasks.compose --help
 """
@@ -11,13 +12,14 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 import numpy as np
-from pydantic import Field
+from pydantic import Field, model_validator
 
 import kseq
 from kseq.config import Config
 from kseq.data.scales import FLAT_KEYS, KEYS
 from kseq.errors import UserError
 from kseq.files import read_json, write_json
+from kseq.tasks.representations import NoteEvents, PianoRolls
 from kseq.tasks.requests import OK, first_status, text_status, without_refused
 from kseq.tasks.schema import Cell, SplitsConfig, TextServingConfig, TrainingConfig
 from kseq.tasks.task import Task, batched, by_length, defined, hashed, read_listed, text_of
@@ -56,12 +58,20 @@ class DataConfig(SplitsConfig):
 class ModelConfig(Config):
     """The recurrent network."""
 
+    representation: Literal["roll", "events"] = Field(
+        "roll", description="what is written: the keys that sound at each step, or the events that notes are made of"
+    )
     cell: Cell = Field("lstm", description="recurrent cell")
     units: int = Field(128, ge=1, description="size of the state")
     layers: int = Field(1, ge=1, le=16, description="recurrent layers")
-    chained: bool = Field(True, description="a key sees the lower keys of its own step, and not only the steps before")
-    dropout: float = Field(0.0, ge=0, lt=1, description="of the output of each layer")
-    recurrent_dropout: float = Field(0.0, ge=0, lt=1, description="of the state, from step to step")
+    chained: bool = Field(
+        True, description="of rolls: a key sees the lower keys of its own step, and not only the steps before"
+    )
+    embedding_size: int = Field(64, ge=1, description="of events: size of the vector of each")
+    dropout: float = Field(
+        0.0, ge=0, lt=1, description="of the output of each layer; of events: of each and of the output"
+    )
+    recurrent_dropout: float = Field(0.0, ge=0, lt=1, description="of rolls: of the state, from step to step")
     vector_dropout: float = Field(
         0.1,
         ge=0,
@@ -69,13 +79,21 @@ class ModelConfig(Config):
         description="share of the training tunes whose vector is withheld, so that a key may be left out",
     )
 
+    @model_validator(mode="after")
+    def _model_fits(self):
+        if self.representation == "events" and self.recurrent_dropout:
+            raise ValueError("recurrent_dropout has no use here: it is of representation = 'roll'")
+        return self
+
 
 class SamplerConfig(Config):
     """How music is drawn."""
 
     length: int = Field(32, ge=1, le=MOST_STEPS, description="steps that are drawn, if a request does not say")
-    temperature: float = Field(1.0, gt=0, description="values below 1 make likely keys likelier")
-    threshold: float = Field(0.01, ge=0, lt=1, description="a key that is less likely than this never sounds")
+    temperature: float = Field(1.0, gt=0, description="values below 1 make likely keys likelier, or likely events")
+    threshold: float = Field(0.01, ge=0, lt=1, description="of rolls: a key that is less likely than this never sounds")
+    top_k: int = Field(0, ge=0, description="of events: how many of the likeliest are drawn from; 0 is all")
+    top_p: float = Field(1.0, gt=0, le=1, description="of events: the probability mass that is drawn from; 1 is all")
     beginning: int = Field(32, ge=1, le=MOST_STEPS, description="most steps that are taken of the file of prime=FILE")
 
 
@@ -96,6 +114,14 @@ class ComposeConfig(Config):
     sampler: SamplerConfig = SamplerConfig()
     serving: ServingConfig = ServingConfig()
 
+    @model_validator(mode="after")
+    def _sampler_fits(self):
+        kind, default = self.model.representation, SamplerConfig()
+        for name in {"roll": ("top_k", "top_p"), "events": ("threshold",)}[kind]:
+            if getattr(self.sampler, name) != getattr(default, name):
+                raise ValueError(f"sampler.{name} has no use with model.representation = {kind!r}; leave it out")
+        return self
+
 
 class Asked(NamedTuple):
     """What a batch of requests asks for."""
@@ -103,7 +129,7 @@ class Asked(NamedTuple):
     vector: object  # float32 [batch, d], zeros for what is left open
     seeds: object  # int64 [batch]
     lengths: object  # int32 [batch], steps to be drawn
-    beginning: object  # float32 [batch, steps, 88]
+    beginning: object  # float32 [batch, steps, 88], as `NotePreprocessor.roll` returns it
     beginning_lengths: object  # int32 [batch]
     status: object  # string [batch], as of `Task.answer`
 
@@ -255,16 +281,21 @@ class Compose(Task):
     Config = ComposeConfig
     monitor = "log_likelihood"
     raw = ("request",)
-    drawn = "piano rolls and MIDI files"
+    drawn = "piano rolls, MIDI files and WAV files"
 
     def __init__(self, config, workdir):
         super().__init__(config, workdir)
         self.values = {}
 
     @functools.cached_property
+    def form(self):
+        """The representation that is learned."""
+        return {"roll": PianoRolls, "events": NoteEvents}[self.config.model.representation](self.config)
+
+    @property
     def notes(self):
         """What turns music as text into piano rolls, and back."""
-        return kseq.preprocessors.NotePreprocessor()
+        return self.form.notes
 
     @functools.cached_property
     def requests(self):
@@ -315,77 +346,58 @@ class Compose(Task):
         return {VECTOR: hashed([self.config.data.vector, self.values])}
 
     def build(self):
-        config = self.config.model
-        model = kseq.models.PianoRollModel(
-            [kseq.layers.CELLS[config.cell](config.units) for _ in range(config.layers)],
-            dropout=config.dropout,
-            recurrent_dropout=config.recurrent_dropout,
-            chained=config.chained,
-        )
-        model({"vector": np.zeros((1, self.requests.size), "float32"), "roll": np.zeros((1, 1, model.keys), "float32")})
-        return model
+        return self.form.model(self.requests.size)
 
     def encode(self, train):
-        """Each step as the number of its frame, 0 for padding; the frames of all numbers are kept beside."""
+        """Parts of at most `data.segment` steps; what sounds at the beginning of one begins there."""
         longest = self.config.data.segment
-        parts = [(tune, tune.roll[at : at + longest]) for tune in train for at in range(0, len(tune.roll), longest)]
-        frames = np.concatenate([roll for _, roll in parts])
-        distinct, ids = np.unique(np.packbits(frames, axis=1), axis=0, return_inverse=True)
-        distinct = np.unpackbits(distinct, axis=1, count=frames.shape[1])
-        self.frames = np.concatenate([np.zeros_like(distinct[:1]), distinct]).astype("float32")
-        splits = np.cumsum([0, *(len(roll) for _, roll in parts)])
-        steps = kseq.data.Sequences(ids.reshape(-1).astype(np.int32) + 1, splits)
-        return {"steps": steps, "vector": self.requests.vectors([tune for tune, _ in parts])}
+        parts = [(tune, at) for tune in train for at in range(0, len(tune.roll), longest)]
+        tunes = self.form.column([self.form.of(tune)[at : at + longest] for tune, at in parts])
+        return {"tunes": tunes, "vector": self.requests.vectors([tune for tune, _ in parts])}
 
     def set_initial_weights(self, start):
-        """Starts from how often each key sounds, which is what training would teach first."""
-        counts = self.columns["steps"].counts(len(self.frames))
-        sounding, steps = counts @ self.frames + 1, counts.sum() + 2
-        self.model.readout.bias.assign(np.log(sounding / (steps - sounding)))
+        """Starts from how often each key, or each event, occurs, which is what training would teach first."""
+        self.form.set_bias(self.model, self.columns["tunes"])
 
     def make_batch(self, batch):
         import tensorflow as tf
 
-        roll = tf.gather(tf.constant(self.frames), batch["steps"])
-        inputs = {"vector": batch["vector"], "roll": roll}
-        return inputs, roll, tf.cast(batch["steps"] > 0, tf.float32)
+        return batch["vector"], self.form.targets(batch["tunes"]), tf.cast(batch["tunes"] > 0, tf.float32)
 
     def batches(self, epoch):
         import tensorflow as tf
 
         def varied(number, batch):
-            inputs, targets, weights = batch
+            *given, weights = batch
             draw = functools.partial(self._varied, epoch)
-            found = tf.numpy_function(draw, [number, inputs["vector"], targets], [tf.float32, tf.float32])
-            vector, roll = (
-                tf.ensure_shape(x, y.shape) for x, y in zip(found, (inputs["vector"], targets), strict=True)
-            )
-            return {"vector": vector, "roll": roll}, roll, weights
+            found = tf.numpy_function(draw, [number, *given], [x.dtype for x in given])
+            vector, targets = (tf.ensure_shape(x, y.shape) for x, y in zip(found, given, strict=True))
+            return self.form.inputs(vector, targets), targets, weights
 
         return super().batches(epoch).enumerate().map(varied)
 
-    def _varied(self, epoch, number, vector, roll):
+    def _varied(self, epoch, number, vector, targets):
         """A batch whose tunes are moved to other keys, and some of whose vectors are withheld."""
         rng = np.random.default_rng([self.config.seed, epoch.epoch, int(number)])
-        most, vector, roll = self.config.data.transpose, vector.copy(), roll.copy()
+        most, vector, targets = self.config.data.transpose, vector.copy(), targets.copy()
         first = 0
         for name, known in self.values.items():
             if name == "key":
                 break
             first += len(known)
-        for row, by in enumerate(rng.integers(-most, most + 1, len(roll))):
-            keys = np.flatnonzero(roll[row].any(axis=0))
-            if not len(keys) or not 0 <= keys[0] + by <= keys[-1] + by < roll.shape[-1]:
+        for row, by in enumerate(rng.integers(-most, most + 1, len(targets))):
+            keys = self.form.keys(targets[row])
+            if not len(keys) or not 0 <= min(keys) + by <= max(keys) + by < len(kseq.preprocessors.NOTES):
                 continue
-            roll[row] = np.roll(roll[row], by, axis=-1)
+            targets[row] = self.form.moved(targets[row], by)
             if "key" in self.values:
                 modes = vector[row, first : first + len(KEYS)].reshape(2, -1)
                 vector[row, first : first + len(KEYS)] = np.roll(modes, by, axis=1).reshape(-1)
         vector[rng.random(len(vector)) < self.config.model.vector_dropout] = 0
-        return vector, roll
+        return vector, targets
 
     def loss(self):
-        return kseq.losses.RollCrossentropy()
+        return self.form.loss()
 
     def validate(self):
         return {self.monitor: -self.nll(self.dev)}
@@ -394,27 +406,29 @@ class Compose(Task):
     def _crossentropy(self):
         import tensorflow as tf
 
-        def of(vector, roll):
-            return self.loss().call(roll, self.model({"vector": vector, "roll": roll}, training=False))
+        def of(vector, targets):
+            return self.loss().call(targets, self.model(self.form.inputs(vector, targets), training=False))
 
         return tf.function(of, reduce_retracing=True)
 
     def nll(self, tunes, vectors=None):
-        """The negative log-likelihood of tunes in nats, summed over the keys and averaged over all steps of all tunes.
+        """The negative log-likelihood of tunes in nats, summed over the keys, or over the events, of each step, and
+        averaged over all steps of all tunes.
 
         Args:
             tunes: list of `Tune`.
             vectors: float32 `[n, d]`; zeros, which leave all open, when not given.
         """
         vectors = np.zeros((len(tunes), self.requests.size), "float32") if vectors is None else vectors
-        lengths, total = [len(tune.roll) for tune in tunes], 0.0
+        encoded, total = [self.form.encoded(tune) for tune in tunes], 0.0
+        lengths = [len(one) for one in encoded]
         for rows in by_length(lengths, BATCH_SIZE):
-            roll = np.zeros((len(rows), max(lengths[i] for i in rows), self.model.keys), "float32")
-            for padded, i in zip(roll, rows, strict=True):
-                padded[: lengths[i]] = tunes[i].roll
-            each = self._crossentropy(vectors[rows], roll).numpy()
+            targets = np.zeros((len(rows), max(lengths[i] for i in rows), *encoded[0].shape[1:]), encoded[0].dtype)
+            for padded, i in zip(targets, rows, strict=True):
+                padded[: lengths[i]] = encoded[i]
+            each = self._crossentropy(vectors[rows], targets).numpy()
             total += sum(float(steps[: lengths[i]].sum()) for steps, i in zip(each, rows, strict=True))
-        return total / sum(lengths)
+        return total / sum(len(tune.roll) for tune in tunes)
 
     # --- answers
 
@@ -423,7 +437,7 @@ class Compose(Task):
         examples = [self.raw_of(tune) for tune in tunes]
         records = [record for [record] in self.answers(examples)]
         for tune, example, record in zip(tunes, examples, records, strict=True):
-            [right] = self.notes.text(tune.roll[None], [len(tune.roll)]).numpy()
+            [right] = self.notes.text(self.form.of(tune)[None], [len(tune.roll)]).numpy()
             row = {"id": tune.id, "source": example["request"], "prediction": record["text"], "score": record["score"]}
             rows.append(row | {"exact": record["text"] == right.decode(), "references": [right.decode()]})
         keys = [tune.key for tune in tunes]
@@ -433,7 +447,7 @@ class Compose(Task):
             "in_key": kseq.data.share_in_key([self.roll_of(record) for record in records], keys),
             "in_key_data": kseq.data.share_in_key([tune.roll for tune in tunes], keys),
         }
-        return defined(metrics), rows
+        return defined(metrics | self.form.more_scores(metrics["nll"], tunes)), rows
 
     def shown(self, row):
         return tuple(self._opening(text) for text in (row["prediction"], row["references"][0]))
@@ -447,15 +461,11 @@ class Compose(Task):
         """A graph from requests and the number of the draw to texts, the log-likelihood of a step, and the status."""
         import tensorflow as tf
 
-        options = {"temperature": self.config.sampler.temperature, "threshold": self.config.sampler.threshold}
-        sampler = kseq.samplers.RollSampler(self.model.keys, **options)
-
         def compose(requests, draw):
-            vector, seeds, lengths, *beginning, status = self.requests.read(requests)
-            named = dict(zip(("beginning", "beginning_lengths"), beginning, strict=True))
-            found = self.model.generate(vector, lengths, seeds + draw * 2**32, sampler=sampler, **named)
-            text, score = self.notes.text(found.roll, found.lengths), found.log_probs / tf.cast(lengths, tf.float32)
-            return without_refused({"text": text, "score": score}, status)
+            asked = self.requests.read(requests)
+            *drawn, log_probs = self.form.write(self.model, asked._replace(seeds=asked.seeds + draw * 2**32))
+            text, score = self.notes.text(*drawn), log_probs / tf.cast(asked.lengths, tf.float32)
+            return without_refused({"text": text, "score": score}, asked.status)
 
         return tf.function(compose, input_signature=[tf.TensorSpec([None], tf.string), tf.TensorSpec([], tf.int64)])
 
@@ -508,7 +518,8 @@ class Compose(Task):
             content = path.read_bytes()
         except (OSError, ValueError) as error:
             raise UserError(f"prime: {path} cannot be read: {getattr(error, 'strerror', None) or error}") from None
-        roll = kseq.data.roll_of_midi(content, path, self.config.data.steps_per_beat)[: self.config.sampler.beginning]
+        steps = self.config.data.steps_per_beat
+        roll = kseq.data.roll_of_midi(content, path, steps, onsets=self.notes.onsets)[: self.config.sampler.beginning]
         [notes] = self.notes.text(roll[None], [len(roll)]).numpy()
         return f"{found[1]}: {notes.decode()}"
 
@@ -521,7 +532,7 @@ class Compose(Task):
         super().check_input(name, {"request": request})
 
     def roll_of(self, record):
-        """The piano roll of a record, `[steps, 88]`."""
+        """The piano roll of a record, `[steps, 88]`, as `NotePreprocessor.roll` returns it."""
         return self.notes.roll([record["text"]])[0][0].numpy()
 
     def figure(self, example, record):
@@ -530,10 +541,10 @@ class Compose(Task):
         return kseq.plots.piano_roll(self.roll_of(record), kseq.preprocessors.NOTES, title)
 
     def beside(self, example, record):
-        """The MIDI file."""
+        """The MIDI file, and its sound."""
         asked = self.requests.check(self.expanded(text_of(example["request"])))
-        tempo = int(asked.get("tempo", 120))
-        return {".mid": kseq.data.midi_of_roll(self.roll_of(record), self.config.data.steps_per_beat, tempo)}
+        played = self.roll_of(record), self.config.data.steps_per_beat, int(asked.get("tempo", 120))
+        return {".mid": kseq.data.midi_of_roll(*played), ".wav": kseq.data.wav_of_roll(*played)}
 
     def line(self, name, example, record):
         return f"{name}: {record['text']}"

@@ -7,7 +7,7 @@ import pytest
 
 import real
 from kseq.data.listed import hold_out_listed
-from kseq.data.midi import midi_of_roll, roll_of_midi
+from kseq.data.midi import midi_of_roll, notes_of_roll, roll_of_midi
 from kseq.data.scales import FLAT_KEYS, KEYS, STYLES, scales
 from kseq.data.sources import require_splits
 from kseq.data.tunes import estimated_key, pitch_classes, read_tunes, share_in_key
@@ -96,6 +96,25 @@ def test_the_file_holds_what_a_player_reads(tmp_path):
     assert down == [60, 64, 67, 62, 64, 65, 67, 72]
 
 
+def test_the_notes_of_a_roll_are_held_until_they_end_or_are_struck_again():
+    """By hand."""
+    roll = np.zeros((6, 88), np.uint8)
+    roll[:, 40] = [2, 1, 2, 1, 0, 2]
+    roll[:, 41] = [0, 1, 1, 2, 0, 0]
+    assert notes_of_roll(roll) == [(40, 0, 2), (41, 1, 3), (40, 2, 4), (41, 3, 4), (40, 5, 6)]
+    assert notes_of_roll(np.minimum(roll, 1)) == [(40, 0, 4), (41, 1, 4), (40, 5, 6)]
+    again = roll_of_midi(midi_of_roll(roll), "x.mid", onsets=True)
+    np.testing.assert_array_equal(again, np.where((np.arange(88) == 41) & (np.arange(6) == 1)[:, None], 2, roll))
+    np.testing.assert_array_equal(roll_of_midi(midi_of_roll(roll), "x.mid"), np.minimum(roll, 1))
+
+
+def test_generated_tunes_strike_each_chord_once_a_bar_and_the_run_at_every_step():
+    for tune in read_tunes("toy:scales", "train", count=20):
+        np.testing.assert_array_equal(tune.onsets > 0, tune.roll)
+        struck = np.sum(tune.onsets == 2, axis=1)
+        assert struck.tolist() == [4, 1, 1, 1, 1, 1, 1, 1] * 4
+
+
 def test_percussion_and_keys_beside_the_piano_are_left_out(tmp_path):
     track = mido.MidiTrack()
     for note, channel in ((60, 0), (40, 9), (5, 0), (120, 0)):
@@ -152,6 +171,7 @@ def test_a_mat_file_has_all_splits(tmp_path):
     tunes = read_tunes(source, "train")
     assert [tune.id for tune in tunes] == ["train-00000", "train-00001"] and tunes[0].key == "C"
     np.testing.assert_array_equal(tunes[1].roll, C_MAJOR[:3])
+    np.testing.assert_array_equal(tunes[1].onsets[:, [39, 41, 43, 46]], [[2, 0, 2, 2], [1, 0, 1, 1], [0, 2, 0, 0]])
     assert len(read_tunes(source, "train", count=1)) == 1 and len(read_tunes(source, "valid")[0].roll) == 7
     require_splits(source, {}, {"data.train": "train", "data.dev": "valid"})
     with pytest.raises(UserError, match=r"there is no split 'test' \(an array 'testdata'\); it has train, valid"):

@@ -1,4 +1,4 @@
-"""The encoders of pictures and recordings against NumPy, and their rows where they are said to be."""
+"""The encoders of pictures, recordings and vectors against NumPy, and their rows where they are said to be."""
 
 import keras
 import numpy as np
@@ -7,7 +7,7 @@ import tensorflow as tf
 
 from contracts import normal, randomise, tiny_backbone
 from kseq.layers import Bidirectional, GRUCell, Recurrent
-from kseq.models import ImageEncoder, SpeechEncoder, small_cnn
+from kseq.models import ImageEncoder, SpeechEncoder, VectorEncoder, small_cnn
 
 
 def test_a_memory_row_is_a_seen_region():
@@ -46,6 +46,17 @@ def test_a_region_of_the_small_backbone_sees_the_22_pixels_around_it():
     _, rows, columns, _ = np.nonzero(np.asarray(tape.gradient(region, pictures)))
     assert (rows.min(), rows.max() + 1) == (3 * 8 - 7, 4 * 8 + 7)
     assert (columns.min(), columns.max() + 1) == (4 * 8 - 7, 5 * 8 + 7)
+
+
+# --- vectors
+
+
+def test_vectors_are_their_own_memory():
+    x = normal(2, 3, 4)
+    memory, mask, [state] = VectorEncoder()(x)
+    np.testing.assert_array_equal(memory, x)
+    np.testing.assert_allclose(state, x.mean(axis=1), rtol=1e-6)
+    assert mask.shape == (2, 3) and mask.dtype == bool and np.all(mask)
 
 
 # --- recordings

@@ -146,3 +146,43 @@ def test_it_runs_compiled(jit_compile):
 def test_a_bad_argument_is_named(arguments, message):
     with pytest.raises(ValueError, match=f"^{message}$"):
         Random(**arguments)
+
+
+@pytest.mark.parametrize("how", ["eager", "graph"])
+def test_a_row_with_a_seed_of_its_own_is_drawn_alike_whatever_is_beside_it(how):
+    """Each row alone, and all together in another order; and another seed draws something else."""
+    language, sampler = make_language(4), Random(n=3)
+    states, memory = tf.nest.map_structure(tf.constant, start_of(language))
+    rows = tf.shape(states[0])[0]
+
+    def sample(order, seed):
+        begin, read = tf.nest.map_structure(lambda x: tf.gather(x, order), (states, memory))
+        return sampler(step_of(language), begin, read, start=START, end=END, max_length=6, seed=seed)
+
+    sample = tf.function(sample) if how == "graph" else sample
+    seeds = tf.stack([tf.range(rows) + 7, tf.zeros_like(tf.range(rows))], axis=1)
+    whole = sample(tf.range(rows), seeds)
+    turned = sample(tf.range(rows)[::-1], seeds[::-1])
+    np.testing.assert_array_equal(turned.ids, whole.ids[::-1])
+    for row in range(int(rows)):
+        alone = sample(tf.constant([row]), seeds[row : row + 1])
+        np.testing.assert_array_equal(alone.ids[0], whole.ids[row])
+    assert not np.array_equal(sample(tf.range(rows), seeds + 1).ids, whole.ids)
+    assert len({tuple(ids) for ids in whole.ids[0].numpy().tolist()}) > 1
+
+
+def test_rows_with_seeds_of_their_own_are_drawn_with_their_probabilities():
+    """Oracle: the exact shares, of 4,000 rows that differ in their seeds alone."""
+    language = make_language(3)
+    states, memory = tf.nest.map_structure(lambda x: tf.repeat(x[:1], DRAWS, axis=0), start_of(language))
+    seed = np.stack([np.arange(DRAWS), np.zeros(DRAWS)], axis=1).astype("int32")
+    found = Random()(step_of(language), states, memory, start=START, end=END, max_length=1, seed=seed)
+    drawn = np.array([(found.ids[:, 0, 0].numpy() == v).mean() for v in range(4)])
+    np.testing.assert_allclose(drawn, shares_of_the_first_token(language, 1.0, 0, 1.0)[0], atol=0.035)
+
+
+def test_the_largest_length_may_be_a_tensor():
+    language = make_language(3, end_bias=-20)
+    fixed, found = (draw(Random(seed=2), language, n) for n in (5, tf.constant(5)))
+    np.testing.assert_array_equal(found.ids, fixed.ids)
+    assert found.ids.shape[-1] == 5

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from PIL import Image
+from scipy.io import wavfile
 
 import kseq
 from kseq.config import ConfigError, load
@@ -32,6 +33,9 @@ TINY = (
 )
 
 
+EVENTS = ('model.representation="events"', "model.embedding_size=8")
+
+
 def task_of(workdir, changes=()):
     return Compose(load(Compose.Config, overrides=[*TINY, *changes]), workdir)
 
@@ -46,6 +50,15 @@ def trained(tmp_path_factory):
 @pytest.fixture(scope="module")
 def run(trained):
     return kseq.load(trained)
+
+
+@pytest.fixture(scope="module")
+def performer(tmp_path_factory):
+    """A run of note events."""
+    workdir = tmp_path_factory.mktemp("runs") / "events"
+    config = load(Compose.Config, overrides=[*TINY, *EVENTS])
+    program.train(Compose, workdir, config, resume=False, show=0)
+    return kseq.load(workdir)
 
 
 @pytest.fixture(scope="module")
@@ -234,9 +247,15 @@ def test_a_midi_file_begins_the_music(run, tmp_path):
 def test_prediction_draws_rolls_and_writes_midi_files(trained, capsys):
     program.predict(Compose, trained, [], ["key=G seed=3 tempo=90", "length=12"])
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0].startswith("00001: ") and lines[-1] == f"piano rolls and MIDI files in {trained / 'predictions'}"
+    assert lines[0].startswith("00001: ")
+    assert lines[-1] == f"piano rolls, MIDI files and WAV files in {trained / 'predictions'}"
     with Image.open(trained / "predictions" / "00002.png") as picture:
         assert picture.width > 200
+    seconds = []
+    for name in ("00001.wav", "00002.wav"):
+        rate, samples = wavfile.read(trained / "predictions" / name)
+        seconds.append(len(samples) / rate)
+    assert seconds == pytest.approx([10 / 2 * 60 / 90, 12 / 2 * 60 / 120], abs=1e-4)
     text = lines[1].removeprefix("00002: ")
     roll = roll_of_midi((trained / "predictions" / "00002.mid").read_bytes(), "x")
     want, _ = kseq.preprocessors.NotePreprocessor().roll([text])
@@ -270,6 +289,11 @@ def test_the_saved_model_composes_the_same_in_a_process_without_kseq_and_keras(t
         (['data.vector=["mood"]'], "data.vector"),
         (["sampler.temperature=0"], "sampler.temperature"),
         (["data.transpose=12"], "data.transpose"),
+        (['model.representation="midi"'], "model.representation"),
+        ([*EVENTS, "model.recurrent_dropout=0.1"], r"recurrent_dropout has no use here: it is of .* = 'roll'"),
+        ([*EVENTS, "sampler.threshold=0.1"], r"sampler.threshold has no use with model.representation = 'events'"),
+        (["sampler.top_k=3"], r"sampler.top_k has no use with model.representation = 'roll'; leave it out"),
+        (["sampler.top_p=0.9"], r"sampler.top_p has no use with model.representation = 'roll'; leave it out"),
     ],
 )
 def test_a_wrong_config_is_told(changes, message):
@@ -297,3 +321,105 @@ def test_tunes_without_a_style_need_a_vector_without_one(tmp_path):
     run = task_of(tmp_path / "run", [source, 'data.vector=["key"]'])
     run.prepare()
     assert run.requests.size == 24 and run.config.data.scored() == ("dev",)
+
+
+# --- note events
+
+
+def test_the_batches_of_events_are_the_tunes_in_segments(tmp_path):
+    """Oracle: the rolls with onsets, read back from the events; the model is told each event before the next."""
+    run = task_of(tmp_path, [*EVENTS, "model.vector_dropout=0"])
+    run.prepare()
+    want, found = [], []
+    for tune in run.examples("train"):
+        for part in (tune.onsets[:20].copy(), tune.onsets[20:].copy()):
+            part[0] = np.where(part[0], 2, 0)  # what sounds at the beginning of a segment begins there
+            want.append(part.tobytes())
+    for inputs, targets, weights in run.batches(SetEpoch()):
+        np.testing.assert_array_equal(weights, targets.numpy() > 0)
+        assert np.all(inputs["tokens"][:, 0] == 1) and not np.any(inputs["tokens"].numpy()[weights.numpy() == 0])
+        np.testing.assert_array_equal(np.where(weights[:, 1:] > 0, targets[:, :-1], 0), inputs["tokens"][:, 1:])
+        assert inputs["source"].shape[1:] == (1, 26) and np.all(inputs["source"].numpy().sum(axis=2) == 2)
+        rolls, lengths = kseq.preprocessors.roll_of_events(targets)
+        found += [roll[:n].astype(np.uint8).tobytes() for roll, n in zip(rolls.numpy(), lengths, strict=True)]
+    assert sorted(found) == sorted(want)
+    counts = run.columns["tunes"].counts(180)
+    np.testing.assert_allclose(run.model.words.bias, np.log((counts + 1) / np.sum(counts + 1)), rtol=1e-5)
+
+
+def test_events_are_moved_with_their_key(tmp_path):
+    """Oracle: the share of notes in the key, which is 1 for generated tunes whatever they are moved by."""
+    run = task_of(tmp_path, [*EVENTS, "data.transpose=5", "model.vector_dropout=0"])
+    run.prepare()
+    still = sorted(tuple(row) for row in run.columns["tunes"].padded(range(len(run.columns["tunes"])), 120))
+    moved = []
+    for inputs, targets, _ in run.batches(SetEpoch()):
+        rolls, _ = kseq.preprocessors.roll_of_events(targets)
+        keys = [KEYS[i] for i in inputs["source"].numpy()[:, 0, :24].argmax(axis=1)]
+        assert kseq.data.share_in_key(list(rolls.numpy()), keys) == 1
+        moved += [tuple(np.pad(row, (0, 120 - len(row)))) for row in targets.numpy()]
+    assert len(moved) == len(still) and sorted(moved) != still
+
+
+@pytest.mark.slow
+def test_the_likelihood_of_events_is_that_of_each_event_of_each_tune(performer):
+    """Oracle: NumPy, tune by tune, without padding; evaluation reports it by the step and by the event."""
+    task, total, steps, count = performer.task, 0.0, 0, 0
+    for tune in task.dev:
+        ids = kseq.preprocessors.events_of_roll(tune.onsets[None], [len(tune.onsets)]).to_tensor().numpy()
+        inputs = {"source": np.zeros((1, 1, 26), "float32"), "tokens": np.concatenate([[[1]], ids[:, :-1]], axis=1)}
+        logits = np.array(performer.model(inputs))[0].astype(float)
+        log_p = logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))
+        total -= log_p[np.arange(ids.size), ids[0]].sum()
+        steps, count = steps + len(tune.roll), count + ids.size
+    assert task.nll(task.dev) == pytest.approx(total / steps, rel=1e-5)
+    metrics, rows = task.evaluate("test")
+    assert metrics.keys() == {"nll", "nll_given_vector", "nll_event", "in_key", "in_key_data"}
+    assert metrics["in_key_data"] == 1 and 0 < metrics["nll_event"] < 6
+    assert len(rows) == 4 and all(len(row["prediction"].split(" | ")) == 10 for row in rows)
+    assert "~" in rows[0]["references"][0]
+    assert task.evaluate("dev")[0]["nll_event"] == pytest.approx(total / count, rel=1e-5)
+
+
+@pytest.mark.slow
+def test_a_run_of_events_answers_as_one_of_rolls_does(performer, tmp_path, capsys):
+    request = "key=G style=scale seed=5"
+    text = performer(request)
+    assert text == performer(["key=C", request])[1] and len(text.split(" | ")) == 10
+    assert text != performer("key=G style=scale seed=6")
+    found = performer(f"{request} length=30", n=3, details=True)
+    assert len({record["text"] for record in found}) == 3 and all(len(record["tokens"]) == 30 for record in found)
+    begun = performer("seed=1: C4 E4 | ~C4 E4 | -", details=True)
+    assert begun["tokens"][:3] == ["C4 E4", "~C4 E4", "-"] and len(begun["tokens"]) == 13
+    assert begun["score"] < 0 and performer.show(request).get_suptitle() == request
+    path = tmp_path / "a.mid"
+    roll = np.zeros((4, 88), np.uint8)
+    roll[:, 39], roll[:, 43] = [2, 1, 2, 0], [0, 2, 2, 1]
+    path.write_bytes(midi_of_roll(roll))
+    assert performer(f"prime={path}").startswith("C4 | ~C4 E4 | C4 E4 | ~E4 | ")
+    with pytest.raises(UserError, match=r"example 1: '~H4' is no note of a piano"):
+        performer("key=G: C4 | ~H4")
+    program.predict(Compose, performer.task.workdir, [], ["seed=3: C4 | C4 | ~C4"])
+    again = roll_of_midi((performer.task.workdir / "predictions" / "00001.mid").read_bytes(), "x", onsets=True)
+    assert again[:3, 39].tolist() == [2, 2, 1] and (performer.task.workdir / "predictions" / "00001.wav").exists()
+    want, _ = kseq.preprocessors.NotePreprocessor(onsets=True).roll(
+        [capsys.readouterr().out.splitlines()[0].removeprefix("00001: ")]
+    )
+    np.testing.assert_array_equal(again, np.array(want[0])[: len(again)])
+
+
+@pytest.mark.slow
+def test_other_sampling_of_a_finished_run_of_events(performer):
+    folder = performer.task.workdir
+    for change in ("sampler.temperature=0.001", "sampler.top_k=1", "sampler.top_p=0.000001"):
+        greedy = kseq.load(folder, overrides=[change, "sampler.length=4"])
+        assert greedy("seed=1") == greedy("seed=2") and len(greedy("").split(" | ")) == 4
+    with pytest.raises(UserError, match="of a finished run only data and sampler can be changed"):
+        kseq.load(folder, overrides=['model.representation="roll"'])
+
+
+@pytest.mark.slow
+def test_the_saved_model_of_events_composes_the_same(performer, tmp_path):
+    request = "key=A style=arpeggio seed=9 length=20: A3 C#4 | ~A3"
+    performer.export(tmp_path / "export")
+    assert kseq.load(tmp_path / "export")(request) == performer(request)
