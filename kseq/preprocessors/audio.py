@@ -1,5 +1,7 @@
 """Recordings to frames; the same graph in training and in the SavedModel."""
 
+import abc
+
 import tensorflow as tf
 
 from kseq.errors import UserError
@@ -15,21 +17,98 @@ NO_FORMAT = "The file does not say how its sound is written"
 NO_SOUND = "The file has no sound"
 SILENT = "The recording is silent: all of its samples are the same"
 NOT_FINITE = "The recording has samples that are no numbers"
+NOT_NPY = "The file is not a .npy file of float16 or float32 in C order, of two axes of at most 99999 and 9999"
+FRAMES_NOT_FINITE = "The frames have values that are no numbers"
 
 _PCM, _FLOAT, _EXTENSIBLE = 1, 3, 0xFFFE  # what a WAV file calls its formats
 _KINDS = ((_PCM, 8), (_PCM, 16), (_PCM, 24), (_PCM, 32), (_FLOAT, 32), (_FLOAT, 64))
 _UNKNOWN_SIZE = 2**32 - 1  # of sound that was written to a pipe: it goes on to the end
 _MOST_CHUNKS = 2**12  # of a file, walked through in search of the sound
+# What a .npy file of version 1.0 says of its array; larger ones are not read.
+_NPY = r"\{'descr': '(<f2|<f4)', 'fortran_order': False, 'shape': \((\d{1,5}), (\d{1,4})\), \}\s*"
 
 
-class AudioPreprocessor(tf.Module):
+class Frames(tf.Module, metaclass=abc.ABCMeta):
+    """Bytes of files to frames. A subclass says how the frames of one file are computed.
+
+    Args:
+        size: numbers in a frame.
+        normalize: "utterance", which brings each of them to mean 0 and variance 1 over the recording:
+
+                (y − μ) / √(σ² + 10⁻⁴)
+
+            or "none".
+
+    Attributes:
+        form: what a file must be, in words.
+
+    Raises:
+        UserError: normalize is neither.
+    """
+
+    form: str
+
+    def __init__(self, size, normalize):
+        super().__init__()
+        if normalize not in NORMALIZE:
+            raise UserError(f"normalize must be one of {', '.join(NORMALIZE)}, not {normalize!r}")
+        self.size = size
+        self.normalize = normalize
+        self._compiled = tf.function(self.ragged, input_signature=[tf.TensorSpec([None], tf.string)])
+
+    @abc.abstractmethod
+    def get_config(self):
+        """All that the frames of a recording depend on, {argument: value}."""
+
+    @abc.abstractmethod
+    def frames(self, encoded):
+        """string `[]` → float32 `[frames, size]`, not normalized."""
+
+    def features(self, encoded):
+        """string `[batch]` → float32 `[batch, frames, size]`; the frames behind the last of a recording are zeros.
+
+        A frame of a recording is never all zeros, so that these tell where it ends, as for `keras.layers.Masking`.
+
+        Raises:
+            tf.errors.InvalidArgumentError: a string is not what the class reads.
+        """
+        return self.ragged(encoded).to_tensor(shape=[None, None, self.size])
+
+    def ragged(self, encoded):
+        """The same as float32 `[batch, (frames), size]`."""
+        signature = tf.RaggedTensorSpec([None, self.size], tf.float32, ragged_rank=0)
+        return tf.map_fn(self._normalized, tf.convert_to_tensor(encoded), fn_output_signature=signature)
+
+    def _normalized(self, encoded):
+        y = self.frames(encoded)
+        if self.normalize == "utterance":
+            mean, variance = tf.nn.moments(y, axes=[0])
+            y = (y - mean) / tf.sqrt(variance + 1e-4)
+        y = tf.where(tf.reduce_all(y == 0, axis=-1, keepdims=True), 1e-6, y)
+        return tf.ensure_shape(y, [None, self.size])
+
+    def encode(self, recordings):
+        """Recordings with `id`, `where` and `read()` → ragged float32 `[n, (frames), size]`.
+
+        Raises:
+            UserError: one cannot be read; where there is one recording, the message names it.
+        """
+        encoded = [recording.read() for recording in recordings]
+        try:
+            return self._compiled(tf.constant(encoded))
+        except tf.errors.InvalidArgumentError as error:
+            raise UserError(
+                f"{recordings[0].where}: recording {recordings[0].id} cannot be read as {self.form} "
+                f"({refusal(error)}); replace or remove it, or leave such recordings out with "
+                "--set data.on_error=skip"
+            ) from None
+
+
+class AudioPreprocessor(Frames):
     """Bytes of a WAV file to log-mel frames (`kseq.layers.LogMel`).
 
     A file may have any rate, any number of channels, whose mean is taken, and integers of 8 to 32 bits or floats. It is
-    resampled to `rate`. With `normalize` = "utterance" each dimension of the frames then has mean 0 and variance 1 over
-    the recording:
-
-        (y − μ) / √(σ² + 10⁻⁴)
+    resampled to `rate`.
 
     Args:
         rate: samples a second, that the frames are computed from.
@@ -44,50 +123,31 @@ class AudioPreprocessor(tf.Module):
         UserError: an argument is out of range.
     """
 
+    form = "WAV"
+
     def __init__(
         self, rate=16_000, mels=40, *, window=0.025, hop=0.01, deltas=0, normalize="utterance", max_seconds=60
     ):
-        super().__init__()
-        if normalize not in NORMALIZE:
-            raise UserError(f"normalize must be one of {', '.join(NORMALIZE)}, not {normalize!r}")
-        self.normalize = normalize
+        super().__init__(mels * (1 + deltas), normalize)
         self.max_seconds = max_seconds
         try:
             self.log_mel = LogMel(rate, mels, window=window, hop=hop, deltas=deltas)
         except ValueError as error:
             raise UserError(f"the frames of a recording: {error}") from None
-        self.size = mels * (1 + deltas)
-        self._compiled = tf.function(self.ragged, input_signature=[tf.TensorSpec([None], tf.string)])
 
     def get_config(self):
-        """All that the frames of a recording depend on, {argument: value}."""
         config = self.log_mel.get_config()
         names = ("rate", "mels", "window", "hop", "deltas")
         return {name: config[name] for name in names} | {"normalize": self.normalize}
 
-    def features(self, encoded):
-        """string `[batch]` → float32 `[batch, frames, size]`; the frames behind the last of a recording are zeros.
-
-        A frame of a recording is never all zeros, so that these tell where it ends, as for `keras.layers.Masking`.
+    def frames(self, encoded):
+        """string `[]` → float32 `[frames, size]`, not normalized.
 
         Raises:
-            tf.errors.InvalidArgumentError: a string is not a WAV file, its sound is cut off, silent, shorter than
+            tf.errors.InvalidArgumentError: the string is not a WAV file, its sound is cut off, silent, shorter than
                 `window` or longer than `max_seconds`, or it is written otherwise than as one of `FORMATS`.
         """
-        return self.ragged(encoded).to_tensor(shape=[None, None, self.size])
-
-    def ragged(self, encoded):
-        """The same as float32 `[batch, (frames), size]`."""
-        signature = tf.RaggedTensorSpec([None, self.size], tf.float32, ragged_rank=0)
-        return tf.map_fn(self._frames, tf.convert_to_tensor(encoded), fn_output_signature=signature)
-
-    def _frames(self, encoded):
-        y = self.log_mel(self.waveform(encoded)[None])[0]
-        if self.normalize == "utterance":
-            mean, variance = tf.nn.moments(y, axes=[0])
-            y = (y - mean) / tf.sqrt(variance + 1e-4)
-        y = tf.where(tf.reduce_all(y == 0, axis=-1, keepdims=True), 1e-6, y)
-        return tf.ensure_shape(y, [None, self.size])
+        return self.log_mel(self.waveform(encoded)[None])[0]
 
     def waveform(self, encoded):
         """string `[]` → float32 `[samples]` in −1…1, at `rate`."""
@@ -142,20 +202,68 @@ class AudioPreprocessor(tf.Module):
         yield seconds >= least, tf.strings.format(short, (samples, rate))
         yield seconds <= most, tf.strings.format(long, tf.round(seconds))
 
-    def encode(self, recordings):
-        """Recordings with `id`, `where` and `read()` → ragged float32 `[n, (frames), size]`.
+
+class FramePreprocessor(Frames):
+    """Bytes of a `.npy` file of frames, `[frames, size]`, that were computed elsewhere, to frames.
+
+    The file holds float16 or float32 in C order, as `numpy.save` writes it. A normalized frame is that of
+    `AudioPreprocessor`.
+
+    Args:
+        size: numbers in a frame.
+        hop: from frame to frame, in seconds.
+        normalize: "utterance" or "none".
+        max_seconds: the longest recording that is read.
+
+    Raises:
+        UserError: normalize is neither.
+    """
+
+    form = "frames"
+
+    def __init__(self, size, *, hop=0.01, normalize="utterance", max_seconds=60):
+        super().__init__(size, normalize)
+        self.hop = hop
+        self.max_seconds = max_seconds
+
+    def get_config(self):
+        return {"size": self.size, "hop": self.hop, "normalize": self.normalize}
+
+    def frames(self, encoded):
+        """string `[]` → float32 `[frames, size]`, not normalized.
 
         Raises:
-            UserError: one cannot be read; where there is one recording, the message names it.
+            tf.errors.InvalidArgumentError: the string is not such a file, its frames have another size, it has none or
+                more than `max_seconds` of them, is cut off, or has values that are no numbers.
         """
-        encoded = [recording.read() for recording in recordings]
-        try:
-            return self._compiled(tf.constant(encoded))
-        except tf.errors.InvalidArgumentError as error:
-            raise UserError(
-                f"{recordings[0].where}: recording {recordings[0].id} cannot be read as WAV ({refusal(error)}); "
-                "replace or remove it, or leave such recordings out with --set data.on_error=skip"
-            ) from None
+        data = padded(encoded)
+        first = tf.cast(10 + number(data, 8, 2, little=True), tf.int32)
+        header = tf.strings.substr(encoded, 10, first - 10)
+        named = tf.strings.regex_full_match(header, _NPY) & (tf.strings.substr(encoded, 0, 8) == b"\x93NUMPY\x01\x00")
+        header = tf.where(named, header, "{'descr': '<f4', 'fortran_order': False, 'shape': (0, 0), }")
+        half = tf.strings.regex_replace(header, _NPY, r"\1") == "<f2"
+        count, size = (tf.strings.to_number(tf.strings.regex_replace(header, _NPY, f"\\{k}"), tf.int32) for k in (2, 3))
+        there = tf.strings.length(encoded) - first
+        length = count * size * tf.where(half, 2, 4)
+        told = tf.strings.format
+        most = int(self.max_seconds / self.hop)
+        encoded = required(
+            encoded,
+            (tf.strings.length(encoded) > 0, EMPTY),
+            (named, NOT_NPY),
+            (size == self.size, told(f"Its frames have {{}} numbers, and data.frames is {self.size}", size)),
+            (count > 0, "The file has no frames"),
+            (count <= most, told(f"The recording is too long: {{}} frames, and at most {most} are read", count)),
+            (there == length, told("The file is cut off: its frames have {} bytes, and {} are there", (length, there))),
+        )
+        values = tf.strings.substr(encoded, first, length)
+        y = tf.cond(
+            half,
+            lambda: tf.cast(tf.io.decode_raw(values, tf.float16), tf.float32),
+            lambda: tf.io.decode_raw(values, tf.float32),
+        )
+        y = required(y, (tf.reduce_all(tf.math.is_finite(y)), FRAMES_NOT_FINITE))
+        return tf.reshape(y, [-1, self.size])
 
 
 def _chunks(data, end):

@@ -657,6 +657,7 @@ def make_model(config, encoder, one, target_size):
             alignment_penalty=config.alignment_penalty,
             max_oov_words=getattr(config, "max_oov_words", 0),
             aligned=aligned,
+            ctc_weight=getattr(config, "ctc_weight", 0.0),
         )
     except ValueError as error:
         raise UserError(f"model: {error}") from None

@@ -41,6 +41,9 @@ class DataConfig(SplitsConfig):
         {"audio": "audio", "text": "text"},
         description="columns of the table: audio, the path of a WAV file; text, its phones; split, if there is one",
     )
+    frames: int = Field(
+        0, ge=0, le=2048, description="size of a frame, when the files are .npy files of frames; 0 when they are WAV"
+    )
     sample_rate: int = Field(16_000, ge=1000, le=192_000, description="rate that all recordings are resampled to, Hz")
     mels: int = Field(40, ge=1, le=256, description="bands of a frame")
     window: float = Field(0.025, gt=0, le=1, description="length of a frame, in seconds")
@@ -56,6 +59,19 @@ class DataConfig(SplitsConfig):
     min_count: int = Field(1, ge=1, description="phones that occur less often in training are unknown")
     buckets: int = Field(5, ge=1, le=20, description="groups of similar length that batches are made of")
     cache: str = Field("runs/cache", description="folder for the frames of the recordings")
+
+    @property
+    def bands(self):
+        """How many bands a frame has, before its slopes."""
+        return self.frames or self.mels
+
+    @model_validator(mode="after")
+    def _frames_fit(self):
+        if self.frames and not self.source.startswith("tsv:"):
+            raise ValueError(f"frames is for the files of a table, tsv:FILE, and source is {self.source}")
+        if self.frames and self.deltas:
+            raise ValueError("deltas are computed of WAV files, and frames is set; put them into the .npy files")
+        return self
 
 
 class EncoderConfig(EncoderRateConfig):
@@ -78,12 +94,24 @@ class EncoderConfig(EncoderRateConfig):
         return self
 
 
+class AugmentConfig(Config):
+    """How recordings are changed in training; see `kseq.layers.SpecAugment`."""
+
+    frequency_masks: int = Field(0, ge=0, le=100, description="bands are hidden at so many places")
+    frequency_width: int = Field(8, ge=1, description="most bands hidden at one place")
+    time_masks: int = Field(0, ge=0, le=100, description="frames are hidden at so many places")
+    time_width: int = Field(40, ge=1, description="most frames hidden at one place")
+
+
 class ModelConfig(DecoderConfig):
     """An encoder of recordings and a decoder."""
 
     attention: Attention = Field("location", description="attention mechanism; a name of kseq.layers.ATTENTIONS")
     location_width: int = Field(15, ge=1, description="for attention = location: rows of memory that a filter sees")
     embedding_size: int = Field(32, ge=1, description="size of the vector of a phone")
+    ctc_weight: float = Field(
+        0.0, ge=0, lt=1, description="share of the CTC loss of the encoder's memory in the loss; 0 is attention alone"
+    )
     encoder: EncoderConfig = EncoderConfig()
 
 
@@ -92,6 +120,7 @@ class TranscribeConfig(Config):
 
     seed: int = Field(0, ge=0, lt=2**32, description="random seed")
     data: DataConfig = DataConfig()
+    augment: AugmentConfig = AugmentConfig()
     model: ModelConfig = ModelConfig()
     training: GenerationTrainingConfig = GenerationTrainingConfig(epochs=8, batch_size=32, learning_rate=2e-3)
     sampler: TextSamplerConfig = TextSamplerConfig(width=4)
@@ -114,8 +143,11 @@ class Recordings(Files):
 
     @functools.cached_property
     def audio(self):
-        """What makes frames of WAV files."""
+        """What makes frames of files."""
         data = self.config.data
+        if data.frames:
+            names = ("hop", "normalize", "max_seconds")
+            return kseq.preprocessors.FramePreprocessor(data.frames, **{name: getattr(data, name) for name in names})
         names = ("mels", "window", "hop", "deltas", "normalize", "max_seconds")
         return kseq.preprocessors.AudioPreprocessor(data.sample_rate, **{name: getattr(data, name) for name in names})
 
@@ -160,6 +192,9 @@ class Recordings(Files):
         config = self.config.model.encoder
         layer = make_reader(config, config.cell or self.config.model.cell)
         options = {"strides": config.strides, "kernel_size": config.kernel_size, "dropout": config.dropout}
+        augment = self.config.augment
+        if augment.frequency_masks or augment.time_masks:
+            options["augment"] = kseq.layers.SpecAugment(**augment.model_dump(), bands=self.config.data.bands)
         return kseq.models.SpeechEncoder(layer, config.filters, **options)
 
     @property
@@ -229,7 +264,7 @@ class Recordings(Files):
         if record["alignment"] is None or not record["tokens"]:
             return None
         [frames] = self.audio.features([example["audio"]]).numpy()
-        bands, alignment = frames[:, : self.config.data.mels], self.alignment(record, len(frames))
+        bands, alignment = frames[:, : self.config.data.bands], self.alignment(record, len(frames))
         return kseq.plots.frame_alignment(
             bands, record["tokens"], alignment, self.config.data.hop, title=record["text"]
         )
@@ -260,6 +295,10 @@ class Transcribe(Generation):
     raw = ("audio",)
     paths = True
     drawn = "pictures of the attention and TextGrids"
+
+    def loss(self):
+        training = self.config.training
+        return kseq.losses.TokenCrossentropy(training.label_smoothing, weight=1 - self.config.model.ctc_weight)
 
     def score(self, predictions, references):
         errors = kseq.metrics.token_errors(predictions, [texts[0] for texts in references])
