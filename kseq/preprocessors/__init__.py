@@ -1,6 +1,6 @@
 """Preprocessors: raw examples to tensors and back, the same object in training and inside the SavedModel."""
 
-from kseq.preprocessors.audio import AudioPreprocessor, FramePreprocessor
+from kseq.preprocessors.audio import AudioPreprocessor, FramePreprocessor, PerturbedAudio
 from kseq.preprocessors.image import ImagePreprocessor
 from kseq.preprocessors.notes import NOTES, NotePreprocessor
 from kseq.preprocessors.subword import SubwordTokenizer
@@ -48,6 +48,7 @@ __all__ = [
     "FramePreprocessor",
     "ImagePreprocessor",
     "NotePreprocessor",
+    "PerturbedAudio",
     "SpaceTokenizer",
     "SubwordTokenizer",
     "TextPreprocessor",

@@ -149,8 +149,8 @@ class AudioPreprocessor(Frames):
         """
         return self.log_mel(self.waveform(encoded)[None])[0]
 
-    def waveform(self, encoded):
-        """string `[]` → float32 `[samples]` in −1…1, at `rate`."""
+    def waveform(self, encoded, speed=1.0):
+        """string `[]` → float32 `[samples]` in −1…1, at `rate`, played at a speed."""
         encoded, (kind, channels, rate, first, length) = self._header(encoded)
         sound = tf.strings.substr(encoded, first, length)
         x = tf.switch_case(kind, [lambda read=read: read(sound) for read in _READERS])
@@ -160,6 +160,8 @@ class AudioPreprocessor(Frames):
             (tf.reduce_all(tf.math.is_finite(x)), NOT_FINITE),
             (tf.reduce_max(x) > tf.reduce_min(x), SILENT),
         )
+        if speed != 1:
+            rate = tf.cast(tf.round(tf.cast(rate, tf.float64) * speed), rate.dtype)
         to = self.log_mel.rate
         return tf.cond(rate == to, lambda: x, lambda: resample(x, rate, to))
 
@@ -201,6 +203,50 @@ class AudioPreprocessor(Frames):
         long = f"The recording is too long: {{}} s, and at most {most:g} are read"
         yield seconds >= least, tf.strings.format(short, (samples, rate))
         yield seconds <= most, tf.strings.format(long, tf.round(seconds))
+
+
+class PerturbedAudio(Frames):
+    """The frames of a recording that is played faster or slower, or that has white noise in it.
+
+        y_n = x(α n) + σ ε_n,  σ² = mean(x²) / 10^(r / 10),  ε_n ~ N(0, 1),  r ~ U[low, high]
+
+    Pitch and formants change with the speed α (Ko et al., 2015,
+    https://www.isca-archive.org/interspeech_2015/ko15_interspeech.html). The noise of a recording follows from its bytes and the seed.
+
+    Args:
+        audio: `AudioPreprocessor`.
+        speed: α; 1.1 makes a recording shorter.
+        noise: (low, high), signal-to-noise ratios r in dB; None for no noise.
+        seed: of the noise.
+    """
+
+    form = "WAV"
+
+    def __init__(self, audio, *, speed=1.0, noise=None, seed=0):
+        super().__init__(audio.size, audio.normalize)
+        self.audio = audio
+        self.speed = speed
+        self.noise = noise
+        self.seed = seed
+
+    def get_config(self):
+        noise = None if self.noise is None else list(self.noise)
+        return self.audio.get_config() | {"speed": self.speed, "noise": noise, "seed": self.seed}
+
+    def frames(self, encoded):
+        """string `[]` → float32 `[frames, size]`, not normalized; raises as of `AudioPreprocessor`."""
+        return self.audio.log_mel(self.waveform(encoded)[None])[0]
+
+    def waveform(self, encoded):
+        """string `[]` → float32 `[samples]`, y."""
+        x = self.audio.waveform(encoded, self.speed)
+        if self.noise is None:
+            return x
+        name = tf.strings.to_hash_bucket_fast(encoded, 2**31 - 1)
+        seed = tf.stack([tf.cast(name, tf.int32), self.seed % 2**31])
+        ratio = tf.random.stateless_uniform([], seed, *map(float, self.noise))
+        deviation = tf.sqrt(tf.reduce_mean(x**2) / 10 ** (ratio / 10))
+        return x + deviation * tf.random.stateless_normal(tf.shape(x), seed)
 
 
 class FramePreprocessor(Frames):

@@ -270,7 +270,7 @@ class Generation(Task):
             penalties = {"length_penalty": config.length_penalty}
             penalties["coverage_penalty"] = getattr(config, "coverage_penalty", 0.0)
             sampler = kseq.samplers.Beam(config.width, **penalties, n_best=n)
-        models = [self.model, *(run.model for run in self.ensemble)]
+        models = [self.decoded(model) for model in (self.model, *(run.model for run in self.ensemble))]
         return kseq.samplers.compiled(
             sampler,
             *together(models, self.source.encoder_input),
@@ -279,6 +279,10 @@ class Generation(Task):
             max_length=self.target.max_length + 1,
             **self.constraints(),
         )
+
+    def decoded(self, model):
+        """What the sampler is given of a model: an object with its `encode` and `step`."""
+        return model
 
     def constraints(self):
         """The arguments of the sampler's `Constraints`."""

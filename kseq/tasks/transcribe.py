@@ -5,6 +5,7 @@ python -m kseq.tasks.transcribe --help
 
 import collections
 import functools
+import itertools
 import math
 from typing import Literal
 
@@ -101,6 +102,18 @@ class AugmentConfig(Config):
     frequency_width: int = Field(8, ge=1, description="most bands hidden at one place")
     time_masks: int = Field(0, ge=0, le=100, description="frames are hidden at so many places")
     time_width: int = Field(40, ge=1, description="most frames hidden at one place")
+    speeds: tuple[float, ...] = Field((), description="speeds of further copies of each recording, such as [0.9, 1.1]")
+    noise: tuple[float, ...] = Field(
+        (), description="one more copy in white noise: its least and its largest signal-to-noise ratio, in dB"
+    )
+
+    @model_validator(mode="after")
+    def _copies_fit(self):
+        if any(not 0.5 <= speed <= 2 for speed in self.speeds):
+            raise ValueError(f"speeds must be 0.5 to 2 each, they are {list(self.speeds)}")
+        if self.noise and not (len(self.noise) == 2 and -20 <= self.noise[0] <= self.noise[1] <= 100):
+            raise ValueError(f"noise must be two ratios of -20 to 100 dB that do not fall, it is {list(self.noise)}")
+        return self
 
 
 class ModelConfig(DecoderConfig):
@@ -115,6 +128,12 @@ class ModelConfig(DecoderConfig):
     encoder: EncoderConfig = EncoderConfig()
 
 
+class TranscribeSamplerConfig(TextSamplerConfig):
+    """How the phones of a recording are searched for."""
+
+    ctc_weight: float = Field(0.0, ge=0, le=1, description="share of CTC in the score of each phone, beside attention")
+
+
 class TranscribeConfig(Config):
     """One experiment with recordings."""
 
@@ -123,7 +142,7 @@ class TranscribeConfig(Config):
     augment: AugmentConfig = AugmentConfig()
     model: ModelConfig = ModelConfig()
     training: GenerationTrainingConfig = GenerationTrainingConfig(epochs=8, batch_size=32, learning_rate=2e-3)
-    sampler: TextSamplerConfig = TextSamplerConfig(width=4)
+    sampler: TranscribeSamplerConfig = TranscribeSamplerConfig(width=4)
 
     @model_validator(mode="after")
     def _sampler_fits(self):
@@ -132,6 +151,10 @@ class TranscribeConfig(Config):
             raise ValueError(f"sampler.min_length is {self.sampler.min_length}, and no text has more than {longest}")
         if self.sampler.replace_unknown:
             raise ValueError("sampler.replace_unknown copies words of a text, and a recording has none")
+        if self.sampler.ctc_weight and not self.model.ctc_weight:
+            raise ValueError("sampler.ctc_weight needs a model that was trained with model.ctc_weight above 0")
+        if self.data.frames and (self.augment.speeds or self.augment.noise):
+            raise ValueError("augment.speeds and augment.noise change waveforms, and data.frames reads none")
         return self
 
 
@@ -201,43 +224,56 @@ class Recordings(Files):
     def encoder_input(self):
         return np.ones((1, 8, self.audio.size), "float32")
 
+    def copies(self):
+        """What makes the frames of training: that of serving, then one for each further copy."""
+        augment, audio = self.config.augment, self.audio
+        made = functools.partial(kseq.preprocessors.PerturbedAudio, audio)
+        noisy = [made(noise=augment.noise, seed=self.config.seed)] if augment.noise else []
+        return [audio, *(made(speed=speed) for speed in augment.speeds), *noisy]
+
     def columns(self, train, target, encoder):
-        frames, recordings = self.frames(train, "frames of train")
+        frames, recordings = self.frames(train, "frames of train", self.copies())
         texts = [recording.text for recording in recordings]
         return {"source": frames, **target_tokens(self.config.data, texts, target, "texts")}
 
-    def frames(self, recordings, title):
-        """The frames of each recording, and the recordings that have them; computed once, then read from disk."""
-        data, audio = self.config.data, self.audio
+    def frames(self, recordings, title, copies=None):
+        """The frames of each copy of each recording, and the recordings that have them; computed once, then read from
+        disk.
+        """
+        data, copies = self.config.data, copies or [self.audio]
 
         def make():
             gone = []
-            columns = kseq.data.encoded(
-                progress(list(enumerate(recordings)), title), lambda batch: self._encoded(batch, gone)
-            )
+            items = [(audio, i, recording) for audio in copies for i, recording in enumerate(recordings)]
+            columns = kseq.data.encoded(progress(items, title), lambda batch: self._encoded(batch, gone))
             if not len(columns["kept"]):
                 raise UserError(f"none of {len(recordings)} recordings can be read; the first: {recordings[0].where}")
-            left = f"recordings that cannot be read, left out: {len(gone)} of {len(recordings)}"
+            left = f"recordings that cannot be read, left out: {len(set(gone))} of {len(recordings)}"
             return columns, [left] if gone else []
 
-        key = ["frames", hashed(audio.get_config()), str(data.max_seconds), data.on_error]
+        key = ["frames", *(hashed(audio.get_config()) for audio in copies), str(data.max_seconds), data.on_error]
         columns = cached(data, [*key, *(recording.fingerprint for recording in recordings)], make)
         return columns["source"], [recordings[i] for i in columns["kept"]]
 
     def _encoded(self, batch, gone):
-        """The columns of a list of (place, recording); the places of those that are left out are added to `gone`."""
-        try:
-            found, kept = [self.audio.encode([recording for _, recording in batch])], [i for i, _ in batch]
-        except UserError:
-            found, kept = [], []
-            for i, recording in batch:  # one by one, so that the message names it
-                try:
-                    found.append(self.audio.encode([recording]))
-                    kept.append(i)
-                except UserError:
-                    if self.config.data.on_error == "stop":
-                        raise
-                    gone.append(i)
+        """The columns of a list of (preprocessor, place, recording); the places of those that are left out are added to
+        `gone`.
+        """
+        found, kept = [], []
+        for audio, items in itertools.groupby(batch, key=lambda item: item[0]):
+            items = list(items)
+            try:
+                found.append(audio.encode([recording for *_, recording in items]))
+                kept += [i for _, i, _ in items]
+            except UserError:
+                for _, i, recording in items:  # one by one, so that the message names it
+                    try:
+                        found.append(audio.encode([recording]))
+                        kept.append(i)
+                    except UserError:
+                        if self.config.data.on_error == "stop":
+                            raise
+                        gone.append(i)
         import tensorflow as tf
 
         frames = (
@@ -295,6 +331,10 @@ class Transcribe(Generation):
     raw = ("audio",)
     paths = True
     drawn = "pictures of the attention and TextGrids"
+
+    def decoded(self, model):
+        weight = self.config.sampler.ctc_weight
+        return kseq.models.JointCTC(model, weight, kseq.preprocessors.END) if weight else model
 
     def loss(self):
         training = self.config.training
