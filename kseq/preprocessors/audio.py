@@ -211,7 +211,8 @@ class PerturbedAudio(Frames):
         y_n = x(α n) + σ ε_n,  σ² = mean(x²) / 10^(r / 10),  ε_n ~ N(0, 1),  r ~ U[low, high]
 
     Pitch and formants change with the speed α (Ko et al., 2015,
-    https://www.isca-archive.org/interspeech_2015/ko15_interspeech.html). The noise of a recording follows from its bytes and the seed.
+    https://www.isca-archive.org/interspeech_2015/ko15_interspeech.html). The noise of a recording follows from its
+    bytes and the seed.
 
     Args:
         audio: `AudioPreprocessor`.
