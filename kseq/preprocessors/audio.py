@@ -285,7 +285,7 @@ class FramePreprocessor(Frames):
         """
         data = padded(encoded)
         first = tf.cast(10 + number(data, 8, 2, little=True), tf.int32)
-        header = tf.strings.substr(encoded, 10, first - 10)
+        header = tf.strings.substr(encoded, tf.minimum(10, tf.strings.length(encoded)), first - 10)
         named = tf.strings.regex_full_match(header, _NPY) & (tf.strings.substr(encoded, 0, 8) == b"\x93NUMPY\x01\x00")
         header = tf.where(named, header, "{'descr': '<f4', 'fortran_order': False, 'shape': (0, 0), }")
         half = tf.strings.regex_replace(header, _NPY, r"\1") == "<f2"

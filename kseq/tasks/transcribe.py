@@ -217,7 +217,8 @@ class Recordings(Files):
         options = {"strides": config.strides, "kernel_size": config.kernel_size, "dropout": config.dropout}
         augment = self.config.augment
         if augment.frequency_masks or augment.time_masks:
-            options["augment"] = kseq.layers.SpecAugment(**augment.model_dump(exclude={"speeds", "noise"}), bands=self.config.data.bands)
+            masks = augment.model_dump(exclude={"speeds", "noise"})
+            options["augment"] = kseq.layers.SpecAugment(**masks, bands=self.config.data.bands)
         return kseq.models.SpeechEncoder(layer, config.filters, **options)
 
     @property

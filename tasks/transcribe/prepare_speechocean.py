@@ -41,7 +41,7 @@ def read(features):
             frames = (lo + frames.astype("float32") / 255 * (hi - lo)).astype("float16")
             found = dict(zip(stored["ids"].tolist(), np.split(frames, ends), strict=True))
     except (OSError, ValueError, KeyError) as error:
-        raise UserError(f"{features} is not read: {error}") from None
+        raise UserError(f"{features} cannot be read: {error}") from None
     for row in rows:
         if row["utt"] not in found:
             raise UserError(f"{features / 'train.tsv'} has the recording {row['utt']}, and the .npz file has not")
