@@ -475,6 +475,11 @@ CONTRACTS = {
         draws=True,
     ),
     "Seq2Seq-copies": Contract(tiny_copier, _copier_inputs, float32_output=True),
+    "Seq2Seq-ctc": Contract(
+        lambda: tiny_seq2seq("luong", ctc_weight=0.4),
+        _seq2seq_inputs,
+        float32_output=True,
+    ),
     "Seq2Seq-aligned": Contract(
         lambda: tiny_aligned("luong", dropout=0.1),
         lambda batch, time: {"inputs": {"source": _tokens(batch, time + 1), "tokens": _tokens(batch, time)}},

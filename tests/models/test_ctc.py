@@ -105,6 +105,16 @@ def test_the_model_adds_its_share_of_the_loss():
     np.testing.assert_allclose(model.evaluate(inputs, targets, sample_weight=weights, verbose=0), rest, rtol=1e-5)
 
 
+def test_ctc_teaches_the_encoder_and_its_own_layer():
+    model, inputs = recogniser(), {"source": normal(2, 8, 3), "tokens": np.array([[1, 3, 3], [1, 3, 0]], "int32")}
+    with tf.GradientTape() as tape:
+        model(inputs, training=True)
+        [added] = model.losses
+    weights = [*model.encoder.trainable_variables, *model.labels.trainable_variables]
+    for weight, gradient in zip(weights, tape.gradient(added, weights), strict=True):
+        assert np.any(gradient), weight.path
+
+
 def prefix(found, g, whole):
     """The probability of g, whole, or of all that begins with it."""
     return sum(p for y, p in found.items() if (y == g if whole else y[: len(g)] == g))
