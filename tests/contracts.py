@@ -368,7 +368,7 @@ CONTRACTS = {
     ),
     "SpecAugment": Contract(
         lambda: SpecAugment(2, frequency_width=2, time_masks=2, time_width=3, time_share=0.5, seed=1),
-        _frames,
+        lambda batch, time: {"inputs": _frames(batch, time)["source"]},
         draws=True,
     ),
     "Recurrent": Contract(lambda: Recurrent(LSTMCell(UNITS), go_backwards=True, return_state=True), _sequence_inputs),

@@ -235,7 +235,18 @@ class Recordings(Files):
     def columns(self, train, target, encoder):
         frames, recordings = self.frames(train, "frames of train", self.copies())
         texts = [recording.text for recording in recordings]
-        return {"source": frames, **target_tokens(self.config.data, texts, target, "texts")}
+        tokens = target_tokens(self.config.data, texts, target, "texts")
+        if self.config.model.ctc_weight and (short := self.without_alignment(frames, tokens["tokens"])):
+            print(f"recordings with too few frames for their phones, left out of CTC: {short} of {len(frames)}")
+        return {"source": frames, **tokens}
+
+    def without_alignment(self, frames, tokens):
+        """How many recordings have fewer rows of memory than `kseq.models.ctc_loss` needs."""
+        end, ids = kseq.preprocessors.END, np.asarray(tokens.ids)
+        phones = ids > end
+        repeats = np.append(phones[1:] & (ids[1:] == ids[:-1]), False)
+        needed = np.add.reduceat(phones.astype(int) + repeats, np.asarray(tokens.splits)[:-1])
+        return int(np.sum(needed > self.rows(frames.lengths)))
 
     def frames(self, recordings, title, copies=None):
         """The frames of each copy of each recording, and the recordings that have them; computed once, then read from
@@ -308,10 +319,13 @@ class Recordings(Files):
 
     def alignment(self, record, frames):
         """The alignment of a record to the memory of a recording of so many frames, `[phones, rows]`."""
-        rows = frames
+        return record["alignment"][:, : self.rows(frames)]
+
+    def rows(self, frames):
+        """The rows of memory of a recording of so many frames."""
         for stride in self.config.model.encoder.strides:
-            rows = -(-rows // stride)
-        return record["alignment"][:, :rows]
+            frames = -(-frames // stride)
+        return frames
 
     def times(self, example, record):
         """When each phone of a record with an alignment is said; see `kseq.data.attention_times`."""

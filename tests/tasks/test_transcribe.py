@@ -261,6 +261,21 @@ def test_masks_and_ctc_are_in_the_model(tmp_path):
     assert plain.model.encoder.augment is None and plain.decoded(plain.model) is plain.model
 
 
+def test_recordings_too_short_for_ctc_are_counted(tmp_path, capsys):
+    """A recording of 0.1 s has ten frames, and three rows; three phones fit, and not if two are the same."""
+    for name, phones in (("a", "so ti mi"), ("b", "so so mi"), ("c", "mi"), ("d", "so ti mi so"), ("e", "ti")):
+        (tmp_path / f"{name}.wav").write_bytes(wav(np.sin(np.arange(1600) / (5 + ord(name)))))
+        with (tmp_path / "t.tsv").open("a") as file:
+            file.write(("" if file.tell() else "file\tphones\tsplit\n") + f"{name}.wav\t{phones}\t")
+            file.write("dev\n" if name == "e" else "train\n")
+    fields = "{ audio = 'file', text = 'phones', split = 'split' }"
+    changes = [f"data.source=tsv:{tmp_path}/t.tsv", f"data.fields={fields}", "data.test_count=0"]
+    prepared(tmp_path / "a", changes)
+    assert "CTC" not in capsys.readouterr().out
+    prepared(tmp_path / "b", [*changes, "model.ctc_weight=0.3", "model.encoder.strides=[2, 2]"])
+    assert "too few frames for their phones, left out of CTC: 2 of 4" in capsys.readouterr().out
+
+
 @pytest.fixture(scope="module")
 def frames(tmp_path_factory):
     """A table of the frames of generated recordings, as overrides."""
