@@ -15,6 +15,7 @@ class TokenCrossentropy(keras.losses.Loss):
 
     Args:
         label_smoothing: ε, at least 0 and less than 1.
+        weight: what the whole is multiplied by, where a model adds losses of its own.
 
     Call arguments:
         y_true: int `[batch, time]`, or `[batch]`.
@@ -22,14 +23,17 @@ class TokenCrossentropy(keras.losses.Loss):
         sample_weight: as y_true.
 
     Raises:
-        ValueError: label_smoothing is out of range.
+        ValueError: label_smoothing is out of range, or weight is negative.
     """
 
-    def __init__(self, label_smoothing=0.0, name="token_crossentropy", **kwargs):
+    def __init__(self, label_smoothing=0.0, weight=1.0, name="token_crossentropy", **kwargs):
         super().__init__(name=name, **({"reduction": "mean_with_sample_weight"} | kwargs))
+        if weight < 0:
+            raise ValueError(f"weight must be at least 0, got {weight}")
         if not 0 <= label_smoothing < 1:
             raise ValueError(f"label_smoothing must be at least 0 and less than 1, got {label_smoothing}")
         self.label_smoothing = label_smoothing
+        self.weight = weight
 
     def call(self, y_true, y_pred):
         logits = ops.cast(y_pred, "float32")
@@ -39,10 +43,10 @@ class TokenCrossentropy(keras.losses.Loss):
         if self.label_smoothing:
             spread = normaliser - ops.mean(logits, axis=-1)
             loss = (1 - self.label_smoothing) * loss + self.label_smoothing * spread
-        return loss
+        return self.weight * loss
 
     def get_config(self):
-        return super().get_config() | {"label_smoothing": self.label_smoothing}
+        return super().get_config() | {"label_smoothing": self.label_smoothing, "weight": self.weight}
 
 
 @keras.saving.register_keras_serializable("kseq")

@@ -43,6 +43,7 @@ CLASSES = {
         "RNNCell",
         "Recurrent",
         "ScaledLuongAttention",
+        "SpecAugment",
         "Stack",
         "StackedCell",
         "WordByWordAttention",

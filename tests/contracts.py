@@ -46,6 +46,7 @@ from kseq.layers import (
     Recurrent,
     RNNCell,
     ScaledLuongAttention,
+    SpecAugment,
     Stack,
     StackedCell,
     WordByWordAttention,
@@ -366,6 +367,11 @@ CONTRACTS = {
         lambda batch, time: {"inputs": normal(batch, 25 * time)},
         float32_output=True,
     ),
+    "SpecAugment": Contract(
+        lambda: SpecAugment(2, frequency_width=2, time_masks=2, time_width=3, time_share=0.5, seed=1),
+        lambda batch, time: {"inputs": _frames(batch, time)["source"]},
+        draws=True,
+    ),
     "Recurrent": Contract(lambda: Recurrent(LSTMCell(UNITS), go_backwards=True, return_state=True), _sequence_inputs),
     "Recurrent-dropped": Contract(
         lambda: Recurrent(GRUCell(UNITS), dropout=0.1, recurrent_dropout=0.2, zoneout=0.3, seed=1),
@@ -420,7 +426,11 @@ CONTRACTS = {
         draws=True,
     ),
     "SpeechEncoder": Contract(
-        lambda: SpeechEncoder(two_ways(), 5, strides=(1, 2), kernel_size=3, dropout=0.1), _frames, draws=True
+        lambda: SpeechEncoder(
+            two_ways(), 5, strides=(1, 2), kernel_size=3, dropout=0.1, augment=SpecAugment(1, frequency_width=2)
+        ),
+        _frames,
+        draws=True,
     ),
     "VectorEncoder": Contract(VectorEncoder, lambda batch, time: {"source": normal(batch, time, 3)}),
     "PretrainedEncoder": Contract(lambda: PretrainedEncoder(tiny_reader(), 1, 20), _source_inputs),
@@ -467,6 +477,11 @@ CONTRACTS = {
         draws=True,
     ),
     "Seq2Seq-copies": Contract(tiny_copier, _copier_inputs, float32_output=True),
+    "Seq2Seq-ctc": Contract(
+        lambda: tiny_seq2seq("luong", ctc_weight=0.4),
+        _seq2seq_inputs,
+        float32_output=True,
+    ),
     "Seq2Seq-aligned": Contract(
         lambda: tiny_aligned("luong", dropout=0.1),
         lambda batch, time: {"inputs": {"source": _tokens(batch, time + 1), "tokens": _tokens(batch, time)}},

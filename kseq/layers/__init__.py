@@ -13,7 +13,7 @@ from kseq.layers.recurrent.recurrent import Bidirectional, Recurrent
 from kseq.layers.recurrent.stack import Stack, StackedCell
 from kseq.layers.recurrent.unroll import unroll
 from kseq.layers.recurrent.variants import LayerNormGRUCell, LayerNormLSTMCell, PeepholeLSTMCell
-from kseq.layers.signal import LogMel
+from kseq.layers.signal import LogMel, SpecAugment
 
 __all__ = [
     "CELLS",
@@ -29,6 +29,7 @@ __all__ = [
     "RNNCell",
     "Recurrent",
     "RecurrentCell",
+    "SpecAugment",
     "Stack",
     "StackedCell",
     "from_keras",

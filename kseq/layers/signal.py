@@ -4,6 +4,7 @@ import keras
 import tensorflow as tf
 from keras import ops
 
+from kseq.layers.dropout import uniform
 from kseq.layers.functional import check_non_negative, check_positive
 
 SPREAD = 2  # frames on either side that a delta is computed from
@@ -93,6 +94,101 @@ class LogMel(keras.layers.Layer):
 
     def get_config(self):
         names = ("rate", "mels", "window", "hop", "low", "high", "deltas", "floor")
+        return super().get_config() | {name: getattr(self, name) for name in names}
+
+
+@keras.saving.register_keras_serializable("kseq")
+class SpecAugment(keras.layers.Layer):
+    """Hides random bands and spans of time of log-mel frames in training (Park et al., 2019,
+    https://arxiv.org/abs/1904.08779, section 2; without its time warping).
+
+        x_tm = 0  where  f_0 ≤ m < f_0 + f,  f ~ U{0 … F},  f_0 ~ U{0 … ν − f}
+        x_tm = 0  where  t_0 ≤ t < t_0 + w,  w ~ U{0 … min(T, ⌊pτ⌋)},  t_0 ~ U{0 … τ − w}
+
+    Each mask of each recording is drawn on its own. ν is the number of bands, τ that of the frames of the recording, F
+    and T are `frequency_width` and `time_width`, p is `time_share`. 0 is the mean of frames that are normalized.
+
+    Args:
+        frequency_masks: masks over bands.
+        frequency_width: F, bands.
+        time_masks: masks over time.
+        time_width: T, frames.
+        time_share: p, the largest share of a recording that one mask hides.
+        bands: ν, where slopes stand behind the bands, which are hidden with their band; all of a frame when not given.
+        seed: of the random numbers.
+
+    Call arguments:
+        inputs: float `[batch, frames, d]`; frames that are all 0 are padding.
+
+    Returns:
+        the same shape; the inputs themselves when not training.
+
+    Raises:
+        ValueError: a number is out of range, or a frame has other bands.
+
+    >>> SpecAugment(2, frequency_width=8, time_masks=2)(keras.ops.ones((1, 50, 40)), training=True).shape
+    TensorShape([1, 50, 40])
+    """
+
+    def __init__(
+        self,
+        frequency_masks=0,
+        *,
+        frequency_width=8,
+        time_masks=0,
+        time_width=40,
+        time_share=0.2,
+        bands=None,
+        seed=None,
+        **kwargs,
+    ):
+        super().__init__(**kwargs)
+        for name, value in (("frequency_masks", frequency_masks), ("time_masks", time_masks)):
+            setattr(self, name, check_positive(name, value) if value else 0)
+        self.frequency_width = check_positive("frequency_width", frequency_width)
+        self.time_width = check_positive("time_width", time_width)
+        self.time_share = check_non_negative("time_share", time_share)
+        if time_share > 1:
+            raise ValueError(f"time_share must be at most 1, got {time_share!r}")
+        self.bands = None if bands is None else check_positive("bands", bands)
+        self.seed = seed
+        self.seed_generator = keras.random.SeedGenerator(seed)
+
+    def build(self, inputs_shape):
+        size = inputs_shape[-1]
+        bands = self.bands or size
+        if size % bands:
+            raise ValueError(f"bands is {bands}, and a frame of {size} numbers is no multiple of it")
+        if self.frequency_width > bands:
+            raise ValueError(f"frequency_width must be at most {bands}, the bands, got {self.frequency_width}")
+
+    def call(self, inputs, training=None):
+        if not training:
+            return inputs
+        batch, frames, size = ops.shape(inputs)[0], ops.shape(inputs)[1], inputs.shape[-1]
+        bands = self.bands or size
+        counts = ops.sum(ops.cast(ops.any(inputs != 0, axis=-1), "float32"), axis=1)  # [batch]
+        width = ops.minimum(float(self.time_width), ops.floor(self.time_share * counts))
+        time = self._hidden(self.time_masks, batch, frames, width, counts)  # [batch, frames]
+        number = ops.full_like(counts, bands)
+        band = self._hidden(self.frequency_masks, batch, bands, ops.full_like(counts, self.frequency_width), number)
+        band = ops.tile(band, (1, size // bands))
+        return ops.where(ops.logical_or(time[:, :, None], band[:, None]), ops.zeros_like(inputs), inputs)
+
+    def _hidden(self, masks, batch, length, width, number):
+        """bool `[batch, length]`: what is hidden, by masks of 0 to `width` of the first `number`, both `[batch]`."""
+        draws = uniform((2, batch, max(masks, 1)), self.seed_generator)
+        wide = ops.floor(draws[0] * (width[:, None] + 1))
+        first = ops.floor(draws[1] * (number[:, None] - wide + 1))
+        place = ops.cast(ops.arange(length), "float32")[None, None]
+        hidden = ops.logical_and(place >= first[..., None], place < (first + wide)[..., None])
+        return ops.any(hidden, axis=1) if masks else ops.zeros((batch, length), "bool")
+
+    def compute_output_shape(self, inputs_shape):
+        return inputs_shape
+
+    def get_config(self):
+        names = ("frequency_masks", "frequency_width", "time_masks", "time_width", "time_share", "bands", "seed")
         return super().get_config() | {name: getattr(self, name) for name in names}
 
 

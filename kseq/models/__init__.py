@@ -2,6 +2,7 @@
 
 import kseq.layers.backend  # noqa: F401 (before all others: it refuses other backends)
 from kseq.models.classifier import PairClassifier, SequenceClassifier
+from kseq.models.ctc import JointCTC, ctc_loss
 from kseq.models.encoders import (
     Encoded,
     ImageEncoder,
@@ -20,6 +21,7 @@ from kseq.models.tagger import SequenceTagger
 __all__ = [
     "Encoded",
     "ImageEncoder",
+    "JointCTC",
     "PairClassifier",
     "PianoRollModel",
     "PretrainedEncoder",
@@ -29,6 +31,7 @@ __all__ = [
     "SpeechEncoder",
     "TextEncoder",
     "VectorEncoder",
+    "ctc_loss",
     "doubly_stochastic_penalty",
     "fingerprint",
     "make_backbone",

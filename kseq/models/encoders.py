@@ -219,6 +219,7 @@ class SpeechEncoder(keras.layers.Layer):
         strides: that of each convolution.
         kernel_size: rows that a convolution reads.
         dropout: fraction dropped in training of the rows behind each convolution.
+        augment: layer that changes the frames in training, such as `SpecAugment`; None for none.
 
     Call arguments:
         source: float `[batch, frames, d]`; frames that are all 0 are padding, as for `keras.layers.Masking`.
@@ -230,13 +231,14 @@ class SpeechEncoder(keras.layers.Layer):
         ValueError: a number is out of range, or layer is not one that `TextEncoder` takes.
     """
 
-    def __init__(self, layer, filters, *, strides=(2, 2), kernel_size=5, dropout=0.0, **kwargs):
+    def __init__(self, layer, filters, *, strides=(2, 2), kernel_size=5, dropout=0.0, augment=None, **kwargs):
         super().__init__(**kwargs)
         self.layer = _sequence_layer(layer)
         self.filters = check_positive("filters", filters)
         self.strides = tuple(check_positive("strides", stride) for stride in strides)
         self.kernel_size = check_positive("kernel_size", kernel_size)
         self.dropout = Dropout(check_fraction("dropout", dropout), dtype=self.dtype_policy)
+        self.augment = None if augment is None else check_layer("augment", augment, "a layer such as SpecAugment(2)")
         options = {"activation": "relu", "kernel_initializer": "he_normal", "dtype": self.dtype_policy}
         self.convolutions = [layers.Conv1D(filters, kernel_size, strides=s, **options) for s in self.strides]
 
@@ -250,6 +252,8 @@ class SpeechEncoder(keras.layers.Layer):
 
     def call(self, source, training=None):
         real, x = ops.any(source != 0, axis=-1), source
+        if self.augment is not None:
+            x = self.augment(x, training=training)
         before = (self.kernel_size - 1) // 2
         for stride, convolution in zip(self.strides, self.convolutions, strict=True):
             # Padding of Keras' own would depend on the length that the longest recording gives to the batch.
@@ -265,11 +269,13 @@ class SpeechEncoder(keras.layers.Layer):
             "strides": list(self.strides),
             "kernel_size": self.kernel_size,
             "dropout": self.dropout.rate,
+            "augment": keras.saving.serialize_keras_object(self.augment),
         }
 
     @classmethod
     def from_config(cls, config):
         config = dict(config)
+        config["augment"] = keras.saving.deserialize_keras_object(config["augment"])
         return cls(keras.saving.deserialize_keras_object(config.pop("layer")), **config)
 
 

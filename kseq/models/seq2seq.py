@@ -10,6 +10,7 @@ from kseq.layers import Decoder, Dropout, PointerGenerator
 from kseq.layers.dropout import categorical, uniform
 from kseq.layers.functional import check_fraction, check_non_negative, check_positive
 from kseq.models.checks import check_bridge, check_layer, check_vocabulary
+from kseq.models.ctc import ctc_loss
 from kseq.models.encoders import encoded_by, word_embedding
 from kseq.models.signature import NamedSignature
 from kseq.samplers import SAMPLERS, Constraints
@@ -46,6 +47,14 @@ class Seq2Seq(NamedSignature, keras.Model):
 
     and a step takes its t from a last state, int `[batch]`, so that every sampler and ensemble runs as it is.
 
+    With `ctc_weight` λ a dense layer labels each row of the memory with a token or nothing, and in training the loss of
+    connectionist temporal classification is added (Watanabe et al., 2017, https://doi.org/10.1109/JSTSP.2017.2763455,
+    equation 30), which lets the memory and the tokens move forward together from the start:
+
+        loss = λ ctc_loss + (1 − λ) cross-entropy
+
+    The model adds the first part; the second is of `TokenCrossentropy(weight=1 − λ)`.
+
     Args:
         encoder: layer from a source to `Encoded`.
         bridge: layer from the encoder's state to the states of the decoder's cell.
@@ -58,6 +67,7 @@ class Seq2Seq(NamedSignature, keras.Model):
         alignment_supervision: weight of the loss of supervised attention, where the inputs have "relevant"; 0 for none.
         max_oov_words: the largest number of out-of-vocabulary words of a source that can be copied; 0 copies none.
         aligned: whether each step reads the row of the memory at its own place.
+        ctc_weight: λ, at least 0 and less than 1; 0 adds no layer.
 
     Call arguments:
         inputs: {"source": what the encoder takes, "tokens": int `[batch, time]`, the previous tokens}, and optionally
@@ -93,6 +103,7 @@ class Seq2Seq(NamedSignature, keras.Model):
         alignment_supervision=0.0,
         max_oov_words=0,
         aligned=False,
+        ctc_weight=0.0,
         **kwargs,
     ):
         super().__init__(**kwargs)
@@ -107,13 +118,14 @@ class Seq2Seq(NamedSignature, keras.Model):
         self.alignment_supervision = check_non_negative("alignment_supervision", alignment_supervision)
         self.max_oov_words = check_positive("max_oov_words", max_oov_words) if max_oov_words else 0
         self.aligned = bool(aligned)
+        self.ctc_weight = check_fraction("ctc_weight", ctc_weight)
         if max_oov_words:
             check_vocabulary(encoder, vocabulary_size)
         self.embedding = word_embedding(vocabulary_size, embedding_size, embeddings_initializer, self.dtype_policy)
         self.embeddings_initializer = self.embedding.embeddings_initializer
-        self.input_dropout = Dropout(dropout, dtype=self.dtype_policy)
-        self.output_dropout = Dropout(dropout, dtype=self.dtype_policy)
+        self.input_dropout, self.output_dropout = (Dropout(dropout, dtype=self.dtype_policy) for _ in range(2))
         self.words = layers.Dense(vocabulary_size, dtype="float32")
+        self.labels = layers.Dense(vocabulary_size, dtype="float32") if ctc_weight else None
         self.pointer = PointerGenerator(max_oov_words) if max_oov_words else None
         # A seed drawn at random would change the initial weights of everything that is built later.
         self.seed_generator = keras.random.SeedGenerator(0)
@@ -146,6 +158,11 @@ class Seq2Seq(NamedSignature, keras.Model):
     def call(self, inputs, training=None):
         source, tokens = inputs["source"], inputs["tokens"]
         encoded = encoded_by(self.encoder, self._known(source), training)
+        if self.ctc_weight:
+            labelled = self.labels(encoded.memory)
+            if training:
+                # The tokens that are read are those that are written, behind the one that opens them.
+                self.add_loss(self.ctc_weight * ctc_loss(labelled, encoded.memory_mask, tokens[:, 1:]))
         embedded = self.embedding(self._known(tokens))
         if self.aligned:
             steps = ops.arange(ops.shape(tokens)[1])[None]
@@ -270,6 +287,7 @@ class Seq2Seq(NamedSignature, keras.Model):
             "alignment_supervision": self.alignment_supervision,
             "max_oov_words": self.max_oov_words,
             "aligned": self.aligned,
+            "ctc_weight": self.ctc_weight,
         }
 
     @classmethod

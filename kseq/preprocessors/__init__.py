@@ -1,6 +1,6 @@
 """Preprocessors: raw examples to tensors and back, the same object in training and inside the SavedModel."""
 
-from kseq.preprocessors.audio import AudioPreprocessor
+from kseq.preprocessors.audio import AudioPreprocessor, FramePreprocessor, PerturbedAudio
 from kseq.preprocessors.image import ImagePreprocessor
 from kseq.preprocessors.notes import (
     EVENTS,
@@ -58,8 +58,10 @@ __all__ = [
     "ByteTokenizer",
     "CaptionTokenizer",
     "CharacterTokenizer",
+    "FramePreprocessor",
     "ImagePreprocessor",
     "NotePreprocessor",
+    "PerturbedAudio",
     "SpaceTokenizer",
     "SubwordTokenizer",
     "TextPreprocessor",

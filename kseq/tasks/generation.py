@@ -272,7 +272,7 @@ class Generation(Task):
             penalties = {"length_penalty": config.length_penalty}
             penalties["coverage_penalty"] = getattr(config, "coverage_penalty", 0.0)
             sampler = kseq.samplers.Beam(config.width, **penalties, n_best=n)
-        models = [self.model, *(run.model for run in self.ensemble)]
+        models = [self.decoded(model) for model in (self.model, *(run.model for run in self.ensemble))]
         return kseq.samplers.compiled(
             sampler,
             *together(models, self.source.encoder_input),
@@ -281,6 +281,10 @@ class Generation(Task):
             max_length=self.target.max_length + 1,
             **self.constraints(),
         )
+
+    def decoded(self, model):
+        """What the sampler is given of a model: an object with its `encode` and `step`."""
+        return model
 
     def constraints(self):
         """The arguments of the sampler's `Constraints`."""
@@ -708,6 +712,7 @@ def make_model(config, encoder, one, target_size):
             alignment_supervision=getattr(config, "alignment_supervision", 0.0),
             max_oov_words=getattr(config, "max_oov_words", 0),
             aligned=aligned,
+            ctc_weight=getattr(config, "ctc_weight", 0.0),
         )
     except ValueError as error:
         raise UserError(f"model: {error}") from None

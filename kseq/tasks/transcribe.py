@@ -5,6 +5,7 @@ python -m kseq.tasks.transcribe --help
 
 import collections
 import functools
+import itertools
 import math
 from typing import Literal
 
@@ -42,6 +43,9 @@ class DataConfig(SplitsConfig):
         {"audio": "audio", "text": "text"},
         description="columns of the table: audio, the path of a WAV file; text, its phones; split, if there is one",
     )
+    frames: int = Field(
+        0, ge=0, le=2048, description="size of a frame, when the files are .npy files of frames; 0 when they are WAV"
+    )
     sample_rate: int = Field(16_000, ge=1000, le=192_000, description="rate that all recordings are resampled to, Hz")
     mels: int = Field(40, ge=1, le=256, description="bands of a frame")
     window: float = Field(0.025, gt=0, le=1, description="length of a frame, in seconds")
@@ -57,6 +61,19 @@ class DataConfig(SplitsConfig):
     min_count: int = Field(1, ge=1, description="phones that occur less often in training are unknown")
     buckets: int = Field(5, ge=1, le=20, description="groups of similar length that batches are made of")
     cache: str = Field("runs/cache", description="folder for the frames of the recordings")
+
+    @property
+    def bands(self):
+        """How many bands a frame has, before its slopes."""
+        return self.frames or self.mels
+
+    @model_validator(mode="after")
+    def _frames_fit(self):
+        if self.frames and not self.source.startswith("tsv:"):
+            raise ValueError(f"frames is for the files of a table, tsv:FILE, and source is {self.source}")
+        if self.frames and self.deltas:
+            raise ValueError("deltas are computed of WAV files, and frames is set; put them into the .npy files")
+        return self
 
 
 class EncoderConfig(EncoderRateConfig):
@@ -79,12 +96,36 @@ class EncoderConfig(EncoderRateConfig):
         return self
 
 
+class AugmentConfig(Config):
+    """How recordings are changed in training; see `kseq.layers.SpecAugment`."""
+
+    frequency_masks: int = Field(0, ge=0, le=100, description="bands are hidden at so many places")
+    frequency_width: int = Field(8, ge=1, description="most bands hidden at one place")
+    time_masks: int = Field(0, ge=0, le=100, description="frames are hidden at so many places")
+    time_width: int = Field(40, ge=1, description="most frames hidden at one place")
+    speeds: tuple[float, ...] = Field((), description="speeds of further copies of each recording, such as [0.9, 1.1]")
+    noise: tuple[float, ...] = Field(
+        (), description="one more copy in white noise: its least and its largest signal-to-noise ratio, in dB"
+    )
+
+    @model_validator(mode="after")
+    def _copies_fit(self):
+        if any(not 0.5 <= speed <= 2 for speed in self.speeds):
+            raise ValueError(f"speeds must be 0.5 to 2 each, they are {list(self.speeds)}")
+        if self.noise and not (len(self.noise) == 2 and -20 <= self.noise[0] <= self.noise[1] <= 100):
+            raise ValueError(f"noise must be two ratios of -20 to 100 dB that do not fall, it is {list(self.noise)}")
+        return self
+
+
 class ModelConfig(DecoderConfig):
     """An encoder of recordings and a decoder."""
 
     attention: Attention = Field("location", description="attention mechanism; a name of kseq.layers.ATTENTIONS")
     location_width: int = Field(15, ge=1, description="for attention = location: rows of memory that a filter sees")
     embedding_size: int = Field(32, ge=1, description="size of the vector of a phone")
+    ctc_weight: float = Field(
+        0.0, ge=0, lt=1, description="share of the CTC loss of the encoder's memory in the loss; 0 is attention alone"
+    )
     encoder: EncoderConfig = EncoderConfig()
 
 
@@ -94,14 +135,21 @@ class ServingConfig(FileServingConfig):
     max_seconds: float = Field(0, ge=0, le=3600, description="a longer recording is refused; 0 takes data.max_seconds")
 
 
+class TranscribeSamplerConfig(TextSamplerConfig):
+    """How the phones of a recording are searched for."""
+
+    ctc_weight: float = Field(0.0, ge=0, le=1, description="share of CTC in the score of each phone, beside attention")
+
+
 class TranscribeConfig(Config):
     """One experiment with recordings."""
 
     seed: int = Field(0, ge=0, lt=2**32, description="random seed")
     data: DataConfig = DataConfig()
+    augment: AugmentConfig = AugmentConfig()
     model: ModelConfig = ModelConfig()
     training: GenerationTrainingConfig = GenerationTrainingConfig(epochs=8, batch_size=32, learning_rate=2e-3)
-    sampler: TextSamplerConfig = TextSamplerConfig(width=4)
+    sampler: TranscribeSamplerConfig = TranscribeSamplerConfig(width=4)
     serving: ServingConfig = ServingConfig()
 
     @model_validator(mode="after")
@@ -111,6 +159,10 @@ class TranscribeConfig(Config):
             raise ValueError(f"sampler.min_length is {self.sampler.min_length}, and no text has more than {longest}")
         if self.sampler.replace_unknown:
             raise ValueError("sampler.replace_unknown copies words of a text, and a recording has none")
+        if self.sampler.ctc_weight and not self.model.ctc_weight:
+            raise ValueError("sampler.ctc_weight needs a model that was trained with model.ctc_weight above 0")
+        if self.data.frames and (self.augment.speeds or self.augment.noise):
+            raise ValueError("augment.speeds and augment.noise change waveforms, and data.frames reads none")
         return self
 
 
@@ -122,8 +174,11 @@ class Recordings(Files):
 
     @functools.cached_property
     def audio(self):
-        """What makes frames of WAV files."""
+        """What makes frames of files."""
         data = self.config.data
+        if data.frames:
+            names = ("hop", "normalize", "max_seconds")
+            return kseq.preprocessors.FramePreprocessor(data.frames, **{name: getattr(data, name) for name in names})
         names = ("mels", "window", "hop", "deltas", "normalize", "max_seconds")
         return kseq.preprocessors.AudioPreprocessor(data.sample_rate, **{name: getattr(data, name) for name in names})
 
@@ -165,49 +220,77 @@ class Recordings(Files):
         config = self.config.model.encoder
         layer = make_reader(config, config.cell or self.config.model.cell)
         options = {"strides": config.strides, "kernel_size": config.kernel_size, "dropout": config.dropout}
+        augment = self.config.augment
+        if augment.frequency_masks or augment.time_masks:
+            masks = augment.model_dump(exclude={"speeds", "noise"})
+            options["augment"] = kseq.layers.SpecAugment(**masks, bands=self.config.data.bands)
         return kseq.models.SpeechEncoder(layer, config.filters, **options)
 
     @property
     def encoder_input(self):
         return np.ones((1, 8, self.audio.size), "float32")
 
-    def columns(self, train, target, encoder):
-        frames, recordings = self.frames(train, "frames of train")
-        texts = [recording.text for recording in recordings]
-        return {"source": frames, **target_tokens(self.config.data, texts, target, "texts")}
+    def copies(self):
+        """What makes the frames of training: that of serving, then one for each further copy."""
+        augment, audio = self.config.augment, self.audio
+        made = functools.partial(kseq.preprocessors.PerturbedAudio, audio)
+        noisy = [made(noise=augment.noise, seed=self.config.seed)] if augment.noise else []
+        return [audio, *(made(speed=speed) for speed in augment.speeds), *noisy]
 
-    def frames(self, recordings, title):
-        """The frames of each recording, and the recordings that have them; computed once, then read from disk."""
-        data, audio = self.config.data, self.audio
+    def columns(self, train, target, encoder):
+        frames, recordings = self.frames(train, "frames of train", self.copies())
+        texts = [recording.text for recording in recordings]
+        tokens = target_tokens(self.config.data, texts, target, "texts")
+        if self.config.model.ctc_weight and (short := self.without_alignment(frames, tokens["tokens"])):
+            print(f"recordings with too few frames for their phones, left out of CTC: {short} of {len(frames)}")
+        return {"source": frames, **tokens}
+
+    def without_alignment(self, frames, tokens):
+        """How many recordings have fewer rows of memory than `kseq.models.ctc_loss` needs."""
+        end, ids = kseq.preprocessors.END, np.asarray(tokens.ids)
+        phones = ids > end
+        repeats = np.append(phones[1:] & (ids[1:] == ids[:-1]), False)
+        needed = np.add.reduceat(phones.astype(int) + repeats, np.asarray(tokens.splits)[:-1])
+        return int(np.sum(needed > self.rows(frames.lengths)))
+
+    def frames(self, recordings, title, copies=None):
+        """The frames of each copy of each recording, and the recordings that have them; computed once, then read from
+        disk.
+        """
+        data, copies = self.config.data, copies or [self.audio]
 
         def make():
             gone = []
-            columns = kseq.data.encoded(
-                progress(list(enumerate(recordings)), title), lambda batch: self._encoded(batch, gone)
-            )
+            items = [(audio, i, recording) for audio in copies for i, recording in enumerate(recordings)]
+            columns = kseq.data.encoded(progress(items, title), lambda batch: self._encoded(batch, gone))
             if not len(columns["kept"]):
                 raise UserError(f"none of {len(recordings)} recordings can be read; the first: {recordings[0].where}")
-            left = f"recordings that cannot be read, left out: {len(gone)} of {len(recordings)}"
+            left = f"recordings that cannot be read, left out: {len(set(gone))} of {len(recordings)}"
             return columns, [left] if gone else []
 
-        key = ["frames", hashed(audio.get_config()), str(data.max_seconds), data.on_error]
+        key = ["frames", *(hashed(audio.get_config()) for audio in copies), str(data.max_seconds), data.on_error]
         columns = cached(data, [*key, *(recording.fingerprint for recording in recordings)], make)
         return columns["source"], [recordings[i] for i in columns["kept"]]
 
     def _encoded(self, batch, gone):
-        """The columns of a list of (place, recording); the places of those that are left out are added to `gone`."""
-        try:
-            found, kept = [self.audio.encode([recording for _, recording in batch])], [i for i, _ in batch]
-        except UserError:
-            found, kept = [], []
-            for i, recording in batch:  # one by one, so that the message names it
-                try:
-                    found.append(self.audio.encode([recording]))
-                    kept.append(i)
-                except UserError:
-                    if self.config.data.on_error == "stop":
-                        raise
-                    gone.append(i)
+        """The columns of a list of (preprocessor, place, recording); the places of those that are left out are added to
+        `gone`.
+        """
+        found, kept = [], []
+        for audio, items in itertools.groupby(batch, key=lambda item: item[0]):
+            items = list(items)
+            try:
+                found.append(audio.encode([recording for *_, recording in items]))
+                kept += [i for _, i, _ in items]
+            except UserError:
+                for _, i, recording in items:  # one by one, so that the message names it
+                    try:
+                        found.append(audio.encode([recording]))
+                        kept.append(i)
+                    except UserError:
+                        if self.config.data.on_error == "stop":
+                            raise
+                        gone.append(i)
         import tensorflow as tf
 
         frames = (
@@ -235,17 +318,20 @@ class Recordings(Files):
         if record["alignment"] is None or not record["tokens"]:
             return None
         [frames] = self.audio.features([example["audio"]]).numpy()
-        bands, alignment = frames[:, : self.config.data.mels], self.alignment(record, len(frames))
+        bands, alignment = frames[:, : self.config.data.bands], self.alignment(record, len(frames))
         return kseq.plots.frame_alignment(
             bands, record["tokens"], alignment, self.config.data.hop, title=record["text"]
         )
 
     def alignment(self, record, frames):
         """The alignment of a record to the memory of a recording of so many frames, `[phones, rows]`."""
-        rows = frames
+        return record["alignment"][:, : self.rows(frames)]
+
+    def rows(self, frames):
+        """The rows of memory of a recording of so many frames."""
         for stride in self.config.model.encoder.strides:
-            rows = -(-rows // stride)
-        return record["alignment"][:, :rows]
+            frames = -(-frames // stride)
+        return frames
 
     def times(self, example, record):
         """When each phone of a record with an alignment is said; see `kseq.data.attention_times`."""
@@ -266,6 +352,14 @@ class Transcribe(Generation):
     raw = ("audio",)
     paths = True
     drawn = "pictures of the attention and TextGrids"
+
+    def decoded(self, model):
+        weight = self.config.sampler.ctc_weight
+        return kseq.models.JointCTC(model, weight, kseq.preprocessors.END) if weight else model
+
+    def loss(self):
+        training = self.config.training
+        return kseq.losses.TokenCrossentropy(training.label_smoothing, weight=1 - self.config.model.ctc_weight)
 
     def score(self, predictions, references):
         errors = kseq.metrics.token_errors(predictions, [texts[0] for texts in references])

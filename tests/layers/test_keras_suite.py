@@ -32,6 +32,7 @@ from kseq.layers import (
     PointerGenerator,
     PoolingAttention,
     Recurrent,
+    SpecAugment,
     Stack,
     StackedCell,
     WordByWordAttention,
@@ -242,6 +243,13 @@ TABLE = {
         (BATCH, 50),
         outputs=(BATCH, 3, 6),
         exempt={"run_mixed_precision_check": "energies are computed in float32 under every dtype policy"},
+    ),
+    "SpecAugment": Row(
+        SpecAugment,
+        lambda: {"frequency_masks": 1, "frequency_width": 2, "time_masks": 1, "seed": 1},
+        SEQUENCE,
+        outputs=SEQUENCE,
+        seeds=1,
     ),
     "PointerGenerator": Row(
         PointerGenerator,

@@ -7,7 +7,7 @@ import scipy.signal
 import tensorflow as tf
 
 from contracts import dtype_policy
-from kseq.layers import LogMel
+from kseq.layers import LogMel, SpecAugment
 from kseq.layers.signal import resample, slopes
 
 
@@ -136,3 +136,65 @@ def test_what_the_new_rate_cannot_carry_is_left_out():
     low, high = np.sin(2 * np.pi * 500 * t), np.sin(2 * np.pi * 30000 * t)
     got = resample(tf.constant(low + high, tf.float32), 96000, 16000)
     np.testing.assert_allclose(got, np.sin(2 * np.pi * 500 * np.arange(1600) / 16000), atol=1e-4)
+
+
+# --- SpecAugment
+
+
+def hidden(**options):
+    """bool `[recording, frame, band]` of 300 recordings of 12 frames, padded to 20, by a new layer."""
+    x = np.ones((300, 20, 6), "float32")
+    x[:, 12:] = 0
+    return np.asarray(SpecAugment(**{"seed": 3, "frequency_width": 4} | options)(x, training=True))[:, :12] == 0
+
+
+def widths(masked):
+    """How many are hidden in each row, which are side by side."""
+    steps = np.diff(np.pad(masked, ((0, 0), (1, 1))).astype(int), axis=1)
+    assert np.all(np.sum(steps == 1, axis=1) <= 1)
+    return masked.sum(axis=1)
+
+
+def test_a_mask_hides_whole_bands_side_by_side():
+    """Oracle: the docstring's U{0 … F} and its places, from what 300 draws hide."""
+    found = hidden(frequency_masks=1)
+    assert np.all(found == found[:, :1])
+    bands = found[:, 0]
+    assert sorted(set(widths(bands))) == [0, 1, 2, 3, 4] and np.all(bands.any(axis=0))
+    np.testing.assert_allclose(np.bincount(widths(bands)) / 300, 0.2, atol=0.08)
+
+
+def test_a_mask_hides_no_more_than_its_share_of_a_recording():
+    for options, most in (({"time_width": 5, "time_share": 1.0}, 5), ({"time_width": 40, "time_share": 0.3}, 3)):
+        found = hidden(time_masks=1, **options)
+        assert np.all(found == found[..., :1])
+        assert sorted(set(widths(found[..., 0]))) == list(range(most + 1)) and np.all(found[..., 0].any(axis=0))
+
+
+def test_several_masks_hide_more_and_slopes_are_hidden_with_their_bands():
+    one, three = (hidden(frequency_masks=n, time_masks=n, time_width=4).mean() for n in (1, 3))
+    assert 1.5 * one < three < 1
+    found = hidden(frequency_masks=1, bands=3, frequency_width=2)
+    assert found.any() and np.all(found[..., :3] == found[..., 3:])
+
+
+def test_masks_follow_the_seed_and_are_for_training_alone():
+    options = {"frequency_masks": 1, "time_masks": 1}
+    assert np.all(hidden(**options) == hidden(**options)) and np.any(hidden(**options) != hidden(**options, seed=4))
+    layer, x = SpecAugment(2, time_masks=2), noise(2, 50, 40)
+    assert np.all(layer(x) == x) and np.any(layer(x, training=True) != layer(x, training=True))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"frequency_masks": -1}, "frequency_masks must be a positive whole number, got -1"),
+        ({"time_width": 0}, "time_width must be a positive whole number, got 0"),
+        ({"time_share": 1.5}, "time_share must be at most 1, got 1.5"),
+        ({"bands": 4}, "bands is 4, and a frame of 6 numbers is no multiple of it"),
+        ({"frequency_width": 7}, "frequency_width must be at most 6, the bands, got 7"),
+    ],
+)
+def test_masks_that_do_not_fit_are_named(options, message):
+    with pytest.raises(ValueError, match=message):
+        hidden(**options)

@@ -12,7 +12,7 @@ import tensorflow as tf
 
 from kseq.errors import UserError
 from kseq.layers import LogMel
-from kseq.preprocessors import AudioPreprocessor
+from kseq.preprocessors import AudioPreprocessor, FramePreprocessor, PerturbedAudio
 
 RATE = 8000
 audio = AudioPreprocessor(RATE, 12)
@@ -197,3 +197,90 @@ def test_random_damage_never_raises():
         files.append(bytes(damaged[: chance.integers(10, len(plain))] if chance.random() < 0.3 else damaged))
     frames, said = read_any(files)
     assert np.all(np.isfinite(frames)) and 1 < said.count("") < 50
+
+
+# --- changed recordings
+
+
+def test_a_faster_recording_is_shorter_and_higher():
+    """Oracle: the sine of a higher pitch, at the same rate."""
+    n = np.arange(RATE)
+    made = PerturbedAudio(audio, speed=1.25)
+    y = made.waveform(tf.constant(floats(np.sin(2 * np.pi * 400 * n / RATE)[:, None]))).numpy()
+    assert y.shape == (6400,)
+    np.testing.assert_allclose(y[50:-50], np.sin(2 * np.pi * 500 * n / RATE)[50 : len(y) - 50], atol=2e-2)
+    assert made.features(tf.constant([floats(sound())])).shape == (1, 8, 12)
+
+
+def test_noise_has_its_ratio_and_follows_the_recording():
+    encoded = floats(sound(20_000))
+    x = audio.waveform(tf.constant(encoded)).numpy()
+
+    def noise(encoded=encoded, **options):
+        made = PerturbedAudio(audio, **{"noise": (10, 10)} | options)
+        return made.waveform(tf.constant(encoded)).numpy() - x
+
+    np.testing.assert_allclose(10 * np.log10(np.mean(x**2) / np.mean(noise() ** 2)), 10, atol=0.2)
+    np.testing.assert_array_equal(noise(), noise())
+    assert np.any(noise() != noise(seed=1)) and np.any(noise() != noise(floats(sound(20_000, seed=1))))
+    drawn = [np.mean(noise(noise=(0, 20), seed=seed) ** 2) for seed in range(20)]
+    ratios = 10 * np.log10(np.mean(x**2) / drawn)
+    assert ratios.min() > -0.5 and ratios.max() < 20.5 and np.std(ratios) > 2
+
+
+def test_what_a_changed_recording_depends_on():
+    changed = {"speed": 0.9, "noise": None, "seed": 0}
+    assert PerturbedAudio(audio, speed=0.9).get_config() == audio.get_config() | changed
+    assert PerturbedAudio(audio, noise=(5, 9), seed=2).get_config()["noise"] == [5, 9]
+
+
+# --- frames computed elsewhere
+
+
+def npy(x):
+    file = io.BytesIO()
+    np.save(file, x)
+    return file.getvalue()
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32"])
+@pytest.mark.parametrize("normalize", ["none", "utterance"])
+def test_frames_are_read_as_numpy_wrote_them(dtype, normalize):
+    """Oracle: `numpy.save`, and the equation in NumPy."""
+    frames = FramePreprocessor(3, normalize=normalize)
+    values = [np.random.default_rng(n).normal(size=(n, 3)).astype(dtype) for n in (5, 2)]
+    found = frames.features(tf.constant([npy(x) for x in values])).numpy()
+    assert found.shape == (2, 5, 3) and not np.any(found[1, 2:])
+    for x, y in zip(values, found, strict=True):
+        x = x.astype("float32")
+        want = x if normalize == "none" else (x - x.mean(0)) / np.sqrt(x.var(0) + 1e-4)
+        np.testing.assert_allclose(y[: len(x)], want, atol=1e-5)
+
+
+GOOD = np.ones((4, 3), "float32")
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "The file is empty"),
+        (b"RIFF", "The file is not a .npy file of float16 or float32 in C order"),
+        (floats(sound()), "The file is not a .npy file"),
+        (npy(GOOD.astype("float64")), "The file is not a .npy file"),
+        (npy(np.asfortranarray(GOOD)), "The file is not a .npy file"),
+        (npy(GOOD[0]), "The file is not a .npy file"),
+        (npy(np.ones((4, 2), "float16")), "Its frames have 2 numbers, and data.frames is 3"),
+        (npy(GOOD[:0]), "The file has no frames"),
+        (npy(np.ones((51, 3), "float16")), "The recording is too long: 51 frames, and at most 50 are read"),
+        (npy(GOOD)[:-1], "The file is cut off: its frames have 48 bytes, and 47 are there"),
+        (npy(GOOD * np.inf), "The frames have values that are no numbers"),
+    ],
+)
+def test_frames_that_cannot_be_read_are_told(content, message):
+    frames = FramePreprocessor(3, max_seconds=0.5)
+    for function in (frames.features, tf.function(frames.features)):
+        with pytest.raises(tf.errors.InvalidArgumentError, match=message):
+            function(tf.constant([content]))
+    recording = types.SimpleNamespace(id="x.npy", where="t.tsv:2", read=lambda: content)
+    with pytest.raises(UserError, match=rf"t.tsv:2: recording x.npy cannot be read as frames \({message}"):
+        frames.encode([recording])

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tensorflow as tf
 from PIL import Image
 
 import kseq
@@ -219,11 +220,101 @@ def test_what_decides_the_frames_of_a_finished_run_cannot_change(trained):
         (["sampler.replace_unknown=true"], "replace_unknown copies words of a text, and a recording has none"),
         (["data.normalize=global"], "data.normalize"),
         (["data.deltas=3"], "data.deltas"),
+        (["data.frames=12"], "frames is for the files of a table, tsv:FILE, and source is toy:tones"),
+        (["data.source=tsv:x", "data.frames=12", "data.deltas=1"], "deltas are computed of WAV files, and frames is"),
+        (
+            ["data.source=tsv:x", "data.frames=12", "augment.speeds=[0.9]"],
+            "change waveforms, and data.frames reads none",
+        ),
+        (["augment.speeds=[1.1, 0.1]"], r"speeds must be 0.5 to 2 each, they are \[1.1, 0.1\]"),
+        (["augment.noise=[20, 10]"], r"noise must be two ratios of -20 to 100 dB .* it is \[20.0, 10.0\]"),
+        (["augment.noise=[20]"], "noise must be two ratios"),
+        (["sampler.ctc_weight=0.3"], "sampler.ctc_weight needs a model that was trained with model.ctc_weight above 0"),
     ],
 )
 def test_a_wrong_config_is_told(changes, message):
     with pytest.raises(ConfigError, match=message):
         load(Transcribe.Config, overrides=changes)
+
+
+# --- changed recordings, CTC, and frames computed elsewhere
+
+
+def test_further_copies_are_of_training_alone(tmp_path):
+    """Oracle: the lengths of the frames, and the frames that serving makes."""
+    changes = ["data.train_count=4", "augment.speeds=[0.5, 2.0]", "augment.noise=[10, 20]"]
+    plain, run = prepared(tmp_path / "a", changes[:1]), prepared(tmp_path / "b", changes)
+    one, four = plain.columns["source"], run.columns["source"]
+    assert len(one) == 4 and len(four) == len(run.columns["tokens"]) == 16
+    np.testing.assert_array_equal(four.padded(range(4), 900), one.padded(range(4), 900))
+    np.testing.assert_allclose(four.lengths.reshape(4, 4), np.outer([1, 2, 0.5, 1], one.lengths), atol=1)
+    np.testing.assert_array_equal(run.columns["tokens"].lengths, np.tile(plain.columns["tokens"].lengths, 4))
+    assert np.any(four.padded(range(12, 16), 900) != one.padded(range(4), 900))
+    assert (tmp_path / "a" / "frames.json").read_text() == (tmp_path / "b" / "frames.json").read_text()
+    again = prepared(tmp_path / "c", [*changes, f"data.cache={tmp_path}/other"]).columns["source"]
+    np.testing.assert_array_equal(again.padded(range(16), 900), four.padded(range(16), 900))
+
+
+def test_masks_and_ctc_are_in_the_model(tmp_path):
+    changes = ["augment.time_masks=2", "augment.frequency_width=3", "model.ctc_weight=0.3", "sampler.ctc_weight=0.5"]
+    run = prepared(tmp_path, [*changes, "data.train_count=5"])
+    assert run.model.encoder.augment.get_config()["time_masks"] == 2 and run.model.encoder.augment.bands == 12
+    assert run.loss().weight == 0.7 and run.model.ctc_weight == 0.3
+    assert type(run.decoded(run.model)) is kseq.models.JointCTC
+    plain = prepared(tmp_path / "plain", ["data.train_count=5"])
+    assert plain.model.encoder.augment is None and plain.decoded(plain.model) is plain.model
+
+
+def test_recordings_too_short_for_ctc_are_counted(tmp_path, capsys):
+    """A recording of 0.1 s has ten frames, and three rows; three phones fit, and not if two are the same."""
+    for name, phones in (("a", "so ti mi"), ("b", "so so mi"), ("c", "mi"), ("d", "so ti mi so"), ("e", "ti")):
+        (tmp_path / f"{name}.wav").write_bytes(wav(np.sin(np.arange(1600) / (5 + ord(name)))))
+        with (tmp_path / "t.tsv").open("a") as file:
+            file.write(("" if file.tell() else "file\tphones\tsplit\n") + f"{name}.wav\t{phones}\t")
+            file.write("dev\n" if name == "e" else "train\n")
+    fields = "{ audio = 'file', text = 'phones', split = 'split' }"
+    changes = [f"data.source=tsv:{tmp_path}/t.tsv", f"data.fields={fields}", "data.test_count=0"]
+    prepared(tmp_path / "a", changes)
+    assert "CTC" not in capsys.readouterr().out
+    prepared(tmp_path / "b", [*changes, "model.ctc_weight=0.3", "model.encoder.strides=[2, 2]"])
+    assert "too few frames for their phones, left out of CTC: 2 of 4" in capsys.readouterr().out
+
+
+@pytest.fixture(scope="module")
+def frames(tmp_path_factory):
+    """A table of the frames of generated recordings, as overrides."""
+    folder = tmp_path_factory.mktemp("frames")
+    audio, lines = kseq.preprocessors.AudioPreprocessor(mels=12, normalize="none"), ["file\tphones\tsplit"]
+    for split, count in (("train", 24), ("dev", 4)):
+        for example in tones(split, count):
+            [found] = audio.features(tf.constant([example["audio"]])).numpy()
+            np.save(folder / f"{example['id']}.npy", found.astype("float16"))
+            lines.append(f"{example['id']}.npy\t{example['text']}\t{split}")
+    (folder / "t.tsv").write_text("\n".join(lines) + "\n")
+    fields = "{ audio = 'file', text = 'phones', split = 'split' }"
+    return [f"data.source=tsv:{folder}/t.tsv", f"data.fields={fields}", "data.frames=12", "data.test_count=0"]
+
+
+def test_frames_computed_elsewhere_are_those_of_the_recordings(frames, tmp_path):
+    """Oracle: the same recordings as WAV, up to the rounding of float16."""
+    run, plain = prepared(tmp_path / "a", frames), prepared(tmp_path / "b", ["data.train_count=24"])
+    assert len(run.columns["source"]) == 24
+    wanted = plain.columns["source"].padded(range(24), 900)
+    np.testing.assert_allclose(run.columns["source"].padded(range(24), 900), wanted, atol=3e-2)
+    [(_, example), *_] = run.some_of_dev()
+    assert run.figure(example, {"tokens": ["x"], "text": "x", "alignment": np.ones((1, 99))})
+
+
+@pytest.mark.slow
+def test_a_recogniser_of_frames_with_ctc_is_trained_asked_and_served(frames, tmp_path, capsys):
+    changes = ["model.ctc_weight=0.5", "sampler.ctc_weight=0.3", "augment.time_masks=1", "augment.frequency_masks=1"]
+    folder, overrides = tmp_path / "run", [*TINY, *frames, *changes]
+    program.train(Transcribe, folder, load(Transcribe.Config, overrides=overrides), resume=False, show=0)
+    program.evaluate(Transcribe, folder, [])
+    program.export(Transcribe, folder, [])
+    assert "asked in a process without kseq and keras, it answers" in capsys.readouterr().out
+    files = sorted(str(path) for path in Path(frames[0].partition("tsv:")[2]).parent.glob("dev*.npy"))
+    assert len(files) == 4 and kseq.load(folder / "export")(files) == kseq.load(folder)(files)
 
 
 # --- configs
@@ -273,12 +364,17 @@ def test_the_digits_are_split_by_recording(tmp_path):
 # --- the table of the digits
 
 
-@pytest.fixture(scope="module")
-def prepare():
-    spec = importlib.util.spec_from_file_location("prepare_transcribe", ROOT / "tasks/transcribe/prepare.py")
+def script(name):
+    """A script beside the card, as a module."""
+    spec = importlib.util.spec_from_file_location(f"transcribe_{name}", ROOT / f"tasks/transcribe/{name}.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+@pytest.fixture(scope="module")
+def prepare():
+    return script("prepare")
 
 
 @real.needed
@@ -300,3 +396,46 @@ def test_the_recordings_are_copied_beside_the_table(prepare, tmp_path, capsys):
         [found] = kseq.data.read_recordings(f"tsv:{tmp_path}/out/phonemes.tsv", split, fields=fields)
         assert (found.id, found.text) == (f"recordings/{name}.wav", phones) and found.read()
     assert prepare.main(arguments) == 1 and "is there; remove it" in capsys.readouterr().err
+
+
+# --- the frames of speechocean762
+
+
+def stored(folder, names):
+    """Writes the two files of speechocean762, with recordings of these names, each of another speaker."""
+    folder.mkdir()
+    lengths = np.arange(1, len(names) + 1)
+    frames = np.random.default_rng(0).integers(0, 256, (lengths.sum(), 3), np.uint8)
+    values = {"lengths": lengths, "ids": np.array(names), "lo": np.float64(-16), "hi": np.float64(8)}
+    np.savez(folder / "train_logmel40.npz", frames=frames, **values)
+    rows = [f"{name}\t{k:04d}\tHH AY" for k, name in enumerate(names)]
+    (folder / "train.tsv").write_text("\n".join(["utt\tspeaker\tphones", *rows]) + "\n")
+    return np.split(-16 + frames / 255 * 24, np.cumsum(lengths)[:-1])
+
+
+def test_frames_are_written_file_by_file_and_split_by_speaker(tmp_path, capsys):
+    prepare, names = script("prepare_speechocean"), [f"{k:05d}" for k in range(25)]
+    arguments = ["--features", str(tmp_path / "in"), "--out", str(tmp_path / "out")]
+    assert prepare.main(arguments) == 1 and "in cannot be read" in capsys.readouterr().err
+    frames = stored(tmp_path / "in", names)
+    assert prepare.main(arguments) == 0 and "25 recordings in" in capsys.readouterr().out
+    fields, splits = {"audio": "file", "text": "phones", "split": "split"}, {}
+    for split in ("train", "dev", "test"):
+        splits[split] = kseq.data.read_recordings(f"tsv:{tmp_path}/out/table.tsv", split, fields=fields)
+    assert {split: len(found) for split, found in splits.items()} == {"train": 5, "dev": 10, "test": 10}
+    for found in [*splits["train"], *splits["dev"]]:
+        [got] = kseq.preprocessors.FramePreprocessor(3, normalize="none").encode([found]).numpy()
+        np.testing.assert_allclose(got, frames[names.index(Path(found.id).stem)], atol=5e-3)
+    assert prepare.main(arguments) == 1 and "is there; remove it" in capsys.readouterr().err
+
+
+def test_a_recording_without_frames_is_named_and_so_are_too_few_speakers(tmp_path, capsys):
+    prepare, names = script("prepare_speechocean"), [f"{k:05d}" for k in range(25)]
+    arguments = ["--features", str(tmp_path / "in"), "--out", str(tmp_path / "out")]
+    stored(tmp_path / "in", names)
+    table = tmp_path / "in" / "train.tsv"
+    table.write_text(table.read_text().replace("00003\t", "x3\t"))
+    assert prepare.main(arguments) == 1 and "has the recording x3" in capsys.readouterr().err
+    table.write_text("utt\tspeaker\tphones\n00003\t1\tHH\n")
+    assert prepare.main(arguments) == 1
+    assert "10 speakers each are dev and test, and there are 1 in all" in capsys.readouterr().err
