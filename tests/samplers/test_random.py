@@ -186,3 +186,15 @@ def test_the_largest_length_may_be_a_tensor():
     fixed, found = (draw(Random(seed=2), language, n) for n in (5, tf.constant(5)))
     np.testing.assert_array_equal(found.ids, fixed.ids)
     assert found.ids.shape[-1] == 5
+
+
+@pytest.mark.parametrize("seed", [[3, 4], [[3, 4], [5, 6]]], ids=["one", "a row"])
+def test_equal_tokens_are_drawn_anew_at_each_step(seed):
+    """By chance: the 20 draws of a row are all the same one time in 4^19."""
+
+    def step(tokens, states, memory):
+        logits = tf.where(tf.range(6) == END, -1e9, tf.zeros([2, 6]))
+        return logits, states, tf.ones([2, 1])
+
+    found = Random()(step, [tf.zeros(2)], tf.zeros(2), start=START, end=END, max_length=20, seed=tf.constant(seed))
+    assert all(len(set(row)) > 1 for row in found.ids[:, 0].numpy().tolist())
