@@ -309,11 +309,14 @@ class Compose(Task):
         inputs = {"vector": batch["vector"], "roll": roll}
         return inputs, roll, tf.cast(batch["steps"] > 0, tf.float32)
 
-    def batches(self, epoch):
+    def batches(self, epoch, share=None):
         import tensorflow as tf
 
         def varied(number, batch):
             inputs, targets, weights = batch
+            number = (
+                number // share.count * share.of + share.first + number % share.count
+            )  # of all parts of all batches
             draw = functools.partial(self._varied, epoch)
             found = tf.numpy_function(draw, [number, inputs["vector"], targets], [tf.float32, tf.float32])
             vector, roll = (
@@ -321,7 +324,8 @@ class Compose(Task):
             )
             return {"vector": vector, "roll": roll}, roll, weights
 
-        return super().batches(epoch).enumerate().map(varied)
+        share = share or kseq.data.Share()
+        return super().batches(epoch, share).enumerate().map(varied)
 
     def _varied(self, epoch, number, vector, roll):
         """A batch whose tunes are moved to other keys, and some of whose vectors are withheld."""

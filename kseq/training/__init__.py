@@ -3,5 +3,17 @@
 from kseq.training.callbacks import Checkpoints, Interrupts, StopAtNaN, state
 from kseq.training.fit import fit, rate
 from kseq.training.optimizer import ClippedAdam
+from kseq.training.strategy import ONE_DEVICE, Devices, open_devices
 
-__all__ = ["Checkpoints", "ClippedAdam", "Interrupts", "StopAtNaN", "fit", "rate", "state"]
+__all__ = [
+    "ONE_DEVICE",
+    "Checkpoints",
+    "ClippedAdam",
+    "Devices",
+    "Interrupts",
+    "StopAtNaN",
+    "fit",
+    "open_devices",
+    "rate",
+    "state",
+]

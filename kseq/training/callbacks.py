@@ -35,7 +35,7 @@ class StopAtNaN(keras.callbacks.Callback):
         optimizer = _unscaled(self.model.optimizer)
         raise UserError(
             f"the loss is {logs['loss']} at step {self.before + batch + 1} (step {batch + 1} of its epoch): learning "
-            f"rate {float(optimizer.learning_rate):.3g}, gradient norm {float(optimizer.gradient_norm):.3g}. Lower "
+            f"rate {_number(optimizer.learning_rate):.3g}, gradient norm {_number(optimizer.gradient_norm):.3g}. Lower "
             "training.learning_rate or training.clip_norm; the last checkpoint is kept"
         )
 
@@ -96,7 +96,7 @@ class Checkpoints(keras.callbacks.Callback):
                 digests[best["file"]] = checkpoints.save_variables(self.folder / best["file"], self.model.weights)
         last = f"last-{epoch:04d}.npz"
         digests[last] = checkpoints.save_variables(self.folder / last, state(self.model))
-        row = {"epoch": epoch, "learning_rate": float(self.model.optimizer.learning_rate)}
+        row = {"epoch": epoch, "learning_rate": _number(self.model.optimizer.learning_rate)}
         logs |= {f"val_{name}": value for name, value in metrics.items()}
         row |= {name: float(value) for name, value in logs.items() if name != "learning_rate"}
         older = [{name: before[name] for name in ("epoch", "last", "best")}] if before["epoch"] else []
@@ -156,6 +156,11 @@ def state(model):
 def _unscaled(optimizer):
     """The optimizer itself, where Keras has wrapped it to scale the loss of float16."""
     return getattr(optimizer, "inner_optimizer", optimizer)
+
+
+def _number(variable):
+    """Its value, also where each of several devices has one."""
+    return float(keras.ops.convert_to_numpy(variable))
 
 
 def table(rows):

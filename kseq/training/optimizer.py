@@ -52,14 +52,19 @@ class ClippedAdam(keras.optimizers.Adam):
         grads = [tf.convert_to_tensor(g) for g in grads]  # the gradient of an embedding comes as slices
         if not self.built:
             self.build(trainable_variables)
-        norm = ops.sqrt(sum(ops.sum(ops.square(ops.cast(g, "float32"))) for g in grads))
-        self.gradient_norm.assign(norm)
-        scale = ops.minimum(1.0, self.clip_norm / ops.maximum(norm, 1e-12))
         t = ops.cast(self.iterations, "float32")
-        super().apply([g * ops.cast(scale, g.dtype) for g in grads], trainable_variables)
+        super().apply(grads, trainable_variables)
         decay = ops.minimum(self.average, t / (t + 9))
         for mean, variable in zip(self.averages, self._trainable_variables, strict=False):
             mean.assign(decay * mean + (1 - decay) * variable)
+
+    def _all_reduce_sum_gradients(self, grads_and_vars):
+        # Keras clips before it adds up the gradients of the replicas of a strategy, when each has another norm.
+        grads, variables = zip(*super()._all_reduce_sum_gradients(grads_and_vars), strict=True)
+        norm = ops.sqrt(sum(ops.sum(ops.square(ops.cast(g, "float32"))) for g in grads))
+        self.gradient_norm.assign(norm)
+        scale = ops.minimum(1.0, self.clip_norm / ops.maximum(norm, 1e-12))
+        return [(g * ops.cast(scale, g.dtype), variable) for g, variable in zip(grads, variables, strict=True)]
 
     def update_step(self, gradient, variable, learning_rate):
         # A step of Adam is its learning rate times what the rate has no part in.
