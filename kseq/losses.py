@@ -3,9 +3,32 @@
 import keras
 from keras import ops
 
+from kseq.layers.functional import carried_mask, replica_share
+
+
+class SequenceLoss(keras.losses.Loss):
+    """A loss that is averaged over the positions with weight: in `tf.distribute`, those of the batches of all replicas.
+
+    Keras takes a mean of the means of the replicas, in which a token counts more the fewer its replica has.
+    """
+
+    def __init__(self, name, **kwargs):
+        super().__init__(name=name, **({"reduction": "mean_with_sample_weight"} | kwargs))
+
+    def __call__(self, y_true, y_pred, sample_weight=None):
+        loss = super().__call__(y_true, y_pred, sample_weight)
+        if self.reduction != "mean_with_sample_weight":
+            return loss
+        mask = carried_mask(y_pred)
+        if sample_weight is None:
+            sample_weight = ops.ones(ops.shape(y_pred)[:-1])
+        if mask is not None:
+            sample_weight = ops.cast(sample_weight, "float32") * ops.cast(mask, "float32")
+        return loss * replica_share(ops.sum(sample_weight))
+
 
 @keras.saving.register_keras_serializable("kseq")
-class TokenCrossentropy(keras.losses.Loss):
+class TokenCrossentropy(SequenceLoss):
     """Cross-entropy of each token in nats, averaged over the tokens with weight.
 
         loss = −(1 − ε) log p(y) − ε/V Σ_v log p(v)
@@ -27,7 +50,7 @@ class TokenCrossentropy(keras.losses.Loss):
     """
 
     def __init__(self, label_smoothing=0.0, weight=1.0, name="token_crossentropy", **kwargs):
-        super().__init__(name=name, **({"reduction": "mean_with_sample_weight"} | kwargs))
+        super().__init__(name, **kwargs)
         if weight < 0:
             raise ValueError(f"weight must be at least 0, got {weight}")
         if not 0 <= label_smoothing < 1:
@@ -50,7 +73,7 @@ class TokenCrossentropy(keras.losses.Loss):
 
 
 @keras.saving.register_keras_serializable("kseq")
-class RollCrossentropy(keras.losses.Loss):
+class RollCrossentropy(SequenceLoss):
     """Negative log-likelihood of a piano roll in nats: summed over the keys of a step, averaged over the steps with
     weight (as in Boulanger-Lewandowski et al., 2012, https://arxiv.org/abs/1206.6392).
 
@@ -65,7 +88,7 @@ class RollCrossentropy(keras.losses.Loss):
     """
 
     def __init__(self, name="roll_crossentropy", **kwargs):
-        super().__init__(name=name, **({"reduction": "mean_with_sample_weight"} | kwargs))
+        super().__init__(name, **kwargs)
 
     def call(self, y_true, y_pred):
         logits = ops.cast(y_pred, "float32")

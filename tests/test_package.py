@@ -46,7 +46,16 @@ def test_a_run_is_loaded_by_the_module_of_runs():
 def test_all_names_the_parts_and_no_program():
     """What `__all__` leaves out is run, or comes out of another part: the errors and the configs."""
     parts = {name.split(".")[1] for name in MODULES[1:]}
-    assert parts - set(kseq.__all__) == {"config", "demo", "errors", "registration", "serving", "tasks"}
+    assert parts - set(kseq.__all__) == {
+        "cluster",
+        "config",
+        "demo",
+        "errors",
+        "launch",
+        "registration",
+        "serving",
+        "tasks",
+    }
     assert list(kseq.__all__) == sorted(kseq.__all__)
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from kseq.data import toy
-    from kseq.data.batching import SetEpoch, batches, length_boundaries, teacher_forced
+    from kseq.data.batching import SetEpoch, Share, batches, length_boundaries, teacher_forced
     from kseq.data.cache import cached_columns, cached_folder, cached_rows, code_fingerprint, fingerprint
     from kseq.data.corpus import Rows, Sequences, count_truncated, encoded
     from kseq.data.listed import hold_out_listed
@@ -31,6 +31,7 @@ __all__ = [
     "Rows",
     "Sequences",
     "SetEpoch",
+    "Share",
     "Tune",
     "attention_times",
     "batches",

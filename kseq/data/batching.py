@@ -1,11 +1,35 @@
 """Batches for training: shuffled anew in every epoch, examples of similar length together."""
 
+import functools
+from typing import NamedTuple
+
 import keras
 import numpy as np
 import tensorflow as tf
 
 from kseq.data.corpus import Sequences
 from kseq.errors import UserError
+
+
+class Share(NamedTuple):
+    """Which of the `of` equal parts of every batch are read: `count`, from `first` on, each as a batch of its own."""
+
+    first: int = 0
+    count: int = 1
+    of: int = 1
+
+    def rows(self, rows):
+        """Yields those parts of the rows of a batch, and which of their rows are real, bool `[n]`.
+
+        All parts have the same number of rows: where a batch cannot be divided, its last row fills them up.
+        """
+        size = -(-len(rows) // self.of)
+        for part in range(self.first, self.first + self.count):
+            places = np.arange(part * size, (part + 1) * size)
+            yield np.asarray(rows)[np.minimum(places, len(rows) - 1)], places < len(rows)
+
+
+WHOLE = Share()
 
 
 class SetEpoch(keras.callbacks.Callback):
@@ -25,7 +49,7 @@ def length_boundaries(lengths, buckets):
     return sorted({int(n) for n in np.quantile(lengths, shares, method="inverted_cdf")})
 
 
-def batches(columns, make, *, batch_size, buckets, seed, epoch, full=False):
+def batches(columns, make, *, batch_size, buckets, seed, epoch, full=False, share=WHOLE):
     """Shuffled batches of the examples of a corpus, those of similar length together, as `fit` takes them.
 
     An example is as long as the longest of its sequences. The sequences of a batch are padded with 0, each to the
@@ -41,9 +65,12 @@ def batches(columns, make, *, batch_size, buckets, seed, epoch, full=False):
         seed: with the epoch's number, decides the order.
         epoch: `SetEpoch`, which `fit` needs as a callback.
         full: whether the last, smaller batch of each bucket is left out. It has other examples in every epoch.
+        share: `Share` of each batch that is read here: the order does not depend on it, and all shares together have
+            each example once. The rows that fill up a part have weight 0.
 
     Returns:
-        `tf.data.Dataset` of what `make` returns, one epoch long each time it is iterated.
+        `tf.data.Dataset` of what `make` returns, one epoch long each time it is iterated; one element for each part of
+        the share.
 
     Raises:
         UserError: `full`, and there are too few examples for one batch.
@@ -64,23 +91,48 @@ def batches(columns, make, *, batch_size, buckets, seed, epoch, full=False):
         for name, column in sequences.items()
     }
 
+    def padded(b, rows):
+        return {
+            name: column.padded(rows, widths[name][b]) if name in sequences else column[rows]
+            for name, column in columns.items()
+        }
+
     def read():
         order = np.random.default_rng((seed, epoch.epoch)).permutation(len(lengths))
-        for b, rows in _batched(order, bucket, batch_size, full):
-            yield {
-                name: column.padded(rows, widths[name][b]) if name in sequences else column[rows]
-                for name, column in columns.items()
-            }
+        for b, batch in _batched(order, bucket, batch_size, full):
+            for rows, real in share.rows(batch):
+                yield real, padded(b, rows)
 
-    signature = {
+    made = functools.partial(_without_filling, make) if share.of > 1 else lambda _, batch: make(batch)
+    dataset = tf.data.Dataset.from_generator(read, output_signature=_signature(columns))
+    dataset = dataset.apply(tf.data.experimental.assert_cardinality(int(count) * share.count))
+
+    return dataset.map(made, num_parallel_calls=tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE)
+
+
+def _signature(columns):
+    """Of the rows that are real, and the columns of a batch."""
+    return tf.TensorSpec([None], tf.bool), {
         name: tf.TensorSpec([None, None, *column.ids.shape[1:]], column.ids.dtype)
-        if name in sequences
+        if isinstance(column, Sequences)
         else tf.TensorSpec([None, *column.shape[1:]], column.dtype)
         for name, column in columns.items()
     }
-    dataset = tf.data.Dataset.from_generator(read, output_signature=signature)
-    dataset = dataset.apply(tf.data.experimental.assert_cardinality(int(count)))
-    return dataset.map(make, num_parallel_calls=tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE)
+
+
+def _without_filling(make, real, batch):
+    """What `make` returns for a batch, where rows that are not real, bool `[n]`, count nowhere.
+
+    Their weights are 0, and so are the tokens of a decoder, by which a model knows what its penalties are the mean of.
+    """
+
+    def only(x):
+        return x * tf.cast(tf.reshape(real, [-1] + [1] * (len(x.shape) - 1)), x.dtype)
+
+    inputs, targets, weights = make(batch)
+    if isinstance(inputs, dict) and "tokens" in inputs:
+        inputs = inputs | {"tokens": only(inputs["tokens"])}
+    return inputs, targets, tf.nest.map_structure(only, weights)
 
 
 def _batched(order, bucket, batch_size, full):

@@ -46,6 +46,28 @@ def carried_mask(x, mask=None):
     return None if mask is None else ops.cast(mask, "bool")
 
 
+def replica_share(weight):
+    """What makes the mean over the weights of one replica its part of the mean over those of all.
+
+        R w_r / Σ_s w_s
+
+    for replica r of the R of a `tf.distribute` strategy, whose losses Keras divides by R and adds up. Without it they
+    are a mean of means, in which a token of a replica with few tokens counts more than one of the others.
+
+    Args:
+        weight: w_r, a scalar: how much of what the loss is the mean of this replica has.
+
+    Returns:
+        float32 scalar; 1 outside of a strategy of several replicas.
+    """
+    replica = tf.distribute.get_replica_context()
+    if replica is None or replica.num_replicas_in_sync == 1:
+        return 1.0
+    weight = tf.cast(weight, tf.float32)
+    total = replica.all_reduce(tf.distribute.ReduceOp.SUM, tf.stop_gradient(weight))
+    return tf.math.divide_no_nan(weight * replica.num_replicas_in_sync, total)
+
+
 def part(kernel, rows):
     """`kernel[rows]`, without an operation where these are all rows."""
     return kernel if rows == slice(None) else kernel[rows]

@@ -3,6 +3,8 @@
 import tensorflow as tf
 from keras import ops
 
+from kseq.layers.functional import replica_share
+
 IMPOSSIBLE = -1e9  # a log-probability; infinity would make NaN of a difference
 UNOPENED, NOTHING = -2, -1  # in place of the last token: before the opening one, and before the first behind it
 
@@ -32,7 +34,8 @@ def ctc_loss(logits, memory_mask, labels):
     # Without labels there is always an alignment, so that no infinite loss reaches the gradient.
     lengths = ops.where(counts, lengths, 0)
     loss = ops.ctc_loss(ops.where(counts[:, None], labels, 0), ops.cast(logits, "float32"), lengths, rows)
-    return ops.sum(ops.where(counts, loss, 0.0)) / ops.cast(ops.maximum(ops.sum(lengths), 1), "float32")
+    weight = ops.cast(ops.sum(lengths), "float32")
+    return ops.sum(ops.where(counts, loss, 0.0)) / ops.maximum(weight, 1) * replica_share(weight)
 
 
 class JointCTC:

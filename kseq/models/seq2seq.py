@@ -8,7 +8,7 @@ from keras import layers, ops
 
 from kseq.layers import Decoder, Dropout, PointerGenerator
 from kseq.layers.dropout import categorical, uniform
-from kseq.layers.functional import check_fraction, check_non_negative, check_positive
+from kseq.layers.functional import check_fraction, check_non_negative, check_positive, replica_share
 from kseq.models.checks import check_bridge, check_layer, check_vocabulary
 from kseq.models.ctc import ctc_loss
 from kseq.models.encoders import encoded_by, word_embedding
@@ -188,7 +188,9 @@ class Seq2Seq(NamedSignature, keras.Model):
             penalty = doubly_stochastic_penalty(alignments, tokens != 0, encoded.memory_mask)
             self.add_loss(self.alignment_penalty * penalty)
         if training and self.alignment_supervision and "relevant" in inputs:
-            self.add_loss(self.alignment_supervision * supervised_attention_loss(alignments, inputs["relevant"]))
+            has_tokens = ops.any(tokens != 0, axis=1)[:, None, None]
+            relevant = ops.logical_and(ops.cast(inputs["relevant"], "bool"), has_tokens)
+            self.add_loss(self.alignment_supervision * supervised_attention_loss(alignments, relevant))
         penalty = self.decoder.penalty(alignments, logits, tokens) if training else 0.0
         if not isinstance(penalty, float):
             self.add_loss(penalty)
@@ -317,18 +319,22 @@ def beside_own_rows(embedded, memory, memory_mask, steps):
 def doubly_stochastic_penalty(alignments, real, memory_mask=None):
     """mean_i (1 − Σ_t α_ti)², the sum over the real steps, the mean over the real rows of each memory.
 
+    In `tf.distribute`, the mean is that over the batches of all replicas.
+
     Args:
         alignments: `[batch, time, source]`.
         real: bool `[batch, time]`, true where a step is real.
         memory_mask: bool `[batch, source]`, true where a row is real; all are when not given.
 
     Returns:
-        float32, the mean over the batch.
+        float32, the mean over the examples that have a real step.
     """
     total = ops.einsum("bts,bt->bs", ops.cast(alignments, "float32"), ops.cast(real, "float32"))
     mask = ops.ones_like(total) if memory_mask is None else ops.cast(memory_mask, "float32")
     rows = ops.sum(mask * ops.square(1 - total), axis=1) / ops.maximum(ops.sum(mask, axis=1), 1)
-    return ops.mean(rows)
+    counted = ops.cast(ops.any(real, axis=1), "float32")
+    count = ops.sum(counted)
+    return ops.sum(rows * counted) / ops.maximum(count, 1) * replica_share(count)
 
 
 def supervised_attention_loss(alignments, relevant):
@@ -345,4 +351,4 @@ def supervised_attention_loss(alignments, relevant):
     weight = ops.sum(ops.cast(alignments, "float32") * relevant, axis=-1)
     has_rows = ops.cast(ops.any(relevant > 0, axis=-1), "float32")
     losses = -ops.log(ops.maximum(weight, keras.config.epsilon()))
-    return ops.sum(has_rows * losses) / ops.maximum(ops.sum(has_rows), 1)
+    return ops.sum(has_rows * losses) / ops.maximum(ops.sum(has_rows), 1) * replica_share(ops.sum(has_rows))

@@ -364,17 +364,20 @@ class Compose(Task):
 
         return batch["vector"], self.form.targets(batch["tunes"]), tf.cast(batch["tunes"] > 0, tf.float32)
 
-    def batches(self, epoch):
+    def batches(self, epoch, share=None):
         import tensorflow as tf
 
         def varied(number, batch):
             *given, weights = batch
+            # Its place among all parts of all batches.
+            number = number // share.count * share.of + share.first + number % share.count
             draw = functools.partial(self._varied, epoch)
             found = tf.numpy_function(draw, [number, *given], [x.dtype for x in given])
             vector, targets = (tf.ensure_shape(x, y.shape) for x, y in zip(found, given, strict=True))
             return self.form.inputs(vector, targets), targets, weights
 
-        return super().batches(epoch).enumerate().map(varied)
+        share = share or kseq.data.Share()
+        return super().batches(epoch, share).enumerate().map(varied)
 
     def _varied(self, epoch, number, vector, targets):
         """A batch whose tunes are moved to other keys, and some of whose vectors are withheld."""

@@ -212,8 +212,8 @@ class Generation(Task):
             counts[kseq.preprocessors.START] = 0  # it is read, and never written
             self.model.initialize_output_bias(counts)
 
-    def batches(self, epoch):
-        batches, training = super().batches(epoch), self.config.training
+    def batches(self, epoch, share=None):
+        batches, training = super().batches(epoch, share), self.config.training
         if not training.scheduled_sampling:
             return batches
         import tensorflow as tf

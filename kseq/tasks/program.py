@@ -3,6 +3,7 @@
 The only module that reads flags or the environment.
 """
 
+import contextlib
 import importlib
 import json
 import os
@@ -18,7 +19,8 @@ import numpy as np
 from absl import flags
 
 import kseq
-from kseq import runs
+from kseq import cluster, runs
+from kseq.cluster import ALONE
 from kseq.config import ConfigError, differences, to_toml
 from kseq.errors import Terminated, UserError
 from kseq.serving import versions
@@ -28,27 +30,37 @@ from kseq.tasks.task import hashed, text_of
 MODES = ("train", "evaluate", "predict", "export")
 FORMATS = ("text", "jsonl")
 CONFIG = "config"  # prints what would be trained
+FREE = "training.strategy:"  # what may be another when a run goes on
 
 
-def train(task, workdir, config, *, resume, show):
+def train(task, workdir, config, *, resume, show, worker=ALONE):
     """Trains a new run in `workdir`, or goes on with the one that is there.
+
+    Args:
+        task: subclass of `Task`.
+        workdir: `Path`.
+        config: of the task.
+        resume: whether a run that is there goes on.
+        show: `verbose` of `model.fit`.
+        worker: `kseq.cluster.Worker`; the chief alone writes to the workdir and prints.
 
     Raises:
         UserError: the folder holds a run and `resume` is not set, or a run of another config.
     """
     started = time.monotonic()
-    new = _opened(task, workdir, config, resume)
-    print(f"training in {workdir}", flush=True)
-    _set_up(config)
+    new = worker.chief and _opened(task, workdir, config, resume)
+    devices = _set_up(config, worker)
+    say = partial(print, flush=True) if worker.chief else lambda _: None
+    say(f"training in {workdir}" + _on(devices))
     run = task(config, workdir)
-    before = runs.file_times(workdir)
-    run.prepare()
+    before = runs.file_times(workdir) if new else set()
+    run.prepare(devices)
     if new:
         runs.save_checksums(workdir, [name for name, _ in runs.file_times(workdir) - before])
     set_epoch = kseq.data.SetEpoch()
-    batches = run.batches(set_epoch)
+    batches = run.batches(set_epoch, kseq.data.Share(*devices.share))
     count = len(next(iter(run.columns.values())))
-    print(f"{count:,} training examples, {int(batches.cardinality()):,} batches an epoch", flush=True)
+    say(f"{count:,} training examples, {devices.steps(batches):,} batches an epoch")
     progress = kseq.training.fit(
         run.model,
         batches,
@@ -60,11 +72,18 @@ def train(task, workdir, config, *, resume, show):
         set_epoch=set_epoch,
         scales=pretrained.scales(run.model, config),
         started=started,
-        show=show,
+        show=show if worker.chief else 0,
+        devices=devices,
     )
-    best = progress["best"]
-    minutes = progress["seconds"] / 60
-    print(f"best {task.monitor} {best['value']:.4g} after epoch {best['epoch']}; {minutes:.1f} minutes", flush=True)
+    if worker.chief:
+        best, minutes = progress["best"], progress["seconds"] / 60
+        say(f"best {task.monitor} {best['value']:.4g} after epoch {best['epoch']}; {minutes:.1f} minutes")
+
+
+def _on(devices):
+    """What is said of several devices; nothing of one."""
+    count, workers = devices.share[2], devices.worker.count
+    return f", on {count} devices of {workers} worker{'s' * (workers > 1)}" if devices.strategy else ""
 
 
 def _opened(task, workdir, config, resume):
@@ -74,7 +93,7 @@ def _opened(task, workdir, config, resume):
         runs.create_run(workdir, task, config, _provenance(config))
         return True
     known = runs.read_begun_run(workdir, task)
-    changed = differences(known.config, config)
+    changed = [change for change in differences(known.config, config) if not change.startswith(FREE)]
     if changed:
         shown = "; ".join(changed[:3]) + (f"; and {len(changed) - 3} more" if len(changed) > 3 else "")
         raise UserError(
@@ -225,19 +244,24 @@ def _finished(task, workdir, changes):
     return run, kseq.checkpoints.read_progress(workdir)
 
 
-def _set_up(config):
+def _set_up(config, worker=None):
     """One seed, one result: all generators seeded, all operations deterministic, and the precision of the config.
 
     Under XLA the operations are its own: Keras turns it off, with no more than a warning, where TensorFlow's are asked
     to be deterministic.
+
+    Returns:
+        the `kseq.training.Devices` of a `kseq.cluster.Worker`; None where there is no worker, as nothing is trained.
     """
     import keras
     import tensorflow as tf
 
+    devices = kseq.training.open_devices(config.training.strategy, worker) if worker else None
     keras.utils.set_random_seed(config.seed)
     if not config.training.xla:
         tf.config.experimental.enable_op_determinism()
     keras.config.set_dtype_policy(config.training.precision)
+    return devices
 
 
 def _installed(name):
@@ -306,9 +330,9 @@ def main(task):
         sys.exit(_complain("terminated; the same command with --resume goes on from the last checkpoint", error.code))
 
 
-def do(workdir, plan):
-    """Calls each of the functions of a plan, in a folder that is of this process alone."""
-    with runs.locked(workdir):
+def do(workdir, plan, chief=True):
+    """Calls each of the functions of a plan, in a folder that is of this process alone, or of its chief."""
+    with runs.locked(workdir) if chief else contextlib.nullcontext():
         _import_tensorflow()
         with kseq.training.Interrupts():
             for mode in plan:
@@ -346,7 +370,9 @@ def define_flags():
 
 
 def plan_of(task, values, inputs):
-    """What the flags ask for: the folder of the run, and functions without arguments, to be called in turn."""
+    """What the flags ask for: the folder of the run, functions without arguments, to be called in turn, and whether
+    this process is the chief. A worker that is not does nothing but train.
+    """
     if inputs and values.mode != "predict":
         raise UserError(f"inputs ({inputs[0]}, …) go with --mode=predict")
     if values.format != "text" and values.mode != "predict":
@@ -362,21 +388,38 @@ def plan_of(task, values, inputs):
     config, resumed = None, workdir if values.resume else None
     if values.mode in (None, "train"):
         config = pretrained.load_config(task, values.config, values.set, resumed=resumed)
+    worker = worker_of(config, os.environ.get(cluster.VARIABLE)) if config else ALONE
     changes = () if values.mode is None else values.set
     record_as = workdir.name if values.record else None
     show = 1 if sys.stdout.isatty() else 2
     plan = {
-        "train": partial(train, task, workdir, config, resume=values.resume, show=show),
+        "train": partial(train, task, workdir, config, resume=values.resume, show=show, worker=worker),
         "evaluate": partial(evaluate, task, workdir, changes, record_as=record_as),
         "predict": partial(predict, task, workdir, changes, inputs, form=values.format),
         "export": partial(export, task, workdir, changes, keep=keep),
     }
-    modes = [values.mode] if values.mode else MODES
+    modes = [values.mode] if values.mode else MODES if worker.chief else ["train"]
     if values.mode in ("evaluate", "predict", "export"):
         runs.read_trained_run(workdir, task)
     if "export" in modes:
         versions.check_exportable(workdir / "export")
-    return workdir, [plan[mode] for mode in modes]
+    return workdir, [plan[mode] for mode in modes], worker.chief
+
+
+def worker_of(config, text):
+    """The `kseq.cluster.Worker` that this process is in a training, of the value of `TF_CONFIG`.
+
+    Raises:
+        UserError: the config asks for several workers and the variable does not name them, or the other way round.
+    """
+    if config.training.strategy == "multi_worker":
+        return cluster.read_worker(text)
+    if text and (workers := cluster.read_worker(text).count) > 1:
+        raise UserError(
+            f"{cluster.VARIABLE} names {workers} workers, and each would train a model of its own; set "
+            f"training.strategy=multi_worker, which is {config.training.strategy}, or unset {cluster.VARIABLE}"
+        )
+    return ALONE
 
 
 def _is_piped(file):

@@ -112,29 +112,62 @@ class Task(abc.ABC):
 
     # --- training
 
-    def prepare(self):
+    def prepare(self, devices=None):
         """Reads the training data, writes to the workdir what serving needs of them, and builds the model.
 
         In a run that goes on, it is read back from the workdir.
+
+        Args:
+            devices: `kseq.training.Devices` that the model is trained on. The chief writes, the other workers wait and
+                read what it has written; all have its weights.
+
+        Raises:
+            UserError: the data or the files of the run cannot be used, or the workers do not see the same folder.
         """
+        devices = devices or kseq.training.ONE_DEVICE
         again = (self.workdir / PROGRESS).exists()
-        start = None if again else self.start()
+        start = None if again or not devices.chief else self.start()
         data = self.config.data
         kseq.data.require_splits(data.source, data.named_fields(), data.own_splits())
         train = self.examples("train")
-        _ = self.dev  # what is wrong with it is said before training
-        if "test" in data.scored() and not any(True for _ in self.examples("test")):
-            raise self._nothing_held_out("test")
-        if again:
-            self.restore()
-            self.check_fingerprints()
-        else:
+        if devices.chief:
+            self.check_held_out()  # what is wrong with it is said before training
+        if devices.chief and not again:
             self.adapt(train, start)
             self.keep_fingerprints()
-        self.model = self.build()
-        self.columns = self.encode(train)
-        if not again:
+        devices.wait()
+        if again or not devices.chief:
+            self.restore()
+            self.check_fingerprints()
+        with devices.scope():
+            self.model = self.build()
+        if devices.chief:  # the others find it in the cache
+            self.columns = self.encode(train)
+        devices.wait()
+        if not devices.chief:
+            self.columns = self.encode(train)
+        self.check_same(devices)
+        if not again and devices.chief:
             self.set_initial_weights(start)
+        devices.share_weights(self.model.weights)
+
+    def check_held_out(self):
+        """Raises `UserError` where the examples of dev or test cannot be scored."""
+        _ = self.dev
+        if "test" in self.config.data.scored() and not any(True for _ in self.examples("test")):
+            raise self._nothing_held_out("test")
+
+    def check_same(self, devices):
+        """Raises `UserError` unless all workers have the same config, vocabularies and number of examples."""
+        mine = hashed(
+            [self.config.model_dump(mode="json"), self.fingerprints(), len(next(iter(self.columns.values())))]
+        )
+        mine = int(mine[:12], 16)
+        if devices.from_chief(mine) != mine:
+            raise UserError(
+                f"worker {devices.worker.number} has another config, other data or other files in {self.workdir} than "
+                "worker 0; all need the same command, and folders that they share"
+            )
 
     def load(self, weights):
         """Builds the model from what `prepare` wrote, with the weights in a file."""
@@ -171,8 +204,11 @@ class Task(abc.ABC):
     def set_initial_weights(self, start):
         """Gives a new model the weights that are not drawn at random."""
 
-    def batches(self, epoch):
-        """`tf.data.Dataset` of one training epoch; `epoch` is the `kseq.data.SetEpoch` that `fit` calls."""
+    def batches(self, epoch, share=None):
+        """`tf.data.Dataset` of one training epoch; `epoch` is the `kseq.data.SetEpoch` that `fit` calls.
+
+        With a `kseq.data.Share` it has those parts of each batch.
+        """
         training = self.config.training
         return kseq.data.batches(
             self.columns,
@@ -182,6 +218,7 @@ class Task(abc.ABC):
             seed=self.config.seed,
             epoch=epoch,
             full=training.xla,
+            share=share or kseq.data.Share(),
         )
 
     @abc.abstractmethod

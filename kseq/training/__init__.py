@@ -3,5 +3,18 @@
 from kseq.training.callbacks import Checkpoints, Interrupts, LearningRate, StopAtNaN, state
 from kseq.training.fit import fit, rate
 from kseq.training.optimizer import ClippedAdam
+from kseq.training.strategy import ONE_DEVICE, Devices, open_devices
 
-__all__ = ["Checkpoints", "ClippedAdam", "Interrupts", "LearningRate", "StopAtNaN", "fit", "rate", "state"]
+__all__ = [
+    "ONE_DEVICE",
+    "Checkpoints",
+    "ClippedAdam",
+    "Devices",
+    "Interrupts",
+    "LearningRate",
+    "StopAtNaN",
+    "fit",
+    "open_devices",
+    "rate",
+    "state",
+]

@@ -15,6 +15,7 @@ import keras
 from kseq import checkpoints
 from kseq.errors import Terminated, UserError
 from kseq.files import write_text
+from kseq.training.strategy import ONE_DEVICE
 
 
 class StopAtNaN(keras.callbacks.Callback):
@@ -34,8 +35,9 @@ class StopAtNaN(keras.callbacks.Callback):
         optimizer = _unscaled(self.model.optimizer)
         raise UserError(
             f"the loss is {logs['loss']} at batch {self.place.seen + 1} (batch {self.place.step + 1} of its epoch): "
-            f"learning rate {float(optimizer.learning_rate):.3g}, gradient norm {float(optimizer.gradient_norm):.3g}. "
-            "Lower training.learning_rate or training.clip_norm; the last checkpoint is kept"
+            f"learning rate {_number(optimizer.learning_rate):.3g}, gradient norm "
+            f"{_number(optimizer.gradient_norm):.3g}. Lower training.learning_rate or training.clip_norm; the last "
+            "checkpoint is kept"
         )
 
 
@@ -62,7 +64,7 @@ class LearningRate(keras.callbacks.Callback):
             self.model.optimizer.learning_rate = self.last = rate
 
     def on_epoch_end(self, epoch, logs=None):
-        logs["learning_rate"] = float(self.model.optimizer.learning_rate)  # for TensorBoard
+        logs["learning_rate"] = _number(self.model.optimizer.learning_rate)  # for TensorBoard
 
 
 class Checkpoints(keras.callbacks.Callback):
@@ -76,6 +78,7 @@ class Checkpoints(keras.callbacks.Callback):
         batches: of an epoch.
         interrupts: `Interrupts` around the training, which ends it after the state is saved.
         started: `time.monotonic()` from which the seconds count.
+        devices: `Devices`. The chief alone validates and writes; several devices save no state within an epoch.
 
     Attributes:
         progress: what `progress.json` holds.
@@ -87,7 +90,7 @@ class Checkpoints(keras.callbacks.Callback):
         KeyboardInterrupt, Terminated: after Ctrl-C and SIGTERM.
     """
 
-    def __init__(self, folder, validate, monitor, config, batches, interrupts, started):
+    def __init__(self, folder, validate, monitor, config, batches, interrupts, started, devices=ONE_DEVICE):
         super().__init__()
         self.folder = Path(folder)
         self.validate = validate
@@ -96,6 +99,7 @@ class Checkpoints(keras.callbacks.Callback):
         self.batches = batches
         self.interrupts = interrupts
         self.started = started
+        self.devices = devices
         self.progress = {"epoch": 0, "step": 0, "best": None, "history": [], "sha256": {}}
         self.step = self.worse = 0
 
@@ -149,13 +153,17 @@ class Checkpoints(keras.callbacks.Callback):
             self.model.stop_training = self.end < self.batches
             return
         waited = time.monotonic() - self.saved
-        if self.interrupts.received or (self.config.save_minutes and waited >= 60 * self.config.save_minutes):
+        due = self.interrupts.received or (self.config.save_minutes and waited >= 60 * self.config.save_minutes)
+        if due and not self.devices.strategy:  # to read metrics, all workers would have to be at the same step
             self._save(self._state_within(), step=self.step)
             self.saved = time.monotonic()
         self.interrupts.check()
 
     def on_epoch_end(self, epoch, logs=None):
         epoch += 1
+        if not self.devices.chief:
+            self.progress = self.progress | {"epoch": epoch, "step": 0}
+            return
         best, digests = self.progress["best"], {}
         with _unscaled(self.model.optimizer).averaged():
             metrics = self.validate()
@@ -165,7 +173,7 @@ class Checkpoints(keras.callbacks.Callback):
             if not best or value > best["value"]:
                 best = {"epoch": epoch, "value": value, "file": f"best-{epoch:04d}.npz"}
                 digests[best["file"]] = checkpoints.save_variables(self.folder / best["file"], self.model.weights)
-        row = {"epoch": epoch, "learning_rate": float(self.model.optimizer.learning_rate)}
+        row = {"epoch": epoch, "learning_rate": _number(self.model.optimizer.learning_rate)}
         logs |= {f"val_{name}": value for name, value in metrics.items()}
         row |= {name: float(value) for name, value in logs.items() if name != "learning_rate"}
         history = [*self.progress["history"], row]
@@ -261,6 +269,11 @@ def state(model):
 def _unscaled(optimizer):
     """The optimizer itself, where Keras has wrapped it to scale the loss of float16."""
     return getattr(optimizer, "inner_optimizer", optimizer)
+
+
+def _number(variable):
+    """Its value, also where each of several devices has one."""
+    return float(keras.ops.convert_to_numpy(variable))
 
 
 def table(rows):

@@ -8,11 +8,27 @@ from pathlib import Path
 import keras
 
 from kseq.checkpoints import load_variables, save_weights
+from kseq.errors import UserError
 from kseq.training.callbacks import Checkpoints, Interrupts, LearningRate, StopAtNaN
 from kseq.training.optimizer import ClippedAdam
+from kseq.training.strategy import ONE_DEVICE, FromChief, working_fit
 
 
-def fit(model, batches, config, workdir, *, loss, validate, monitor, set_epoch, scales=(), started=None, show=2):
+def fit(
+    model,
+    batches,
+    config,
+    workdir,
+    *,
+    loss,
+    validate,
+    monitor,
+    set_epoch,
+    scales=(),
+    started=None,
+    show=2,
+    devices=ONE_DEVICE,
+):
     """Trains `model`, from the last checkpoint in `workdir` where there is one.
 
     After each epoch `validate()` measures what the model generates. The weights that were best at `monitor` are kept,
@@ -25,8 +41,9 @@ def fit(model, batches, config, workdir, *, loss, validate, monitor, set_epoch, 
     many tokens it has. Where an epoch ends between two steps, the gradients are kept for the next epoch.
 
     Args:
-        model: built `keras.Model`.
-        batches: `tf.data.Dataset` of known cardinality, one epoch; its order may depend on `set_epoch`.
+        model: built `keras.Model`, made in the scope of the devices.
+        batches: `tf.data.Dataset` of known cardinality, one epoch; its order may depend on `set_epoch`. It yields the
+            share of the devices.
         config: `TrainingConfig`.
         workdir: folder for checkpoints and logs.
         loss: `keras.losses.Loss`, or {output: loss}.
@@ -36,42 +53,69 @@ def fit(model, batches, config, workdir, *, loss, validate, monitor, set_epoch, 
         scales: as of `ClippedAdam`.
         started: `time.monotonic()` from which the run's seconds count; now when not given.
         show: `verbose` of `model.fit`.
+        devices: `Devices`. All workers train and take the same steps; the chief alone validates and writes.
 
     Returns:
-        what `progress.json` holds: "history", a row an epoch, "best", "seconds" and the names of files.
+        what `progress.json` holds: "history", a row an epoch, "best", "seconds" and the names of files. None where this
+        process is not the chief, whose model keeps the last weights.
 
     Raises:
-        UserError: the loss or the monitor is not finite, or no checkpoint is whole and of this model.
+        UserError: the loss or the monitor is not finite, no checkpoint is whole and of this model, another worker has
+            ended, or several devices are to go on within an epoch.
         KeyboardInterrupt, Terminated: after Ctrl-C and SIGTERM, when the state is saved; after a second one at once.
     """
-    accumulation = {"gradient_accumulation_steps": config.accumulate} if config.accumulate > 1 else {}
-    optimizer = ClippedAdam(config.learning_rate, config.clip_norm, config.average, scales=scales, **accumulation)
-    model.compile(optimizer=optimizer, loss=loss, jit_compile=config.xla)
-    model.optimizer.build(model.trainable_variables)
-    interrupts, count = Interrupts(waits=True), int(batches.cardinality())
-    kept = Checkpoints(workdir, validate, monitor, config, count, interrupts, started or time.monotonic())
-    kept.restore(model)
-    callbacks = [
-        set_epoch,
-        LearningRate(partial(rate, config), kept, config.accumulate),
-        StopAtNaN(kept),
-        kept,
-        keras.callbacks.TensorBoard(str(Path(workdir, "tensorboard")), write_graph=False),
-    ]
-    with interrupts:
+    _compile(model, batches, config, loss, scales, devices)
+    interrupts, begun = Interrupts(waits=True), started or time.monotonic()
+    kept = Checkpoints(workdir, validate, monitor, config, devices.steps(batches), interrupts, begun, devices)
+    _restore(kept, model, config)
+    callbacks = [set_epoch, *_callbacks(kept, config)]
+    with interrupts, working_fit(model, devices):
         while not kept.finished:
             epoch, done = kept.progress["epoch"], kept.progress["step"]
             model.fit(
-                batches.skip(done) if done else batches,
+                devices.distributed(batches.skip(done) if done else batches),
                 initial_epoch=epoch,
                 epochs=epoch + 1 if done else kept.epochs,
                 callbacks=callbacks,
                 verbose=show,
                 shuffle=False,
             )
+            if not devices.chief:
+                return None
+    if not devices.chief:
+        return None
     load_variables(Path(workdir, kept.progress["best"]["file"]), model.weights)
     save_weights(workdir, model)
     return kept.progress
+
+
+def _restore(kept, model, config):
+    """Raises `UserError` where several devices would have to go on within an epoch."""
+    if kept.restore(model)["step"] and kept.devices.strategy:
+        raise UserError(
+            f"{kept.folder} was interrupted within an epoch, and training.strategy={config.strategy} goes on between "
+            "epochs only; end the epoch with training.strategy=none"
+        )
+
+
+def _callbacks(kept, config):
+    board = keras.callbacks.TensorBoard(str(kept.folder / "tensorboard"), write_graph=False)
+    return [
+        LearningRate(partial(rate, config), kept, config.accumulate),
+        StopAtNaN(kept),
+        kept,
+        *([board] if kept.devices.chief else []),
+        FromChief(kept.devices),
+    ]
+
+
+def _compile(model, batches, config, loss, scales, devices):
+    accumulation = {"gradient_accumulation_steps": config.accumulate} if config.accumulate > 1 else {}
+    with devices.scope():
+        optimizer = ClippedAdam(config.learning_rate, config.clip_norm, config.average, scales=scales, **accumulation)
+        model.compile(optimizer=optimizer, loss=loss, jit_compile=config.xla)
+        model.optimizer.build(model.trainable_variables)
+        devices.build(model, batches)
 
 
 def rate(config, epoch, step=0, worse=0):

@@ -8,7 +8,7 @@ import pytest
 import tensorflow as tf
 
 from kseq import data
-from kseq.data import Rows, Sequences, SetEpoch, length_boundaries, teacher_forced
+from kseq.data import Rows, Sequences, SetEpoch, Share, length_boundaries, teacher_forced
 from kseq.errors import UserError
 
 START, END = 1, 2
@@ -193,3 +193,32 @@ def test_examples_may_share_rows_that_lie_on_disk(tmp_path):
     assert batches.element_spec["pixels"] == tf.TensorSpec([None, 4, 4, 3], tf.uint8)
     for batch in batches.as_numpy_iterator():
         np.testing.assert_array_equal(batch["pixels"], pixels[batch["number"] // 2])
+
+
+@pytest.mark.parametrize(("count", "workers", "devices"), [(50, 2, 1), (50, 3, 2), (7, 4, 1)])
+def test_the_shares_of_the_workers_are_the_batches_of_one(count, workers, devices):
+    """Each example comes once, in the same steps, whoever reads it; what fills up a part has no weight."""
+    (_, columns), replicas = numbered(count), workers * devices
+    options = {"batch_size": 9, "buckets": 2}
+
+    def make(batch):
+        weights = {"words": tf.cast(batch["tokens"] > 0, tf.float32), "label": tf.ones(tf.shape(batch["number"]))}
+        return batch, batch["tokens"], weights
+
+    whole = read_epoch(columns, 1, make, **options)
+    parts = [
+        read_epoch(columns, 1, make, share=Share(worker * devices, devices, replicas), **options)
+        for worker in range(workers)
+    ]
+    assert {len(part) for part in parts} == {len(whole) * devices}
+    for step, (batch, _, _) in enumerate(whole):
+        own = [part for read in parts for part in read[step * devices : (step + 1) * devices]]
+        assert (
+            len({part["number"].shape for part, _, _ in own}) == len({part["tokens"].shape for part, _, _ in own}) == 1
+        )
+        real = [weights["label"] == 1 for _, _, weights in own]
+        assert all(set(weights["label"]) <= {0, 1} for _, _, weights in own)
+        for name, column in batch.items():
+            found = np.concatenate([part[name][rows] for (part, _, _), rows in zip(own, real, strict=True)])
+            np.testing.assert_array_equal(found, column)
+        assert sum(weights["words"].sum() for _, _, weights in own) == (batch["tokens"] > 0).sum()

@@ -5,7 +5,7 @@ from keras import ops
 
 from kseq.layers.attention.additive import AdditiveMechanism, additive_score
 from kseq.layers.dropout import categorical
-from kseq.layers.functional import check_fraction, check_non_negative, linear
+from kseq.layers.functional import check_fraction, check_non_negative, linear, replica_share
 
 
 @keras.saving.register_keras_serializable("kseq")
@@ -87,7 +87,7 @@ class HardAttention(AdditiveMechanism):
         N = ops.maximum(ops.sum(ops.cast(tokens != 0, "float32")), 1)
         log_alpha = _gradient_of(ops.sum(alignments[:, :-1], axis=-1))
         self.baseline.assign_add((1 - self.decay) * ops.sum(gain) / ops.maximum(ops.sum(known), 1))
-        return -self.weight / N * ops.sum(A * log_alpha)
+        return -self.weight / N * ops.sum(A * log_alpha) * replica_share(N)
 
     def get_config(self):
         return super().get_config() | {"weight": self.weight, "decay": self.decay, "seed": self.seed}
