@@ -145,12 +145,21 @@ def save_weights(folder, model):
         OSError: it cannot be written.
     """
     with replacing(Path(folder, WEIGHTS)) as draft:
+        _make_sure_of_room(draft, sum(np.asarray(v.value).nbytes + 8192 for v in model.weights))
         try:
             model.save_weights(draft)
         except OSError as error:  # HDF5 writes the number of the error into a text of many lines
             found = re.search(r"errno = (\d+)", str(error))
             number = error.errno or int(found[1] if found else errno.EIO)
             raise OSError(number, os.strerror(number), str(Path(folder, WEIGHTS))) from None
+
+
+def _make_sure_of_room(path, size):
+    """Raises `OSError` where a disk has no room for a file: HDF5 ends the whole process when it notices that itself."""
+    with open(path, "wb") as file:
+        for first in range(0, size, 2**20):
+            file.write(bytes(min(2**20, size - first)))
+    os.remove(path)
 
 
 def save_variables(path, variables):
