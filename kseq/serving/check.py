@@ -216,7 +216,7 @@ def compare(found, recorded, where, tolerance=TOLERANCE):
     """Raises `ValueError` unless the outputs that are recorded are found, texts equal and numbers nearly so."""
     for name, value in recorded.items():
         if name not in found:
-            raise ValueError(f"{where} has no output {name}; it has {', '.join(found)}")
+            raise ValueError(f"{where} has no output {name}; it has {', '.join(sorted(found))}")
         if not same(found[name], value, tolerance):
             shown, wanted = (json.dumps(x, ensure_ascii=False)[:500] for x in (found[name], value))
             raise ValueError(f"{where}: {name} is {shown}, and was {wanted} at export")

@@ -67,7 +67,7 @@ def fit(
     _compile(model, batches, config, loss, scales, devices)
     interrupts, begun = Interrupts(waits=True), started or time.monotonic()
     kept = Checkpoints(workdir, validate, monitor, config, devices.steps(batches), interrupts, begun, devices)
-    _restore(kept, model, config)
+    restore(kept, model, config)
     callbacks = [set_epoch, *_callbacks(kept, config)]
     with interrupts, working_fit(model, devices):
         while not kept.finished:
@@ -89,7 +89,7 @@ def fit(
     return kept.progress
 
 
-def _restore(kept, model, config):
+def restore(kept, model, config):
     """Raises `UserError` where several devices would have to go on within an epoch."""
     if kept.restore(model)["step"] and kept.devices.strategy:
         raise UserError(

@@ -1,0 +1,160 @@
+"""Training on two devices of one process gives what training on one gives.
+
+They are parts of the CPU, which TensorFlow makes when it starts: `test_strategy.py` runs this file in a process of its
+own.
+"""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from kseq import training
+from kseq.cluster import ALONE, Worker
+from kseq.data import Sequences, SetEpoch, Share, batches
+from kseq.errors import UserError
+from kseq.losses import TokenCrossentropy
+from kseq.tasks.schema import TrainingConfig
+from kseq.training.strategy import working_fit
+
+WORDS = 7
+
+tf.config.set_logical_device_configuration(
+    tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration()] * 2
+)
+
+
+@pytest.fixture(scope="module")
+def two():
+    """A strategy of two devices."""
+    return tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+
+
+def on_each(strategy, function, *values):
+    """What a function of one value of each of the lists returns on each device."""
+    values = [
+        strategy.experimental_distribute_values_from_function(lambda c, v=v: v[c.replica_id_in_sync_group])
+        for v in values
+    ]
+    return strategy.experimental_local_results(strategy.run(function, values))
+
+
+def test_the_loss_of_two_devices_is_the_mean_over_all_tokens(two):
+    """Oracle: the loss of one device on the whole batch. One half has nine tokens with weight, the other three."""
+    rng = np.random.default_rng(0)
+    labels, logits = rng.integers(0, 5, (4, 6)), rng.normal(size=(4, 6, 5)).astype("float32")
+    weights = np.zeros((4, 6), "float32")
+    weights[:2, :4], weights[2:, :2] = 1, 0.5
+    loss = TokenCrossentropy(0.1)
+    halves = [[tf.constant(x[rows]) for rows in (slice(2), slice(2, 4))] for x in (labels, logits, weights)]
+    np.testing.assert_allclose(sum(on_each(two, loss, *halves)), loss(labels, logits, weights), rtol=1e-6)
+    unweighted = sum(on_each(two, loss, *halves[:2]))
+    np.testing.assert_allclose(unweighted, loss(labels, logits), rtol=1e-6)
+    empty = [tf.constant(weights[:2]), tf.zeros((2, 6))]
+    alone = loss(labels[:2], logits[:2], weights[:2])
+    np.testing.assert_allclose(sum(on_each(two, loss, *halves[:2], empty)), alone, rtol=1e-6)
+
+
+def test_gradients_are_clipped_by_the_norm_of_their_sum(two):
+    """Oracle: the optimizer on one device, with the sum of both devices' gradients."""
+    rng = np.random.default_rng(1)
+    steps = rng.normal(size=(4, 2, 3)).astype("float32")
+    options = {"learning_rate": 0.1, "clip_norm": 0.5, "average": 0.9}
+
+    def made():
+        variable = keras.Variable(np.ones(3, "float32"))
+        optimizer = training.ClippedAdam(**options)
+        optimizer.build([variable])
+        return variable, optimizer
+
+    variable, optimizer = made()
+    with two.scope():
+        mirrored, shared = made()
+    for halves in steps:
+        optimizer.apply([tf.constant(halves.sum(0))], [variable])
+        on_each(two, lambda g: shared.apply([g], [mirrored]) or 0.0, [tf.constant(half) for half in halves])
+    for one, other in zip([variable, *optimizer.variables], [mirrored, *shared.variables], strict=True):
+        for value in two.experimental_local_results(other.value):
+            np.testing.assert_allclose(value.numpy(), one.numpy(), rtol=1e-6, err_msg=one.path)
+
+
+def test_each_device_draws_random_numbers_of_its_own(two):
+    with two.scope():
+        layer = keras.layers.Dropout(0.5, seed=3)
+    devices = training.Devices(two, ALONE)
+    devices.vary(layer.variables)
+    seeds = two.experimental_local_results(layer.seed_generator.state.value)
+    assert [seed.numpy().tolist() for seed in seeds] == [[3, 0], [4, 0]]
+
+
+def test_the_share_of_a_worker(two):
+    assert training.Devices(None, ALONE).share == (0, 1, 1)
+    assert training.Devices(two, ALONE).share == (0, 2, 2)
+
+    class Strategy:
+        num_replicas_in_sync = 6
+
+    assert training.Devices(Strategy(), Worker(2, 3)).share == (4, 2, 6)
+
+
+def test_keras_is_as_it_was_after_fit(two):
+    trainer, model = keras.src.backend.tensorflow.trainer, keras.Sequential()
+    usual = trainer.reduce_per_replica
+    with (
+        pytest.raises(UserError, match=r"another worker has ended .* --resume"),
+        working_fit(model, training.Devices(two, ALONE)),
+    ):
+        assert trainer.reduce_per_replica is not usual
+        raise tf.errors.UnavailableError(None, None, "gone")
+    assert trainer.reduce_per_replica is usual
+    assert model._maybe_symbolic_build.__func__ is type(model)._maybe_symbolic_build
+
+
+def sentences(count):
+    rng = np.random.default_rng(0)
+    texts = [rng.integers(1, WORDS, n).tolist() for n in rng.integers(1, 7, count)]
+    return {"words": Sequences.joined([tf.ragged.constant(texts, tf.int32)])}
+
+
+def examples(batch):
+    words = batch["words"]
+    return words, (words * 3) % WORDS, tf.cast(words > 0, tf.float32)
+
+
+def tagger():
+    keras.utils.set_random_seed(1)
+    tokens = keras.Input((None,), dtype="int32")
+    x = keras.layers.Dense(6, "tanh")(keras.layers.Embedding(WORDS, 5)(tokens))
+    return keras.Model(tokens, keras.layers.Dense(WORDS)(x))
+
+
+def train(folder, devices, count):
+    with devices.scope():
+        model = tagger()
+    epoch, share = SetEpoch(), Share(*devices.share)
+    progress = training.fit(
+        model,
+        batches(sentences(count), examples, batch_size=6, buckets=2, seed=3, epoch=epoch, share=share),
+        TrainingConfig(epochs=2, learning_rate=0.02, clip_norm=0.3, average=0.9),
+        folder,
+        loss=TokenCrossentropy(0.1),
+        validate=lambda: {"score": float(np.sum(model.weights[0].numpy()))},
+        monitor="score",
+        set_epoch=epoch,
+        show=0,
+        devices=devices,
+    )
+    return model, progress
+
+
+@pytest.mark.parametrize("count", [22, 24])
+def test_two_devices_reach_the_weights_of_one(tmp_path, two, count):
+    """Of 22 sentences, the last batch of a bucket cannot be halved."""
+    one, alone = train(tmp_path / "one", training.Devices(None, ALONE), count)
+    model, both = train(tmp_path / "two", training.Devices(two, ALONE), count)
+    state, expected = ([*m.weights, *m.optimizer.variables] for m in (model, one))
+    for variable, value in zip(state, expected, strict=True):
+        for found in two.experimental_local_results(variable.value):
+            np.testing.assert_allclose(found.numpy(), value.numpy(), atol=1e-6, err_msg=variable.path)
+    losses = [[row["loss"] for row in progress["history"]] for progress in (both, alone)]
+    np.testing.assert_allclose(*losses, rtol=1e-6 if count == 24 else 0.01)
