@@ -171,6 +171,7 @@ def test_what_cannot_be_scored_is_named():
         TokenCrossentropy(weight=-1)
 
 
+@pytest.mark.slow
 def test_a_model_is_restored_with_its_ctc(tmp_path):
     model = recogniser()
     inputs = {"source": normal(1, 8, 3), "tokens": np.ones((1, 2), "int32")}
