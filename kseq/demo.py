@@ -195,7 +195,7 @@ def answers_html(model, records):
         head = '<tr><th scope="col">#</th><th scope="col">answer</th><th scope="col">score</th></tr>'
         found.append(f"<table><caption>The {len(records)} best answers</caption>{head}{''.join(rows)}</table>")
     if "alignment" not in best:
-        found.append("<p>An exported model gives the best answer and its score; the run gives the attention too.</p>")
+        found.append("<p>An exported model gives texts and scores; the run also shows the attention.</p>")
     return "".join(found)
 
 

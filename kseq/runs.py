@@ -425,6 +425,8 @@ class Exported(Predictor):
         self.raw = tuple(about["inputs"])
         self.paths = about["paths"]
         self.saved = tf.saved_model.load(str(folder))
+        if "nbest" not in self.saved.signatures:
+            raise UserError(f"{folder} was exported by an earlier version of kseq; export the run again")
         self.max_n = self.saved.signatures["nbest"].structured_outputs["text"].shape[1]
 
     def __repr__(self):

@@ -192,7 +192,7 @@ def test_an_exported_model_says_that_it_has_no_attention():
     parsed = panel(Fake([{"text": "star", "score": 0.5}]))
     assert parsed.words[1:] == [
         "score 0.500",
-        "An exported model gives the best answer and its score; the run gives the attention too.",
+        "An exported model gives texts and scores; the run also shows the attention.",
     ]
 
 
@@ -439,7 +439,7 @@ def test_a_run_and_its_export_answer_over_http(words):
     assert status == "" and Parsed(one).words[0] == Parsed(other).words[0] == best
     assert ["2", second] in [Parsed(one).words[i : i + 2] for i in range(20)]
     assert len(Parsed(one).all("iframe")) == 1 and not Parsed(other).all("iframe")
-    assert Parsed(other).words[-1].startswith("An exported model gives the best answer and its score")
+    assert Parsed(other).words[-1].startswith("An exported model gives texts and scores")
     status, *panels = client.predict(" ", 2, api_name="/answer")
     assert Parsed(status).words == ["The text is empty; type a text."] and panels == ["", ""]
     assert [*client.view_api(return_format="dict")["named_endpoints"]] == ["/answer"]
