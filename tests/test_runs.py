@@ -7,13 +7,15 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from kseq import checkpoints, export, runs
 from kseq.errors import UserError
-from kseq.files import sha256
+from kseq.files import sha256, write_json
 from kseq.tasks.classify import Classify
 from kseq.tasks.entail import Entail
 
@@ -281,3 +283,12 @@ def test_an_export_replaces_nothing_that_no_export_has_written(tmp_path):
     folder.write_text("mine")
     with pytest.raises(UserError, match=r"export is a file; an export is a folder"):
         export.check_replaceable(folder)
+
+
+def test_an_export_that_this_version_cannot_open_is_named(tmp_path, monkeypatch):
+    with pytest.raises(UserError, match="is a SavedModel, but not one that this version of kseq has exported"):
+        runs.Exported(tmp_path)
+    write_json(tmp_path / runs.ABOUT, {"inputs": ["text"], "paths": False})
+    monkeypatch.setattr(tf.saved_model, "load", lambda path: SimpleNamespace(signatures={"serving_default": None}))
+    with pytest.raises(UserError, match="was exported by an earlier version of kseq; export the run again"):
+        runs.Exported(tmp_path)
