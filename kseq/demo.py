@@ -26,7 +26,7 @@ from kseq import plots
 from kseq.config import ConfigError
 from kseq.errors import UserError
 
-MAX_BYTES = 20 * 2**20  # of a picture or a recording
+MAX_BYTES = 20 * 10**6  # of a picture or a recording
 MAX_TEXT = 20_000  # characters of a text
 MAX_N = 10  # answers to an example
 SHOWN = 60  # characters of an example on its button
@@ -111,7 +111,7 @@ def _file(name, path):
     size = os.path.getsize(path)
     if size > MAX_BYTES:
         raise UserError(
-            f"The {name} has {size / 2**20:.1f} MB, and at most {MAX_BYTES // 2**20} MB are read; choose a smaller one."
+            f"The {name} has {size / 10**6:.1f} MB, and at most {MAX_BYTES // 10**6} MB are read; choose a smaller one."
         )
     return Path(path).read_bytes()
 

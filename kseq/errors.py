@@ -5,6 +5,10 @@ class UserError(ValueError):
     """Something that the user can mend. The message is all that is shown: what, where, and what to do."""
 
 
+class LostWorker(UserError):
+    """Another worker of a training has ended. The exit code is that of `Terminated`: start all workers again."""
+
+
 class Terminated(SystemExit):
     """SIGTERM has asked the process to end, as schedulers do before they take its machine away.
 

@@ -12,7 +12,7 @@ import tensorflow as tf
 from kseq import training
 from kseq.cluster import ALONE, Worker
 from kseq.data import Sequences, SetEpoch, Share, batches
-from kseq.errors import UserError
+from kseq.errors import LostWorker
 from kseq.losses import TokenCrossentropy
 from kseq.tasks.schema import TrainingConfig
 from kseq.training.strategy import working_fit
@@ -101,7 +101,7 @@ def test_keras_is_as_it_was_after_fit(two):
     trainer, model = keras.src.backend.tensorflow.trainer, keras.Sequential()
     usual = trainer.reduce_per_replica
     with (
-        pytest.raises(UserError, match=r"another worker has ended .* --resume"),
+        pytest.raises(LostWorker, match=r"another worker has ended .* --resume"),
         working_fit(model, training.Devices(two, ALONE)),
     ):
         assert trainer.reduce_per_replica is not usual

@@ -22,7 +22,7 @@ import kseq
 from kseq import cluster, runs
 from kseq.cluster import ALONE
 from kseq.config import ConfigError, differences, to_toml
-from kseq.errors import Terminated, UserError
+from kseq.errors import LostWorker, Terminated, UserError
 from kseq.serving import versions
 from kseq.tasks import pretrained, results
 from kseq.tasks.task import hashed, text_of
@@ -297,8 +297,8 @@ With --mode=predict, each INPUT is {input}. @FILE reads inputs from a file, one 
 def main(task):
     """Runs the program of a task and ends the process.
 
-    Its exit code is 0 when all went well, 1 after an error, 2 for a wrong flag, 130 after Ctrl-C, and 75 after SIGTERM,
-    which tells a scheduler to start the command again.
+    Its exit code is 0 when all went well, 1 after an error, 2 for a wrong flag, 130 after Ctrl-C, and 75 after SIGTERM
+    or the loss of another worker, which tells a scheduler to start the command again.
 
     Args:
         task: subclass of `Task`.
@@ -318,7 +318,7 @@ def main(task):
             do(*plan_of(task, values, inputs))
         sys.stdout.flush()
     except (UserError, ConfigError) as error:
-        sys.exit(_complain(error, 1))
+        sys.exit(_complain(error, Terminated.CODE if isinstance(error, LostWorker) else 1))
     except BrokenPipeError:  # as `head` ends one that reads no more
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)

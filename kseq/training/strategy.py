@@ -16,7 +16,7 @@ import tensorflow as tf
 from keras.src.backend.tensorflow import trainer as keras_trainer
 
 from kseq.cluster import ALONE
-from kseq.errors import UserError
+from kseq.errors import LostWorker, UserError
 
 
 class Devices:
@@ -69,7 +69,7 @@ class Devices:
         """A number or an array of the chief's, for all; each worker waits here until all others are here too.
 
         Raises:
-            UserError: another worker has ended.
+            LostWorker: another worker has ended.
         """
         if self.worker.count == 1:
             return value
@@ -158,7 +158,7 @@ def working_fit(model, devices):
     """While it is open, `model.fit` works on the devices; Keras' own functions are back afterwards.
 
     Raises:
-        UserError: another worker has ended.
+        LostWorker: another worker has ended.
     """
     if devices.strategy is None:
         yield
@@ -181,7 +181,7 @@ def others_there():
     try:
         yield
     except tf.errors.UnavailableError:
-        raise UserError(
+        raise LostWorker(
             "another worker has ended or cannot be reached; start all of them again, with --resume to go on from the "
             "last checkpoint"
         ) from None

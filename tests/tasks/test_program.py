@@ -21,7 +21,7 @@ import pytest
 import kseq
 from kseq import runs
 from kseq.config import load
-from kseq.errors import Terminated, UserError
+from kseq.errors import LostWorker, Terminated, UserError
 from kseq.serving.ask import ask
 from kseq.tasks import program, results
 from kseq.tasks.classify import Classify
@@ -460,7 +460,8 @@ def test_a_checkout_is_dirty_when_more_than_its_records_has_changed(tmp_path, mo
 
 
 @pytest.mark.parametrize(
-    "error, code, said", [(KeyboardInterrupt, 130, "stopped"), (Terminated, 75, "terminated"), (UserError, 1, "")]
+    "error, code, said",
+    [(KeyboardInterrupt, 130, "stopped"), (Terminated, 75, "terminated"), (UserError, 1, ""), (LostWorker, 75, "")],
 )
 def test_what_ends_a_program_is_one_line_and_an_exit_code(tmp_path, monkeypatch, capsys, error, code, said):
     def end(*_):
