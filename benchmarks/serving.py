@@ -378,7 +378,9 @@ def ask_damaged(task, model, alone, count):
 
 
 def export_of(task, work):
-    """Trains a small run of a task and returns the folder of its export."""
+    """Trains a small run of a task and returns the folder of the SavedModel that it exports."""
+    from kseq.serving.ask import model_folder
+
     folder = work / task
     command = [sys.executable, "-m", f"kseq.tasks.{task}", f"--workdir={folder}"]
     changes = [f"--set={change}" for change in (*COUNTS, f"data.cache={work / 'cache'}")]
@@ -389,7 +391,7 @@ def export_of(task, work):
             result = subprocess.run([*command, *mode], capture_output=True, text=True, check=False)
             if result.returncode:
                 sys.exit(f"{task}: {result.stdout}{result.stderr}")
-    return folder / "export"
+    return model_folder(folder / "export")
 
 
 def asked(task, folder, options):

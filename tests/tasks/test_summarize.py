@@ -297,7 +297,7 @@ def test_long_texts_and_texts_with_more_words_of_their_own_than_are_copied(tmp_p
     known, unknown = len(run.text.vocabulary), 3
     assert source.tolist() == [known, known + 1, known + 2] + [unknown] * 6
     assert target.tolist() == [1, known, known + 1, known + 2, unknown, unknown, 0]  # it did not end there
-    assert all(len(best["text"].split()) <= 6 for best in written(run, [long, "Zorro"]))
+    assert all(len(best["text"].split()) <= 6 for best in written(run, [long[:40_000], "Zorro"]))
 
 
 # --- a run that goes on
