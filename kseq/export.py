@@ -14,7 +14,7 @@ ABOUT = "assets.extra/kseq.json"  # TensorFlow leaves this folder of a SavedMode
 
 
 def export(answer, parts, inputs, path, about=None, **signatures):
-    """Writes a SavedModel with the signature `serving_default`, whose batch dimension is open, and others beside it.
+    """Writes a SavedModel with the signature `serving_default` and any further ones, each for every batch size.
 
     Args:
         answer: function of string tensors `[batch]` → {name: tensor `[batch]`}, in TensorFlow alone.
@@ -22,7 +22,7 @@ def export(answer, parts, inputs, path, about=None, **signatures):
         inputs: names of the arguments of `answer`.
         path: folder to write. An export that is there is replaced when the new one is whole.
         about: {name: value} to keep beside the model.
-        signatures: {name: function like `answer`} of the other signatures.
+        signatures: {name: function like `answer`} of the further signatures.
 
     Raises:
         UserError: as of `check_replaceable`.

@@ -536,8 +536,7 @@ def export_run(task, folder, *, name=None, keep=versions.KEEP):
     model = {"model": name or Path(folder).resolve().name}
     examples, expected = [task.example()], []
     for _, example in task.some_of_dev():
-        raw = ((name, example[name]) for name in task.raw)
-        given = {name: x.encode("utf-8", "surrogatepass") if isinstance(x, str) else x for name, x in raw}
+        given = task.request(example)
         examples += [given] if given not in examples else []
 
     def write(draft):

@@ -96,9 +96,9 @@ def test_no_worker_outlives_the_launcher(number):
     """Workers end by the signal of the launcher; by SIGKILL, which it cannot handle, they die with it (Linux)."""
     run = [sys.executable, "-m", "kseq.launch", "--workers", "2", "--", *command("wait", "wait")]
     environment = {name: value for name, value in os.environ.items() if name != "TF_CONFIG"}
-    # Where the tests run in the background of a shell, they ignore SIGINT, which children would inherit.
-    heard = {"preexec_fn": lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)}
-    with subprocess.Popen(run, stdout=subprocess.PIPE, text=True, env=environment, **heard) as launcher:
+    # A shell starts background jobs with SIGINT ignored, and children inherit that.
+    options = {"env": environment, "preexec_fn": lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)}
+    with subprocess.Popen(run, stdout=subprocess.PIPE, text=True, **options) as launcher:
         lines = [launcher.stdout.readline() for _ in range(4)]
         found = children("".join(lines))
         workers = [state(child)[1] for child in found]

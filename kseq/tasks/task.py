@@ -107,8 +107,11 @@ class Task(abc.ABC):
 
     def example(self):
         """One raw input, {raw name: bytes}, to ask an exported model."""
-        raw = max((example for _, example in self.some_of_dev()), key=lambda e: len(e[self.raw[0]]))
-        return {name: bytes_of(raw[name]) for name in self.raw}
+        return self.request(max((example for _, example in self.some_of_dev()), key=lambda e: len(e[self.raw[0]])))
+
+    def request(self, example):
+        """The inputs of a raw example as an exported model takes them, {raw name: bytes}."""
+        return {name: bytes_of(example[name]) for name in self.raw}
 
     # --- training
 
@@ -297,7 +300,7 @@ class Task(abc.ABC):
 
     def check_input(self, name, example):
         """Raises `UserError` when the raw input of that name cannot be answered."""
-        [status] = self.status(*([bytes_of(example[role])] for role in self.raw)).numpy()
+        [status] = self.status(*([value] for value in self.request(example).values())).numpy()
         if status.decode() != OK:
             raise UserError(f"{name}: {status.decode()}")
 

@@ -90,7 +90,11 @@ def fit(
 
 
 def restore(kept, model, config):
-    """Raises `UserError` where several devices would have to go on within an epoch."""
+    """Loads the newest checkpoint, if there is one; several devices can only resume at the end of an epoch.
+
+    Raises:
+        UserError: as of `Checkpoints.restore`; or the checkpoint of several devices is from within an epoch.
+    """
     if kept.restore(model)["step"] and kept.devices.strategy:
         raise UserError(
             f"{kept.folder} was interrupted within an epoch, and training.strategy={config.strategy} goes on between "

@@ -284,3 +284,21 @@ def test_frames_that_cannot_be_read_are_told(content, message):
     recording = types.SimpleNamespace(id="x.npy", where="t.tsv:2", read=lambda: content)
     with pytest.raises(UserError, match=rf"t.tsv:2: recording x.npy cannot be read as frames \({message}"):
         frames.encode([recording])
+
+
+def test_frames_that_cannot_be_read_spoil_no_others():
+    """Oracle for the others: `features`, which raises where there is a bad file."""
+    one, good = (
+        FramePreprocessor(3, max_seconds=0.5),
+        npy(np.random.default_rng(0).normal(size=(12, 3)).astype("float32")),
+    )
+    bad = {
+        b"": "The file is empty",
+        good[:-1]: "The file is cut off: its frames have 144 bytes, and 143 are there",
+        npy(np.ones((51, 3), "float16")): "The recording is too long: 51 frames, and at most 50 are read",
+        npy(GOOD * np.inf): "The frames have values that are no numbers",
+    }
+    frames, said = read_any([good, *bad, good], one)
+    assert said == ["", *bad.values(), ""]
+    for row in frames[[0, -1]]:
+        np.testing.assert_allclose(row, one.features(tf.constant([good])).numpy()[0], atol=1e-5)

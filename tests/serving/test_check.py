@@ -1,4 +1,4 @@
-"""What `check` compares and measures, in a session and on servers that speak TensorFlow Serving's formats."""
+"""What `check` compares and measures, in a session and over the REST and gRPC interfaces of TensorFlow Serving."""
 
 import base64
 import http.server
@@ -15,6 +15,7 @@ import grpc
 import pytest
 import tensorflow as tf
 
+from kseq import export
 from kseq.files import write_json
 from kseq.serving import check
 
@@ -32,7 +33,7 @@ def shout(text):
 
 @pytest.fixture(scope="module")
 def saved(tmp_path_factory):
-    """An export with one version, without the files beside it."""
+    """One version of an export."""
     folder = tmp_path_factory.mktemp("served") / "1"
     module = tf.Module()
     module.shout = tf.function(shout, input_signature=[tf.TensorSpec([None], tf.string, name="text")])
@@ -51,6 +52,10 @@ def version(saved, tmp_path, monkeypatch):
 
 
 # --- requests
+
+
+def test_the_file_that_runs_alone_looks_where_an_export_writes():
+    assert check.ABOUT == export.ABOUT
 
 
 def test_requests_are_read_as_they_were_written(saved):

@@ -384,6 +384,22 @@ def test_the_regions_of_a_word_are_those_at_which_pointing_is_right():
     assert got.any() and not got[objects == 0].any()
 
 
+def test_each_step_attends_to_the_object_that_its_target_names(tmp_path):
+    """The second target is the noun; the token that is read for it is the one before."""
+    run = Caption(load(Caption.Config, overrides=TINY), tmp_path)
+    backbone = SimpleNamespace(output_shape=(None, 2, 2, 8))
+    run.model = SimpleNamespace(encoder=SimpleNamespace(backbone=backbone))
+    batch = {
+        "source": np.zeros((1, 32, 32, 3), "uint8"),
+        "tokens": np.array([[1, 5, 6, 2]]),
+        "objects": np.array([[0, 0, 1, 0]]),
+        "boxes": np.array([[[0, 0, 0, 0], [0.5, 0, 1, 0.5]]], "float32"),
+    }
+    inputs, targets, _ = run.make_batch(batch)
+    assert targets.tolist() == [[5, 6, 2]] and inputs["tokens"].numpy().tolist() == [[1, 5, 6]]
+    np.testing.assert_array_equal(inputs["relevant"][0], [[False] * 4, [False, False, True, False], [False] * 4])
+
+
 def test_attention_is_supervised_only_where_boxes_are_known():
     with pytest.raises(
         ConfigError, match="needs the boxes of the objects, which only toy:shapes has; set it to 0 for x"
