@@ -2,9 +2,11 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import keras
 import numpy as np
@@ -14,7 +16,7 @@ import train_worker
 from kseq import training
 from kseq.cluster import ALONE
 from kseq.config import ConfigError, load
-from kseq.errors import UserError
+from kseq.errors import Terminated, UserError
 from kseq.tasks import program
 from kseq.tasks.classify import Classify
 from kseq.tasks.schema import TrainingConfig
@@ -145,3 +147,28 @@ def test_several_devices_do_not_go_on_within_an_epoch(tmp_path):
         UserError, match=r"was interrupted within an epoch, and training.strategy=mirrored goes on between"
     ):
         restore(kept, None, config)
+
+
+def checkpoints_of(folder, chief):
+    def never():
+        raise AssertionError("only the chief validates")
+
+    devices = SimpleNamespace(chief=chief, strategy=object())
+    kept = training.Checkpoints(folder, never, "score", TrainingConfig(), 3, training.Interrupts(), 0.0, devices)
+    kept.set_model(keras.Sequential())
+    kept.on_epoch_begin(0)
+    return kept
+
+
+def test_a_worker_counts_epochs_and_writes_nothing(tmp_path):
+    kept = checkpoints_of(tmp_path, chief=False)
+    kept.on_epoch_end(0)
+    assert kept.progress["epoch"] == 1 and not list(tmp_path.iterdir())
+
+
+def test_several_devices_end_at_a_signal_without_a_checkpoint_within_the_epoch(tmp_path):
+    kept = checkpoints_of(tmp_path, chief=True)
+    kept.interrupts.received = signal.SIGTERM
+    with pytest.raises(Terminated):
+        kept.on_train_batch_end(0)
+    assert not list(tmp_path.iterdir())

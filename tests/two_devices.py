@@ -14,6 +14,7 @@ from kseq.cluster import ALONE, Worker
 from kseq.data import Sequences, SetEpoch, Share, batches
 from kseq.errors import LostWorker
 from kseq.losses import TokenCrossentropy
+from kseq.models import ctc_loss, supervised_attention_loss
 from kseq.tasks.schema import TrainingConfig
 from kseq.training.strategy import working_fit
 
@@ -53,6 +54,19 @@ def test_the_loss_of_two_devices_is_the_mean_over_all_tokens(two):
     empty = [tf.constant(weights[:2]), tf.zeros((2, 6))]
     alone = loss(labels[:2], logits[:2], weights[:2])
     np.testing.assert_allclose(sum(on_each(two, loss, *halves[:2], empty)), alone, rtol=1e-6)
+
+
+def test_the_losses_that_a_model_adds_are_those_of_the_whole_batch(two):
+    """Oracle: one device on the whole batch. Keras divides what a model adds by the number of devices."""
+    rng = np.random.default_rng(3)
+    labels = np.array([[1, 2, 3], [2, 2, 1], [4, 0, 0], [3, 0, 0]])
+    mask = np.arange(8) < np.array([8, 7, 8, 5])[:, None]
+    relevant = rng.random((4, 3, 8)) < np.array([0.9, 0.9, 0.1, 0.1])[:, None, None]
+    alignments = rng.dirichlet(np.ones(8), size=(4, 3)).astype("float32")
+    logits = rng.normal(size=(4, 8, 5)).astype("float32")
+    for loss, *values in ((ctc_loss, logits, mask, labels), (supervised_attention_loss, alignments, relevant)):
+        halves = [[tf.constant(x[rows]) for rows in (slice(2), slice(2, 4))] for x in values]
+        np.testing.assert_allclose(sum(on_each(two, loss, *halves)) / 2, loss(*values), rtol=1e-5)
 
 
 def test_gradients_are_clipped_by_the_norm_of_their_sum(two):
