@@ -46,6 +46,7 @@ CLASSES = {
         "SpecAugment",
         "Stack",
         "StackedCell",
+        "WarpFrames",
         "WordByWordAttention",
         "ZeroBridge",
     ),

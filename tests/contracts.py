@@ -49,6 +49,7 @@ from kseq.layers import (
     SpecAugment,
     Stack,
     StackedCell,
+    WarpFrames,
     WordByWordAttention,
     ZeroBridge,
 )
@@ -369,6 +370,11 @@ CONTRACTS = {
     ),
     "SpecAugment": Contract(
         lambda: SpecAugment(2, frequency_width=2, time_masks=2, time_width=3, time_share=0.5, seed=1),
+        lambda batch, time: {"inputs": _frames(batch, time)["source"]},
+        draws=True,
+    ),
+    "WarpFrames": Contract(
+        lambda: WarpFrames(0.3, time=0.2, seed=1),
         lambda batch, time: {"inputs": _frames(batch, time)["source"]},
         draws=True,
     ),

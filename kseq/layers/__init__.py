@@ -13,7 +13,7 @@ from kseq.layers.recurrent.recurrent import Bidirectional, Recurrent
 from kseq.layers.recurrent.stack import Stack, StackedCell
 from kseq.layers.recurrent.unroll import unroll
 from kseq.layers.recurrent.variants import LayerNormGRUCell, LayerNormLSTMCell, PeepholeLSTMCell
-from kseq.layers.signal import LogMel, SpecAugment
+from kseq.layers.signal import LogMel, SpecAugment, WarpFrames
 
 __all__ = [
     "CELLS",
@@ -32,6 +32,7 @@ __all__ = [
     "SpecAugment",
     "Stack",
     "StackedCell",
+    "WarpFrames",
     "from_keras",
     "gate_activations",
     "state_gradients",

@@ -157,8 +157,7 @@ class SpecAugment(keras.layers.Layer):
     def build(self, inputs_shape):
         size = inputs_shape[-1]
         bands = self.bands or size
-        if size % bands:
-            raise ValueError(f"bands is {bands}, and a frame of {size} numbers is no multiple of it")
+        _check_bands(self.bands, size)
         if self.frequency_width > bands:
             raise ValueError(f"frequency_width must be at most {bands}, the bands, got {self.frequency_width}")
 
@@ -190,6 +189,103 @@ class SpecAugment(keras.layers.Layer):
     def get_config(self):
         names = ("frequency_masks", "frequency_width", "time_masks", "time_width", "time_share", "bands", "seed")
         return super().get_config() | {name: getattr(self, name) for name in names}
+
+
+@keras.saving.register_keras_serializable("kseq")
+class WarpFrames(keras.layers.Layer):
+    """Stretches log-mel frames at random in training: other voices, and another course of time.
+
+        x'_tm = x_{p(t), q(m)},  between whole numbers interpolated linearly
+
+        q(m) = α m  where  m ≤ H min(α, 1) / α,  else  S − (S − H min(α, 1)) / (S − H min(α, 1) / α) (S − m)
+        p(t) = t c / (c + w)  where  t ≤ c + w,  else  (τ − 1) − (τ − 1 − c) / (τ − 1 − c − w) (τ − 1 − t)
+
+    q is the vocal tract length perturbation of Jaitly & Hinton (2013, section 3), over the numbers of the bands, which
+    are almost equally wide in mel, instead of over Hz: S is the last band, H = 0.8 S, and α ~ U[1 − a, 1 + a]. p is the
+    time warping of Park et al. (2019, https://arxiv.org/abs/1904.08779, section 2): frame c of the τ of a recording
+    moves by w, c ~ U[τ / 4, 3 τ / 4] and w ~ U[−b τ, b τ]. A recording keeps its length. a and b are `frequency` and
+    `time`.
+
+    Args:
+        frequency: a, at most 0.5; 0 leaves the bands in their places.
+        time: b, at most 0.2; 0 leaves the frames in theirs.
+        bands: number of bands, where slopes stand behind them, which move with their band; all of a frame when not
+            given.
+        seed: of the random numbers.
+
+    Call arguments:
+        inputs: float `[batch, frames, d]`; frames that are all 0 are padding.
+
+    Returns:
+        the same shape; the inputs themselves when not training.
+
+    Raises:
+        ValueError: a number is out of range, or a frame has other bands.
+
+    >>> WarpFrames(0.1, time=0.05)(keras.ops.ones((1, 50, 40)), training=True).shape
+    TensorShape([1, 50, 40])
+    """
+
+    def __init__(self, frequency=0.0, *, time=0.0, bands=None, seed=None, **kwargs):
+        super().__init__(**kwargs)
+        for name, value, most in (("frequency", frequency, 0.5), ("time", time, 0.2)):
+            setattr(self, name, check_non_negative(name, value))
+            if value > most:
+                raise ValueError(f"{name} must be at most {most}, got {value!r}")
+        self.bands = None if bands is None else check_positive("bands", bands)
+        self.seed = seed
+        self.seed_generator = keras.random.SeedGenerator(seed)
+
+    def build(self, inputs_shape):
+        _check_bands(self.bands, inputs_shape[-1])
+
+    def call(self, inputs, training=None):
+        if not training:
+            return inputs
+        x = inputs
+        if self.time:
+            x = self._warp_time(x)
+        if self.frequency:
+            x = self._warp_frequency(x)
+        return ops.where(ops.any(inputs != 0, axis=-1, keepdims=True), x, ops.zeros_like(x))
+
+    def _warp_frequency(self, x):
+        """x' = x Q,  Q_km = max(0, 1 − |k − q(m)|)."""
+        bands = self.bands or x.shape[-1]
+        S, H = bands - 1, 0.8 * (bands - 1)
+        m = ops.arange(bands, dtype="float32")[None]  # [1, bands]
+        α = 1 + self.frequency * (2 * uniform((ops.shape(x)[0], 1), self.seed_generator) - 1)  # [batch, 1]
+        low = H * ops.minimum(α, 1.0)
+        q = ops.where(m <= low / α, α * m, S - (S - low) / (S - low / α) * (S - m))  # [batch, bands]
+        Q = ops.maximum(0.0, 1 - ops.abs(m[..., None] - q[:, None]))  # [batch, bands, bands]
+        frames, Q = ops.reshape(x, (-1, ops.shape(x)[1] * (x.shape[-1] // bands), bands)), ops.cast(Q, x.dtype)
+        return ops.reshape(ops.matmul(frames, Q), ops.shape(x))
+
+    def _warp_time(self, x):
+        draws = uniform((2, ops.shape(x)[0], 1), self.seed_generator)
+        τ = ops.sum(ops.cast(ops.any(x != 0, axis=-1), "float32"), axis=1, keepdims=True)  # [batch, 1]
+        t = ops.arange(ops.shape(x)[1], dtype="float32")[None]  # [1, frames]
+        c, w = τ * (0.25 + 0.5 * draws[0]), τ * self.time * (2 * draws[1] - 1)
+        last = ops.maximum(τ - 1, 1.0)
+        p = ops.where(t <= c + w, t * c / ops.maximum(c + w, 1e-6), last - (last - c) / (last - c - w) * (last - t))
+        p = ops.clip(p, 0.0, ops.maximum(τ - 1, 0.0))
+        before = ops.floor(p)
+        share = ops.cast(p - before, x.dtype)[..., None]
+        before = ops.cast(before, "int32")
+        after = ops.minimum(before + 1, ops.cast(ops.maximum(τ - 1, 0.0), "int32"))
+        old, new = (ops.take_along_axis(x, index[..., None], axis=1) for index in (before, after))
+        return old * (1 - share) + new * share
+
+    def compute_output_shape(self, inputs_shape):
+        return inputs_shape
+
+    def get_config(self):
+        return super().get_config() | {name: getattr(self, name) for name in ("frequency", "time", "bands", "seed")}
+
+
+def _check_bands(bands, size):
+    if size % (bands or size):
+        raise ValueError(f"bands is {bands}, and a frame of {size} numbers is no multiple of it")
 
 
 def slopes(y):

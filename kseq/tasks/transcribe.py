@@ -97,12 +97,24 @@ class EncoderConfig(EncoderRateConfig):
 
 
 class AugmentConfig(Config):
-    """How recordings are changed in training; see `kseq.layers.SpecAugment`."""
+    """How recordings are changed in training; see `kseq.layers.SpecAugment` and `kseq.layers.WarpFrames`."""
 
     frequency_masks: int = Field(0, ge=0, le=100, description="bands are hidden at so many places")
     frequency_width: int = Field(8, ge=1, description="most bands hidden at one place")
     time_masks: int = Field(0, ge=0, le=100, description="frames are hidden at so many places")
     time_width: int = Field(40, ge=1, description="most frames hidden at one place")
+    frequency_warp: float = Field(
+        0.0,
+        ge=0,
+        le=0.5,
+        description="bands are stretched or squeezed by up to this share, as by other voices",
+    )
+    time_warp: float = Field(
+        0.0,
+        ge=0,
+        le=0.2,
+        description="a point of time moves by up to this share of a recording, and all around it",
+    )
     speeds: tuple[float, ...] = Field((), description="speeds of further copies of each recording, such as [0.9, 1.1]")
     noise: tuple[float, ...] = Field(
         (), description="one more copy in white noise: its least and its largest signal-to-noise ratio, in dB"
@@ -220,11 +232,21 @@ class Recordings(Files):
         config = self.config.model.encoder
         layer = make_reader(config, config.cell or self.config.model.cell)
         options = {"strides": config.strides, "kernel_size": config.kernel_size, "dropout": config.dropout}
-        augment = self.config.augment
+        return kseq.models.SpeechEncoder(layer, config.filters, augment=self.augmentation(), **options)
+
+    def augmentation(self):
+        """The layer that changes the frames in training; None for none."""
+        import keras
+
+        augment, bands = self.config.augment, self.config.data.bands
+        parts = []
+        if augment.frequency_warp or augment.time_warp:
+            parts.append(kseq.layers.WarpFrames(augment.frequency_warp, time=augment.time_warp, bands=bands))
         if augment.frequency_masks or augment.time_masks:
-            masks = augment.model_dump(exclude={"speeds", "noise"})
-            options["augment"] = kseq.layers.SpecAugment(**masks, bands=self.config.data.bands)
-        return kseq.models.SpeechEncoder(layer, config.filters, **options)
+            names = ("frequency_masks", "frequency_width", "time_masks", "time_width")
+            masks = {name: getattr(augment, name) for name in names}
+            parts.append(kseq.layers.SpecAugment(**masks, bands=bands))
+        return keras.Sequential(parts) if len(parts) > 1 else next(iter(parts), None)
 
     @property
     def encoder_input(self):

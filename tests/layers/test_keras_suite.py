@@ -35,6 +35,7 @@ from kseq.layers import (
     SpecAugment,
     Stack,
     StackedCell,
+    WarpFrames,
     WordByWordAttention,
     ZeroBridge,
     make_attention,
@@ -250,6 +251,9 @@ TABLE = {
         SEQUENCE,
         outputs=SEQUENCE,
         seeds=1,
+    ),
+    "WarpFrames": Row(
+        WarpFrames, lambda: {"frequency": 0.2, "time": 0.1, "seed": 1}, SEQUENCE, outputs=SEQUENCE, seeds=1
     ),
     "PointerGenerator": Row(
         PointerGenerator,

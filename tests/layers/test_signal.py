@@ -7,7 +7,7 @@ import scipy.signal
 import tensorflow as tf
 
 from contracts import dtype_policy
-from kseq.layers import LogMel, SpecAugment
+from kseq.layers import LogMel, SpecAugment, WarpFrames
 from kseq.layers.signal import resample, slopes
 
 
@@ -198,3 +198,77 @@ def test_masks_follow_the_seed_and_are_for_training_alone():
 def test_masks_that_do_not_fit_are_named(options, message):
     with pytest.raises(ValueError, match=message):
         hidden(**options)
+
+
+# --- WarpFrames
+
+
+class Drawn:
+    """Stands for the generator of a layer: the same numbers for every draw."""
+
+    def __init__(self, monkeypatch, *draws):
+        draws = iter(draws)
+        monkeypatch.setattr("kseq.layers.signal.uniform", lambda shape, generator: np.broadcast_to(next(draws), shape))
+
+
+def column(*values):
+    return np.array(values, "float32")[:, None]
+
+
+def test_bands_are_stretched_as_vocal_tract_length_perturbation_has_it(monkeypatch):
+    """Oracle: the docstring's q, band by band, with np.interp between bands."""
+    x = noise(3, 4, 11)
+    Drawn(monkeypatch, column(0.0, 0.5, 1.0))
+    found = WarpFrames(0.2)(x, training=True)
+    S, H = 10, 8
+    for i, α in enumerate((0.8, 1.0, 1.2)):
+        edge = H * min(α, 1)
+        q = [α * m if m <= edge / α else S - (S - edge) / (S - edge / α) * (S - m) for m in range(11)]
+        assert q[0] == 0 and q[-1] == S and np.all(np.diff(q) > 0)
+        expected = [np.interp(q, np.arange(11), frame) for frame in x[i]]
+        np.testing.assert_allclose(found[i], expected, atol=1e-5)
+    np.testing.assert_allclose(found[1], x[1], atol=1e-6)
+
+
+def test_slopes_are_stretched_with_their_bands(monkeypatch):
+    x = noise(1, 3, 6)
+    Drawn(monkeypatch, column(1.0), column(1.0), column(1.0))
+    found = WarpFrames(0.2, bands=3)(x, training=True)
+    for part in (slice(0, 3), slice(3, 6)):
+        np.testing.assert_allclose(found[..., part], WarpFrames(0.2)(x[..., part], training=True), atol=1e-6)
+
+
+def test_time_moves_around_one_frame_and_padding_stays(monkeypatch):
+    """Oracle: the docstring's p, frame by frame, with np.interp between frames."""
+    x, τ = noise(2, 16, 3), 12
+    x[:, τ:] = 0
+    Drawn(monkeypatch, np.stack([column(0.1, 0.9), column(1.0, 0.0)]))
+    found = np.asarray(WarpFrames(time=0.1)(x, training=True))
+    for i, (a, b) in enumerate(((0.1, 1.0), (0.9, 0.0))):
+        c, w = τ * (0.25 + 0.5 * a), τ * 0.1 * (2 * b - 1)
+        p = [t * c / (c + w) if t <= c + w else 11 - (11 - c) / (11 - c - w) * (11 - t) for t in range(τ)]
+        expected = np.stack([np.interp(p, np.arange(τ), x[i, :τ, k]) for k in range(3)], axis=-1)
+        np.testing.assert_allclose(found[i, :τ], expected, atol=1e-5)
+        assert np.all(found[i, τ:] == 0)
+
+
+def test_recordings_are_warped_apart_in_training_only():
+    layer, x = WarpFrames(0.3, time=0.2, seed=1), np.repeat(noise(1, 20, 8), 2, axis=0)
+    assert np.all(layer(x) == x)
+    found = np.asarray(layer(x, training=True))
+    assert np.any(found[0] != found[1]) and np.any(found != np.asarray(layer(x, training=True)))
+    assert np.all(np.isfinite(WarpFrames(0.5, time=0.2)(noise(4, 1, 1), training=True)))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"frequency": 0.6}, "frequency must be at most 0.5, got 0.6"),
+        ({"frequency": -1}, "frequency must not be negative, got -1"),
+        ({"time": 0.3}, "time must be at most 0.2, got 0.3"),
+        ({"bands": 4}, "bands is 4, and a frame of 6 numbers is no multiple of it"),
+    ],
+)
+def test_warps_that_do_not_fit_are_named(options, message):
+    with pytest.raises(ValueError, match=message):
+        WarpFrames(**options)(noise(1, 5, 6), training=True)
