@@ -338,13 +338,13 @@ def test_a_readout_without_its_state_sees_the_word_and_the_context_alone(whole_s
     """
     decoder, arguments = made("bahdanau-readout_dropout")
     kept, alignments = oracle(decoder, *arguments)
+    many = tf.nest.map_structure(lambda x: np.tile(x, (60, *[1] * (np.ndim(x) - 1))), arguments)  # 60 draws at once
     options = {}
     if whole_steps:
-        options = {"sample_mask": np.zeros((BATCH, TIME), bool), "next_inputs": sampled_input}
-    draws = [decoder(*arguments, training=True, **options) for _ in range(60)]
-    outputs = np.stack([draw[0] for draw in draws])  # [60, batch, time, units]
-    for draw in draws:
-        np.testing.assert_allclose(draw[1], alignments, atol=1e-6)
+        options = {"sample_mask": np.zeros((60 * BATCH, TIME), bool), "next_inputs": sampled_input}
+    drawn, looked, *_ = decoder(*many, training=True, **options)
+    outputs = np.reshape(drawn, (60, *np.shape(kept)))  # [60, batch, time, units]
+    np.testing.assert_allclose(np.reshape(looked, (60, *np.shape(alignments))), np.stack([alignments] * 60), atol=1e-6)
     decoder.hidden_readout.assign(np.zeros((UNITS, UNITS)))
     dropped, _ = oracle(decoder, *arguments)
     is_kept, is_dropped = (np.all(np.abs(outputs - want) < 1e-5, axis=-1) for want in (kept, dropped))
