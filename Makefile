@@ -65,5 +65,7 @@ clean: ## remove .venv, builds and caches; runs/ and data/ stay
 	@echo "Installing into .venv, 2.5 GB: a few minutes, in which nothing more is printed."
 	@test -d .venv -a ! -e $@ || { mkdir -p .venv && touch .venv/.unfinished; }
 	@$(PYTHON) -m venv .venv
-	@$(RUN) -m pip install --quiet --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@$(RUN) -m pip install --quiet --quiet --no-compile --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@# On all cores, where pip would use one. What packages bring for other versions of Python cannot be compiled.
+	@$(RUN) -m compileall -qq -j 0 .venv/lib || true
 	@rm -f .venv/.unfinished && touch $@

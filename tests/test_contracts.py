@@ -87,6 +87,7 @@ def test_eager_graph_and_xla_agree_and_every_weight_gets_a_gradient(name):
         assert_close(function(inputs), eager, rtol=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [x for x in CONTRACTS if x not in ("Seq2Seq", "Seq2Seq-ctc")])  # see tests/models
 def test_training_draws_what_the_seed_says_or_changes_nothing(name):
     """And every weight gets a gradient."""

@@ -94,9 +94,9 @@ def test_names_are_rare():
 
 @pytest.mark.parametrize("name", PHRASES)
 def test_they_are_the_same_every_time_and_no_phrase_is_in_two_splits(name):
-    parts = [[tuple(example.values()) for example in some(name, split, 6000)] for split in SPLITS]
-    assert [len(part) for part in parts] == [6000, 600, 600]
-    assert parts[2] == [tuple(example.values()) for example in some(name, "test", 600)]
+    parts = [[tuple(example.values()) for example in some(name, split, 2000)] for split in SPLITS]
+    assert [len(part) for part in parts] == [2000, 600, 600]
+    assert parts[2][:100] == [tuple(example.values()) for example in some(name, "test", 100)]
     assert sum(len(set(part)) for part in parts) == len({example for part in parts for example in part})
 
 

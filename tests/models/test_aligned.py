@@ -101,6 +101,7 @@ def test_an_ensemble_of_aligned_models_says_what_its_mean_says():
         np.testing.assert_array_equal(mean.argmax(-1), ids)
 
 
+@pytest.mark.slow
 def test_it_is_saved_and_exported(tmp_path):
     model = made()
     model.save(tmp_path / "model.keras")

@@ -214,6 +214,7 @@ def test_kinds_that_are_none_are_named():
         PairClassifier(tiny_text_encoder(), None, 5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("made", "options"), [(classifier, {}), (tagger, {}), (pairs, {}), (pairs, {"attention": "mutual"})]
 )

@@ -163,6 +163,7 @@ def test_one_step_of_training_is_the_same_compiled_or_not():
         np.testing.assert_allclose(xla, graph, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_a_file_keeps_the_copies(tmp_path):
     model = made()
     model.save(tmp_path / "model.keras")

@@ -59,6 +59,7 @@ def test_it_copies_out_of_vocabulary_words():
     assert set(model.generate(source, max_length=4).ids.numpy().ravel()) <= {0, 5, 11, 12}
 
 
+@pytest.mark.slow
 def test_it_can_be_compiled():
     model = made()
     found = tf.function(model.generate)(tf.constant(SOURCE), max_length=5)

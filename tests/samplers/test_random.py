@@ -1,5 +1,7 @@
 """Drawn sequences, on the toy languages of `test_samplers`: their shares, their scores, and one seed, one draw."""
 
+import functools
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -176,7 +178,8 @@ def test_rows_with_seeds_of_their_own_are_drawn_with_their_probabilities():
     language = make_language(3)
     states, memory = tf.nest.map_structure(lambda x: tf.repeat(x[:1], DRAWS, axis=0), start_of(language))
     seed = np.stack([np.arange(DRAWS), np.zeros(DRAWS)], axis=1).astype("int32")
-    found = Random()(step_of(language), states, memory, start=START, end=END, max_length=1, seed=seed)
+    sample = tf.function(functools.partial(Random(), step_of(language), start=START, end=END, max_length=1))
+    found = sample(states, memory, seed=tf.constant(seed))
     drawn = np.array([(found.ids[:, 0, 0].numpy() == v).mean() for v in range(4)])
     np.testing.assert_allclose(drawn, shares_of_the_first_token(language, 1.0, 0, 1.0)[0], atol=0.035)
 

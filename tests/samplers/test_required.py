@@ -176,6 +176,7 @@ def test_padding_changes_nothing():
     assert_same(Hypotheses(*map(np.asarray, found)), run(Beam(3), language, 6, phrases))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("jit_compile", [False, True], ids=["graph", "xla"])
 def test_a_graph_of_unknown_sizes_equals_eager(jit_compile):
     language = make_language(seed=5, vocabulary=5)

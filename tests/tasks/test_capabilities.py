@@ -60,6 +60,7 @@ def test_configs_know_what_the_dictionaries_hold():
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "options"),
     [

@@ -219,6 +219,7 @@ def test_a_vocabulary_of_another_run_is_refused(name, trained, tmp_path):
         run.load(trained[name] / "best-0001.npz")
 
 
+@pytest.mark.slow
 @every_task
 @pytest.mark.parametrize(("option", "said"), [("lower_case", "lower_case = True"), ("normalize", "normalize = 'nfc'")])
 def test_options_of_a_vocabulary_that_were_changed_are_refused(name, tmp_path, option, said):
@@ -417,6 +418,7 @@ def test_every_example_comes_once_with_its_own_label_and_tags(tmp_path):
     assert count == 64
 
 
+@pytest.mark.slow
 def test_a_word_is_tagged_by_its_first_part(tmp_path):
     """By hand: "ab c" has three characters; the tags of a and c are told, that of b is not."""
     run = prepared("tag", tmp_path, ["data.unit=character", "data.max_length=4"])
@@ -516,6 +518,7 @@ def test_words_that_are_spelled_like_special_tokens_are_tagged_as_any_other(line
     assert [len(best["text"].split()) for [best] in answers] == [3, 1]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["classify", "tag", "entail"])
 def test_texts_that_are_cut_off_are_counted(name, tmp_path, capsys):
     """Oracle: the words of the generated training texts."""

@@ -128,6 +128,7 @@ def test_a_test_split_that_is_not_there_is_told_before_training(tmp_path):
 # --- a run that goes on
 
 
+@pytest.mark.slow
 def test_a_caption_run_that_goes_on_keeps_its_vocabulary(tmp_path):
     """Its captions have changed meanwhile; the ids are still those that it was trained with."""
     Image.new("RGB", (9, 9), "red").save(tmp_path / "a.png")

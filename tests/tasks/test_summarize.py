@@ -384,6 +384,7 @@ def test_the_configs_of_tfds_read_its_features(tmp_path, name):
     assert len(run.dev) == 10 and len(run.columns["source"].lengths) == 20
 
 
+@pytest.mark.slow
 @real.needed
 def test_the_first_words_of_debians_descriptions_score_as_they_should(tmp_path, monkeypatch):
     """Figures that were measured apart from this code: ROUGE-1, 2 and L of the first ten words on dev."""

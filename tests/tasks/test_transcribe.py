@@ -183,6 +183,7 @@ def test_a_clipped_recording_is_answered(trained):
     assert isinstance(kseq.load(trained)(clipped), str)
 
 
+@pytest.mark.slow
 def test_what_cannot_be_read_stops_the_run_or_is_left_out(tmp_path, capsys):
     lines = ["a.wav\tup so", "e.wav\tso", "b.wav\tso ti", "c.wav\tmi"]
     changes = [*table(tmp_path, lines), "data.holdout=0.3"]
@@ -240,6 +241,7 @@ def test_a_wrong_config_is_told(changes, message):
 # --- changed recordings, CTC, and frames computed elsewhere
 
 
+@pytest.mark.slow
 def test_further_copies_are_of_training_alone(tmp_path):
     """Oracle: the lengths of the frames, and the frames that serving makes."""
     changes = ["data.train_count=4", "augment.speeds=[0.5, 2.0]", "augment.noise=[10, 20]"]
@@ -255,6 +257,7 @@ def test_further_copies_are_of_training_alone(tmp_path):
     np.testing.assert_array_equal(again.padded(range(16), 900), four.padded(range(16), 900))
 
 
+@pytest.mark.slow
 def test_masks_and_ctc_are_in_the_model(tmp_path):
     changes = ["augment.time_masks=2", "augment.frequency_width=3", "model.ctc_weight=0.3", "sampler.ctc_weight=0.5"]
     run = prepared(tmp_path, [*changes, "data.train_count=5"])
@@ -285,9 +288,10 @@ def frames(tmp_path_factory):
     """A table of the frames of generated recordings, as overrides."""
     folder = tmp_path_factory.mktemp("frames")
     audio, lines = kseq.preprocessors.AudioPreprocessor(mels=12, normalize="none"), ["file\tphones\tsplit"]
+    features = tf.function(audio.features, input_signature=[tf.TensorSpec([None], tf.string)])
     for split, count in (("train", 24), ("dev", 4)):
         for example in tones(split, count):
-            [found] = audio.features(tf.constant([example["audio"]])).numpy()
+            [found] = features(tf.constant([example["audio"]])).numpy()
             np.save(folder / f"{example['id']}.npy", found.astype("float16"))
             lines.append(f"{example['id']}.npy\t{example['text']}\t{split}")
     (folder / "t.tsv").write_text("\n".join(lines) + "\n")
@@ -295,6 +299,7 @@ def frames(tmp_path_factory):
     return [f"data.source=tsv:{folder}/t.tsv", f"data.fields={fields}", "data.frames=12", "data.test_count=0"]
 
 
+@pytest.mark.slow
 def test_frames_computed_elsewhere_are_those_of_the_recordings(frames, tmp_path):
     """Oracle: the same recordings as WAV, up to the rounding of float16."""
     run, plain = prepared(tmp_path / "a", frames), prepared(tmp_path / "b", ["data.train_count=24"])
@@ -320,6 +325,7 @@ def test_a_recogniser_of_frames_with_ctc_is_trained_asked_and_served(frames, tmp
 # --- configs
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("changes", "width"), [([], 15), (["model.attention_options={ kernel_size = 3 }"], 3)])
 def test_the_width_of_the_location_filters_is_in_the_config(tmp_path, changes, width):
     attention = prepared(tmp_path, changes).model.decoder.attention

@@ -211,6 +211,7 @@ def sentences(tmp_path_factory):
     return folder / "run", changes
 
 
+@pytest.mark.slow
 def test_pairs_with_an_empty_side_are_left_out_of_training_and_scored_on_dev(tmp_path, capsys):
     changes = files(tmp_path / "data", [*FRENCH, "", " \u00a0", "rien"], [*ENGLISH, "nothing", "", ""])
     run = prepared(tmp_path, changes)
@@ -224,6 +225,7 @@ def test_only_empty_pairs_are_no_corpus(tmp_path):
         prepared(tmp_path, files(tmp_path / "data", ["", "x"], ["y", ""]))
 
 
+@pytest.mark.slow
 def test_a_long_line_is_cut_and_a_nul_is_a_sign_of_its_own(tmp_path, capsys):
     long = " ".join(["mot"] * 10_000)
     changes = files(tmp_path / "data", [long, "a\x00b", *FRENCH], ["word " * 10_000, "a\x00b", *ENGLISH])
@@ -319,6 +321,7 @@ def test_an_unknown_word_is_replaced_by_the_word_that_was_looked_at(sentences, t
     assert unknown not in np.asarray(plain.write(plain.source.read(["un Zèbre vert"]))[1].ids)
 
 
+@pytest.mark.slow
 def test_a_vocabulary_of_another_run_is_found_out(sentences):
     workdir, _ = sentences
     path = workdir / "target_vocabulary.txt"
