@@ -137,7 +137,7 @@ def read_text_grid(path, tier="phones", bad_bytes="stop"):
 
 
 def _tier(values, kind, name):
-    """Yields the `Interval`s of the tier that comes next; nothing for points."""
+    """Yields the `Interval`s of the tier that comes next; a point is one without length."""
     if kind not in (INTERVALS, POINTS):
         raise values.error(f"the class of the tier {name!r} is {kind!r}; it must be {INTERVALS} or {POINTS}")
     _, _, count = values.number(f"tier {name!r}"), values.number(f"tier {name!r}"), values.count(f"tier {name!r}")
@@ -148,9 +148,8 @@ def _tier(values, kind, name):
         end = values.number(what) if kind == INTERVALS else begin
         if not last - TOLERANCE <= begin <= end:
             raise values.error(f"{what} is from {begin:g} to {end:g} s, and the one before ends at {last:g} s")
-        last, text = end, values.text(what)
-        if kind == INTERVALS:
-            yield Interval(begin, end, text.strip())
+        last = end
+        yield Interval(begin, end, values.text(what).strip())
 
 
 class _Values:

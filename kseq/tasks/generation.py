@@ -641,10 +641,8 @@ class Files(Source):
     def is_readable(self, example):
         try:
             self.decode([example])
-        except MissingPackage:
-            raise
-        except UserError:
-            if self.config.data.on_error == "stop":
+        except UserError as error:
+            if self.config.data.on_error == "stop" or isinstance(error, MissingPackage):
                 raise
             return False
         return True

@@ -322,15 +322,13 @@ class Recordings(Files):
             try:
                 found.append(audio.encode([recording for *_, recording in items]))
                 kept += [i for _, i, _ in items]
-            except MissingPackage:
-                raise
             except UserError:
                 for _, i, recording in items:  # one by one, so that the message names it
                     try:
                         found.append(audio.encode([recording]))
                         kept.append(i)
-                    except UserError:
-                        if self.config.data.on_error == "stop":
+                    except UserError as error:
+                        if self.config.data.on_error == "stop" or isinstance(error, MissingPackage):
                             raise
                         gone.append(i)
         import tensorflow as tf

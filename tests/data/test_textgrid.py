@@ -132,7 +132,7 @@ def test_the_file_is_that_of_praat():
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
 @pytest.mark.parametrize(
-    "content", [LONG, SHORT, LONG.replace("\n", "\r\n"), SHORT.replace('"phones"', '"phones" ! 3 "x"')]
+    "content", [LONG, SHORT, LONG.replace("\n", "\r\n"), SHORT.replace('"phones"', 'name2 "phones" ! 3 "x"')]
 )
 def test_what_praat_writes_is_read(tmp_path, content, encoding):
     path = tmp_path / "a.TextGrid"

@@ -289,15 +289,14 @@ def test_flac_is_read_as_the_same_recording_in_wav(tmp_path):
 def test_no_recording_is_left_out_because_a_package_is_missing(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "soundfile", None)
     (tmp_path / "a.flac").write_bytes(b"fLaC")
-    run = unprepared(tmp_path, [*table(tmp_path, ["a.flac\tup", "b.wav\tti"]), "data.on_error=skip"])
-    examples, message = (
-        run.examples("train"),
-        r"t.tsv:2: recording a.flac: The file is FLAC, which needs soundfile: pip",
-    )
+    lines = ["gone.wav\tup", "a.flac\tup", "b.wav\tti"]  # because of the first, they are read one by one
+    run = unprepared(tmp_path, [*table(tmp_path, lines), "data.on_error=skip"])
+    examples = run.examples("train")
+    message = r"t.tsv:3: recording a.flac: The file is FLAC, which needs soundfile: pip"
     with pytest.raises(MissingPackage, match=message):
         run.source.frames(examples, "frames")
     with pytest.raises(MissingPackage, match=message):
-        run.is_readable(examples[0])
+        run.is_readable(examples[1])
     with pytest.raises(UserError, match=r"^one.flac: The file is FLAC, which needs soundfile"):
         monkeypatch.chdir(tmp_path)
         (tmp_path / "one.flac").write_bytes(b"fLaC")
