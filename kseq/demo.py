@@ -34,7 +34,7 @@ SHOWN = 60  # characters of an example on its button
 DRAWN = {"compose": "Piano roll", "tag": "Spans"}  # what a task draws where it is not the attention
 HINTS = {
     "image": "A JPEG, PNG, GIF or BMP file.",
-    "audio": "A WAV file.",
+    "audio": "A WAV file. A run also takes FLAC, Ogg and MP3, with kseq[audio].",
     "request": "Such as key=G style=scale tempo=120 seed=3 length=64: C4 E4 G4 | D4. Every part may be left out; "
     "behind the colon is what the music begins with.",
 }

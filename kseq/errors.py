@@ -5,6 +5,10 @@ class UserError(ValueError):
     """Something that the user can mend. The message is all that is shown: what, where, and what to do."""
 
 
+class MissingPackage(UserError):
+    """An optional package is not installed. No example is at fault, so that none is left out because of it."""
+
+
 class LostWorker(UserError):
     """Another worker of a training has ended. The exit code is that of `Terminated`: start all workers again."""
 

@@ -337,9 +337,19 @@ class Run(Predictor):
         return f"<run of {self.task.name} in {self.task.workdir}>"
 
     def answers(self, examples, n):
+        opened = []
         for number, example in enumerate(examples, 1):
-            self.task.check_input(f"example {number}", example)
-        return self.task.answers(examples, n)
+            name = f"example {number}"
+            try:
+                opened.append(self.task.opened(example))
+            except UserError as error:
+                raise UserError(f"{name}: {error}") from None
+            self.task.check_input(name, opened[-1])
+        return self.task.answers(opened, n)
+
+    def _opened(self, example):
+        """An example as a call takes it → as the task's `answers` takes it."""
+        return self.task.opened(parse_example(self.raw, self.paths, example))
 
     def show(self, example, record=None):
         """The matplotlib figure of the attention behind an answer; None when there is no attention to show.
@@ -348,7 +358,7 @@ class Run(Predictor):
             example: as a call takes it.
             record: one of its answers, as a call with `details=True` gives them; the best, when not given.
         """
-        example = parse_example(self.raw, self.paths, example)
+        example = self._opened(example)
         if record is None:
             [[record, *_]] = self.answers([example], 1)
         return self.task.figure(example, record)
@@ -364,7 +374,7 @@ class Run(Predictor):
         Raises:
             UserError: a package is missing that writes them.
         """
-        example = parse_example(self.raw, self.paths, example)
+        example = self._opened(example)
         page = next(iter(self.task.pages([record]).values()), None)
         return ({".html": page.encode()} if page else {}) | self.task.beside(example, record)
 

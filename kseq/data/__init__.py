@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from kseq.data import toy
     from kseq.data.batching import SetEpoch, Share, batches, length_boundaries, teacher_forced
     from kseq.data.cache import cached_columns, cached_folder, cached_rows, code_fingerprint, fingerprint
+    from kseq.data.compressed import decoded_wav
     from kseq.data.corpus import Rows, Sequences, count_truncated, encoded
     from kseq.data.listed import hold_out_listed
     from kseq.data.midi import midi_of_roll, notes_of_roll, require_mido, roll_of_midi
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from kseq.data.sounds import read_sounds
     from kseq.data.sources import Examples, read, require_splits
     from kseq.data.tables import read_csv, read_jsonl, read_labelled, read_lines, read_parallel, read_tsv
-    from kseq.data.textgrid import attention_times, text_grid
+    from kseq.data.textgrid import attention_times, read_text_grid, text_grid
     from kseq.data.tunes import Tune, estimated_key, read_tunes, share_in_key
     from kseq.data.vectors import first_words, read_vectors
     from kseq.data.wav import wav_of_roll
@@ -40,6 +41,7 @@ __all__ = [
     "cached_rows",
     "code_fingerprint",
     "count_truncated",
+    "decoded_wav",
     "encoded",
     "estimated_key",
     "fetch_hint",
@@ -58,6 +60,7 @@ __all__ = [
     "read_pictures",
     "read_recordings",
     "read_sounds",
+    "read_text_grid",
     "read_tsv",
     "read_tunes",
     "read_vectors",
@@ -78,6 +81,7 @@ _MODULES = (
     "vectors",
     "sounds",
     "textgrid",
+    "compressed",
     "sources",
     "listed",
     "pictures",

@@ -52,7 +52,7 @@ def read_listed(path, split, fields, *, file, text, kind, bad_bytes):
             raise UserError(f"{where}: the {text} is empty")
         name = names.of(row)
         rows.setdefault(name, (where, []))[1].append(content)
-    return (_listed(path.parent, name, where, texts, kind) for name, (where, texts) in rows.items())
+    return (list_file(path.parent, name, where, texts, kind) for name, (where, texts) in rows.items())
 
 
 def hold_out_listed(items, shares, seed, kind, by=lambda item: item.id):
@@ -116,7 +116,19 @@ class _Names:
         return "".join(text + ("" if column is None else row[column]) for text, column in self.parts)
 
 
-def _listed(folder, name, where, texts, kind):
+def list_file(folder, name, where, texts, kind):
+    """A file as `Listed`.
+
+    Args:
+        folder: `Path` that no file may be outside of.
+        name: of the file, a path from the folder.
+        where: what lists it, for messages.
+        texts: list of those that belong to it.
+        kind: what it is called in messages, as "picture".
+
+    Raises:
+        UserError: it is outside the folder.
+    """
     path = folder / name
     real = Path(os.path.realpath(path))  # unlike `resolve`, without an error for a link that goes in a circle
     if not real.is_relative_to(os.path.realpath(folder)):

@@ -1,16 +1,20 @@
-"""Recordings with what is said in them, from generated data or a table of files."""
+"""Recordings with what is said in them, from generated data, a table of files, or TextGrids beside the files."""
 
 import itertools
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 from tqdm import tqdm
 
 from kseq.data import tones
-from kseq.data.listed import read_listed
+from kseq.data.listed import list_file, read_listed
+from kseq.data.public import fetch_hint
+from kseq.data.textgrid import read_text_grid
 from kseq.errors import UserError
 
-FORMS = "toy:tones or tsv:<file>"
+FORMS = "toy:tones, tsv:<file> or textgrid:<folder>"
+SUFFIXES = (".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3")  # of the recordings beside TextGrids
 TOY_COUNT = {"train": 3_000, "dev": 300, "test": 300}
 
 
@@ -33,23 +37,28 @@ class Recording:
     fingerprint: str
 
 
-def read_recordings(source, split, *, fields, count=0, seed=0, bad_bytes="stop"):
+def read_recordings(source, split, *, fields, count=0, seed=0, bad_bytes="stop", tier="phones", silences=()):
     """The recordings of one split.
 
     Args:
-        source: "toy:tones"; or "tsv:<file>", where `{split}` in the name is replaced by the split.
+        source: "toy:tones"; "tsv:<file>"; or "textgrid:<folder>": all .TextGrid files in it and below it, each with a
+            recording of its name beside it. `{split}` in the name is replaced by the split.
         split: name of the split.
         fields: names of the table's columns. `audio` and `text` are required; `audio` may be a pattern over columns,
             such as "wav/{name}.wav"; `split` names a column that holds the split.
         count: at most this many recordings; 0 for all, which for toy is `TOY_COUNT`.
         seed: for toy.
         bad_bytes: how lines that are not UTF-8 are read: "stop", "latin-1" or "replace" (see `read_lines`).
+        tier: for textgrid, the name of the tier whose intervals are the phones.
+        silences: for textgrid, the labels of intervals without a phone, beside the empty one. A label with spaces is
+            several phones.
 
     Returns:
         list of `Recording`.
 
     Raises:
-        UserError: the source is unknown, one of its lines is malformed, or two have the same file.
+        UserError: the source is unknown, one of its lines is malformed, or two have the same file; or a TextGrid has no
+            phones, no recording, or more than one.
     """
     for key in fields:
         if key not in ("audio", "text", "split"):
@@ -59,6 +68,8 @@ def read_recordings(source, split, *, fields, count=0, seed=0, bad_bytes="stop")
         found = _toy(split, count or TOY_COUNT.get(split, 1), seed)
     elif kind == "tsv" and name:
         found = _table(name.replace("{split}", split), split, fields, bad_bytes)
+    elif kind == "textgrid" and name:
+        found = _text_grids(Path(name.replace("{split}", split)), tier, silences, bad_bytes)
     else:
         raise UserError(f"data.source {source!r} is not one of {FORMS}")
     found = itertools.islice(found, count or None)
@@ -83,3 +94,31 @@ def _table(path, split, fields, bad_bytes):
         if len(texts) > 1:
             raise UserError(f"{where}: {id} stands in {len(texts)} lines of {split}; a recording has one text")
         yield Recording(id, texts[0], read, where, fingerprint)
+
+
+def _text_grids(folder, tier, silences, bad_bytes):
+    if not folder.is_dir():
+        raise UserError(f"{folder}: there is no such folder{fetch_hint(folder)}")
+    grids, beside = [], {}
+    for path in sorted(folder.rglob("*")):
+        if path.suffix.lower() == ".textgrid":
+            grids.append(path)
+        elif path.suffix.lower() in SUFFIXES:
+            beside.setdefault(path.with_suffix(""), []).append(path)
+    for path in grids:
+        name = str(_only(beside.get(path.with_suffix(""), []), path).relative_to(folder))
+        labels = [interval.text for interval in read_text_grid(path, tier, bad_bytes)]
+        text = " ".join(phone for label in labels if label not in silences for phone in label.split())
+        if not text:
+            raise UserError(f"{path}: the tier {tier!r} has no phones")
+        id, _, read, where, fingerprint = list_file(folder, name, str(path), [text], "recording")
+        yield Recording(id, text, read, where, fingerprint)
+
+
+def _only(recordings, path):
+    """The recording beside a TextGrid, of a list of one."""
+    if len(recordings) != 1:
+        there = f"there are {' and '.join(x.name for x in recordings)}" if recordings else "there is none"
+        kinds = f"{', '.join(SUFFIXES[:-1])} or {SUFFIXES[-1]}"
+        raise UserError(f"{path}: one recording of its name, in {kinds}, must be beside it; {there}")
+    return recordings[0]

@@ -1,6 +1,6 @@
 """Preprocessors: raw examples to tensors and back, the same object in training and inside the SavedModel."""
 
-from kseq.preprocessors.audio import AudioPreprocessor, FramePreprocessor, PerturbedAudio
+from kseq.preprocessors.audio import AudioPreprocessor, FramePreprocessor, PerturbedAudio, compressed_format
 from kseq.preprocessors.image import ImagePreprocessor
 from kseq.preprocessors.notes import (
     EVENTS,
@@ -68,6 +68,7 @@ __all__ = [
     "Tokenizer",
     "WordPieces",
     "WordTokenizer",
+    "compressed_format",
     "events_of_roll",
     "roll_of_events",
     "tokenize",

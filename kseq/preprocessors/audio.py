@@ -13,6 +13,12 @@ NORMALIZE = ("utterance", "none")
 # What `AudioPreprocessor.features` says of a string that it refuses, after "assertion failed: ".
 EMPTY = "The file is empty"
 NOT_WAV = "The first bytes are not those of a WAV file"
+COMPRESSED = {  # the first bytes of files that hold a recording in another format
+    "FLAC": (b"fLaC",),
+    "Ogg": (b"OggS",),
+    "MP3": (b"ID3", *(bytes([0xFF, second]) for second in (0xE2, 0xE3, 0xF2, 0xF3, 0xFA, 0xFB))),  # layer III
+}
+NOT_DECODED = "The file is {0}, and only WAV is read here; convert it: ffmpeg -i in.{1} out.wav"
 NO_FORMAT = "The file does not say how its sound is written"
 NO_SOUND = "The file has no sound"
 SILENT = "The recording is silent: all of its samples are the same"
@@ -27,6 +33,11 @@ _MOST_CHUNKS = 2**12  # of a file, walked through in search of the sound
 _INSTEAD = 8  # frames in place of a recording that cannot be read
 # What a .npy file of version 1.0 says of its array; larger ones are not read.
 _NPY = r"\{'descr': '(<f2|<f4)', 'fortran_order': False, 'shape': \((\d{1,5}), (\d{1,4})\), \}\s*"
+
+
+def compressed_format(content):
+    """Which of `COMPRESSED` a file is, by its first bytes; None where it is none of them."""
+    return next((name for name, firsts in COMPRESSED.items() if content.startswith(firsts)), None)
 
 
 class Frames(tf.Module, metaclass=abc.ABCMeta):
@@ -243,6 +254,7 @@ class AudioPreprocessor(ReadableFrames):
         cut = told("The file is cut off: its sound has {} bytes, and {} are there", (length, end - first))
         said = broken(
             (end > 0, EMPTY),
+            *_not_compressed(encoded),
             (name == "RIFFWAVE", NOT_WAV),
             ((about > 0) & (channels > 0) & (rate > 0), NO_FORMAT),
             (tf.reduce_any(known), other),
@@ -374,6 +386,13 @@ class FramePreprocessor(ReadableFrames):
             (there == length, told("The file is cut off: its frames have {} bytes, and {} are there", (length, there))),
         )
         return said, half, first
+
+
+def _not_compressed(encoded):
+    """The rules of `broken` by which a file is none of `COMPRESSED`."""
+    for name, firsts in COMPRESSED.items():
+        starts = [tf.strings.substr(encoded, 0, len(first)) == first for first in firsts]
+        yield ~tf.reduce_any(starts), NOT_DECODED.format(name, name.lower())
 
 
 def _chunks(data, end):

@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 import kseq
 from kseq import runs
-from kseq.errors import UserError
+from kseq.errors import MissingPackage, UserError
 from kseq.tasks import pretrained
 from kseq.tasks.requests import OK, text_status, without_refused
 from kseq.tasks.task import (
@@ -641,8 +641,8 @@ class Files(Source):
     def is_readable(self, example):
         try:
             self.decode([example])
-        except UserError:
-            if self.config.data.on_error == "stop":
+        except UserError as error:
+            if self.config.data.on_error == "stop" or isinstance(error, MissingPackage):
                 raise
             return False
         return True

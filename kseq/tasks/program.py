@@ -173,7 +173,7 @@ def asked(run, inputs, form="text"):
             if len(value) != len(run.raw):
                 raise UserError(f"{where}: must be {' and '.join(run.raw)}, with a tab between")
         try:
-            example = runs.parse_example(run.raw, run.paths, value)
+            example = run.opened(runs.parse_example(run.raw, run.paths, value))
         except UserError as error:
             raise UserError(f"{where}: {error}") from None
         name = Path(value).name if run.paths and isinstance(value, str) else f"{number:05d}"

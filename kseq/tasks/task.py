@@ -298,6 +298,14 @@ class Task(abc.ABC):
             UserError: the config's sampler cannot give n answers.
         """
 
+    def opened(self, example):
+        """A raw example as a user gives it, {raw name: str or bytes} → as `answers` takes it.
+
+        Raises:
+            UserError: it cannot be read.
+        """
+        return example
+
     def check_input(self, name, example):
         """Raises `UserError` when the raw input of that name cannot be answered."""
         [status] = self.status(*([value] for value in self.request(example).values())).numpy()

@@ -4,6 +4,7 @@ python -m kseq.tasks.transcribe --help
 """
 
 import collections
+import dataclasses
 import functools
 import itertools
 import math
@@ -14,7 +15,7 @@ from pydantic import Field, model_validator
 
 import kseq
 from kseq.config import Config
-from kseq.errors import UserError
+from kseq.errors import MissingPackage, UserError
 from kseq.tasks.generation import Files, Generation, Read, make_reader
 from kseq.tasks.schema import (
     Attention,
@@ -38,13 +39,22 @@ NO_PHONE = "(none)"  # in the confusion matrix: what was added, or left out
 class DataConfig(SplitsConfig):
     """Which recordings and phones, and how they are read."""
 
-    source: str = Field("toy:tones", description="toy:tones or tsv:FILE; see tasks/transcribe/README.md")
+    source: str = Field(
+        "toy:tones", description="toy:tones, tsv:FILE or textgrid:FOLDER; see tasks/transcribe/README.md"
+    )
     fields: dict[str, str] = Field(
         {"audio": "audio", "text": "text"},
-        description="columns of the table: audio, the path of a WAV file; text, its phones; split, if there is one",
+        description="columns of the table: audio, the path of a recording; text, its phones; split, if there is one",
     )
     frames: int = Field(
-        0, ge=0, le=2048, description="size of a frame, when the files are .npy files of frames; 0 when they are WAV"
+        0,
+        ge=0,
+        le=2048,
+        description="size of a frame, when the files are .npy files of frames; 0 when they are recordings",
+    )
+    tier: str = Field("phones", description="for textgrid: the tier whose intervals are the phones")
+    silences: tuple[str, ...] = Field(
+        ("sil", "sp"), description="for textgrid: labels without a phone; an empty one never has any"
     )
     sample_rate: int = Field(16_000, ge=1000, le=192_000, description="rate that all recordings are resampled to, Hz")
     mels: int = Field(40, ge=1, le=256, description="bands of a frame")
@@ -71,6 +81,11 @@ class DataConfig(SplitsConfig):
     def _frames_fit(self):
         if self.frames and not self.source.startswith("tsv:"):
             raise ValueError(f"frames is for the files of a table, tsv:FILE, and source is {self.source}")
+        if self.source.startswith("textgrid:"):
+            if self.fields != type(self).model_fields["fields"].default:
+                raise ValueError(f"fields is for a table, tsv:FILE, and source is {self.source}; leave it out")
+        elif (self.tier, self.silences) != tuple(type(self).model_fields[x].default for x in ("tier", "silences")):
+            raise ValueError(f"tier and silences are for textgrid:FOLDER, and source is {self.source}; leave them out")
         if self.frames and self.deltas:
             raise ValueError("deltas are computed of WAV files, and frames is set; put them into the .npy files")
         return self
@@ -203,9 +218,34 @@ class Recordings(Files):
 
         def read(split, count):
             options = {"fields": data.fields, "bad_bytes": data.bad_bytes}
+            options |= {"tier": data.tier, "silences": data.silences}
             return kseq.data.read_recordings(data.source, split, count=count, seed=self.config.seed, **options)
 
-        return read_listed(self.config, split, read, "recordings")
+        found = read_listed(self.config, split, read, "recordings")
+        return [dataclasses.replace(x, read=functools.partial(self._content, x)) for x in found]
+
+    def _content(self, recording):
+        """The bytes of a recording of the data as `audio` reads them."""
+        content, most = recording.read(), self.config.data.max_seconds
+        try:
+            return self.wav(content, max_seconds=most)
+        except MissingPackage as error:
+            raise MissingPackage(f"{recording.where}: recording {recording.id}: {error}") from None
+        except UserError as error:
+            raise UserError(
+                f"{recording.where}: recording {recording.id} cannot be read ({error}); replace or remove it, or leave "
+                "such recordings out with --set data.on_error=skip"
+            ) from None
+
+    def wav(self, content, **limits):
+        """The bytes of a WAV file with the sound of a FLAC, Ogg or MP3 file; any other bytes as they are.
+
+        Args:
+            content: bytes of a file.
+            limits: `max_seconds` and `max_bytes` of `kseq.data.decoded_wav`.
+        """
+        kind = None if self.config.data.frames else kseq.preprocessors.compressed_format(content)
+        return kseq.data.decoded_wav(content, kind, **limits) if kind else content
 
     def decode(self, files):
         return self.audio.encode(files)
@@ -309,8 +349,8 @@ class Recordings(Files):
                     try:
                         found.append(audio.encode([recording]))
                         kept.append(i)
-                    except UserError:
-                        if self.config.data.on_error == "stop":
+                    except UserError as error:
+                        if self.config.data.on_error == "stop" or isinstance(error, MissingPackage):
                             raise
                         gone.append(i)
         import tensorflow as tf
@@ -374,6 +414,11 @@ class Transcribe(Generation):
     raw = ("audio",)
     paths = True
     drawn = "pictures of the attention and TextGrids"
+
+    def opened(self, example):
+        serving, most = self.config.serving, self.config.data.max_seconds
+        limits = {"max_seconds": serving.max_seconds or most, "max_bytes": serving.max_bytes}
+        return {"audio": self.source.wav(example["audio"], **limits)}
 
     def decoded(self, model):
         weight = self.config.sampler.ctc_weight

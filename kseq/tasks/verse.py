@@ -190,19 +190,33 @@ class Verse(Generation):
         equal = self.source.lengths(above) == self.source.lengths(below)
         metrics = self.choices(examples) | {"equal_length": float(np.mean(equal))}
         if self.sounds:
+            true = [line for line, *_ in right]
             metrics["opposed_tones"] = self.opposed_tones(above, below)
-            metrics["reference_opposed_tones"] = self.opposed_tones(above, [line for line, *_ in right])
+            metrics["reference_opposed_tones"] = self.opposed_tones(above, true)
+            metrics["rhymed"], metrics["reference_rhymed"] = self.rhymed(above, below), self.rhymed(above, true)
         return metrics
 
     def opposed_tones(self, above, below):
         """Of the places `OPPOSED` at which both lines have a tone, the share where one is level and one oblique."""
         tones, opposed = np.array(self.sounds[0]), []
-        for pair in zip(*(self.text.ids(lines).to_list() for lines in (above, below)), strict=True):
+        for pair in self._couplets(above, below):
             for place in OPPOSED:
                 if place <= min(map(len, pair)):
                     one, other = (tones[line[place - 1]] for line in pair)
                     opposed += [one != other] if one and other else []
         return float(np.mean(opposed)) if opposed else float("nan")
+
+    def rhymed(self, above, below):
+        """Of the couplets whose last tokens both have a rhyme, the share in which it is the same."""
+        rhymes, same = np.array(self.sounds[1]), []
+        for pair in self._couplets(above, below):
+            one, other = (rhymes[line[-1]] if line else 0 for line in pair)
+            same += [one == other] if one and other else []
+        return float(np.mean(same)) if same else float("nan")
+
+    def _couplets(self, above, below):
+        """Pairs of lists of ids, of lists of lines."""
+        return zip(*(self.text.ids(lines).to_list() for lines in (above, below)), strict=True)
 
     def choices(self, examples):
         """How the model takes the true next lines.

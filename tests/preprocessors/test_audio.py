@@ -94,6 +94,8 @@ def test_other_chunks_an_extensible_format_and_an_unknown_size_are_read():
         (b"", "The file is empty"),
         (b"Z IY R OW\n", "The first bytes are not those of a WAV file"),
         (b"RIFF", "The first bytes are not those of a WAV file"),
+        (b"fLaC and more", "The file is FLAC, and only WAV is read here; convert it: ffmpeg -i in.flac out.wav"),
+        (b"\xff\xf3\x88D", "The file is MP3, and only WAV is read here"),
         (wav(sound())[:12], "The file does not say how its sound is written"),
         (wav(sound())[:36], "The file has no sound"),
         (wav(sound())[:-100], "The file is cut off: its sound has 1600 bytes, and 1500 are there"),

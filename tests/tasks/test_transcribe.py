@@ -1,8 +1,10 @@
 """The program that writes the phones of recordings, from files to answers, at a size that trains in seconds."""
 
 import importlib.util
+import io
 import json
 import re
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -13,12 +15,18 @@ from PIL import Image
 import kseq
 import real
 from kseq.config import ConfigError, load
-from kseq.data import SetEpoch
+from kseq.data import SetEpoch, text_grid
 from kseq.data.tones import tones, wav
-from kseq.errors import UserError
+from kseq.errors import MissingPackage, UserError
 from kseq.layers import LocationAttention
 from kseq.tasks import program
 from kseq.tasks.transcribe import NO_PHONE, Transcribe
+
+try:
+    import soundfile
+except ModuleNotFoundError:
+    soundfile = None
+needs_soundfile = pytest.mark.skipif(soundfile is None, reason="needs soundfile: pip install 'kseq[audio]'")
 
 ROOT = Path(__file__).parents[2]
 TINY = (
@@ -227,6 +235,10 @@ def test_what_decides_the_frames_of_a_finished_run_cannot_change(trained):
             ["data.source=tsv:x", "data.frames=12", "augment.speeds=[0.9]"],
             "change waveforms, and data.frames reads none",
         ),
+        (["data.tier=MAU"], "tier and silences are for textgrid:FOLDER, and source is toy:tones; leave them out"),
+        (["data.source=tsv:x", "data.silences=[]"], "tier and silences are for textgrid:FOLDER, and source is tsv:x"),
+        (["data.source=textgrid:x", "data.fields={ audio = 'a', text = 'b' }"], "fields is for a table, tsv:FILE, and"),
+        (["data.source=textgrid:x", "data.frames=12"], "frames is for the files of a table, tsv:FILE, and source is"),
         (["augment.speeds=[1.1, 0.1]"], r"speeds must be 0.5 to 2 each, they are \[1.1, 0.1\]"),
         (["augment.noise=[20, 10]"], r"noise must be two ratios of -20 to 100 dB .* it is \[20.0, 10.0\]"),
         (["augment.noise=[20]"], "noise must be two ratios"),
@@ -236,6 +248,115 @@ def test_what_decides_the_frames_of_a_finished_run_cannot_change(trained):
 def test_a_wrong_config_is_told(changes, message):
     with pytest.raises(ConfigError, match=message):
         load(Transcribe.Config, overrides=changes)
+
+
+# --- compressed recordings, and TextGrids
+
+
+def flac(content):
+    """A WAV file of 16 bits as FLAC."""
+    x, rate = soundfile.read(io.BytesIO(content), dtype="int16")
+    file = io.BytesIO()
+    soundfile.write(file, x, rate, format="FLAC")
+    return file.getvalue()
+
+
+def unprepared(folder, changes):
+    return Transcribe(
+        load(Transcribe.Config, overrides=[*TINY, f"data.cache={folder}/cache", *changes]), folder / "run"
+    )
+
+
+@pytest.mark.slow
+@needs_soundfile
+def test_flac_is_read_as_the_same_recording_in_wav(tmp_path):
+    changes = table(tmp_path, ["a.flac\tup so", "a.wav\tup so", "b.wav\tti"])
+    (tmp_path / "a.flac").write_bytes(flac((tmp_path / "a.wav").read_bytes()))
+    run = unprepared(tmp_path, changes)
+    frames, kept = run.source.frames(run.examples("train"), "frames")
+    assert len(kept) == 3 and frames.lengths[0] == frames.lengths[1]
+    np.testing.assert_array_equal(*frames.padded([0, 1], frames.lengths[0]))
+    (tmp_path / "a.flac").write_bytes(flac((tmp_path / "a.wav").read_bytes())[:-9])
+    with pytest.raises(
+        UserError, match=r"t.tsv:2: recording a.flac cannot be read \(The file is damaged: .*; replace or"
+    ):
+        run.source.frames(run.examples("train"), "frames")
+    run = unprepared(tmp_path, [*changes, "data.on_error=skip"])
+    examples = run.examples("train")
+    assert [x.id for x in run.source.frames(examples, "frames")[1]] == ["a.wav", "b.wav"]
+    assert [run.is_readable(x) for x in examples] == [False, True, True]
+
+
+def test_no_recording_is_left_out_because_a_package_is_missing(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "soundfile", None)
+    (tmp_path / "a.flac").write_bytes(b"fLaC")
+    lines = ["gone.wav\tup", "a.flac\tup", "b.wav\tti"]  # because of the first, they are read one by one
+    run = unprepared(tmp_path, [*table(tmp_path, lines), "data.on_error=skip"])
+    examples = run.examples("train")
+    message = r"t.tsv:3: recording a.flac: The file is FLAC, which needs soundfile: pip"
+    with pytest.raises(MissingPackage, match=message):
+        run.source.frames(examples, "frames")
+    with pytest.raises(MissingPackage, match=message):
+        run.is_readable(examples[1])
+    with pytest.raises(UserError, match=r"^one.flac: The file is FLAC, which needs soundfile"):
+        monkeypatch.chdir(tmp_path)
+        (tmp_path / "one.flac").write_bytes(b"fLaC")
+        list(program.asked(run, ["one.flac"]))
+
+
+@pytest.mark.slow
+@needs_soundfile
+def test_what_is_asked_is_opened_within_the_limits_of_serving(recording):
+    content = recording.read_bytes()
+    recording.with_suffix(".flac").write_bytes(flac(content))
+    run = unprepared(recording.parent, [])
+    [(name, example)] = program.asked(run, [str(recording.with_suffix(".flac"))])
+    assert (
+        name == "one.flac"
+        and example["audio"].startswith(b"RIFF")
+        and run.opened({"audio": content})["audio"] is content
+    )
+    np.testing.assert_array_equal(*(run.source.audio.features([x]) for x in (content, example["audio"])))
+    for key, message in (
+        ("max_seconds=0.1", "The recording is too long: . s, and at most 0.1"),
+        ("max_bytes=999", "once"),
+    ):
+        run = unprepared(recording.parent, [f"serving.{key}"])
+        with pytest.raises(UserError, match=rf"one.flac: .*{message}"):
+            list(program.asked(run, [str(recording.with_suffix(".flac"))]))
+
+
+@needs_soundfile
+def test_a_run_answers_flac_and_its_export_says_that_it_does_not(trained, recording, tmp_path):
+    path = tmp_path / "two.flac"
+    path.write_bytes(flac(recording.read_bytes()))
+    run = kseq.load(trained)
+    assert run(str(path)) == run(path.read_bytes()) == run(str(recording))
+    [record] = run([path], details=True)
+    assert run.files(path, record) == run.files(recording, record) and (run.show(path) is None) == (
+        not record["tokens"]
+    )
+    with pytest.raises(UserError, match=r"^example 2: The file is damaged"):
+        run([path, path.read_bytes()[:-9]])
+    run.export(tmp_path / "export")
+    with pytest.raises(UserError, match=r"^example 1: The file is FLAC, and only WAV is read here; convert"):
+        kseq.load(tmp_path / "export")(path)
+
+
+def test_textgrids_give_the_phones_of_the_recordings_beside_them(tmp_path):
+    for name, example in zip("abcd", tones("train", 4), strict=True):
+        phones, times = example["text"].split(), example["ends"]
+        edges = np.concatenate([[0], times.ravel(), [times[-1, 1] + 0.1]])
+        labels = [x for phone in phones for x in ("sil", phone)] + [""]
+        grid = text_grid(labels, np.stack([edges[:-1], edges[1:]], axis=1), tier="MAU")
+        (tmp_path / f"{name}.wav").write_bytes(example["audio"])
+        (tmp_path / f"{name}.TextGrid").write_text(grid)
+    changes = [f"data.source=textgrid:{tmp_path}", "data.tier=MAU", "data.holdout=0.4"]
+    run = unprepared(tmp_path, changes)
+    found = {x.id: x.text for split in ("train", "dev") for x in run.examples(split)}
+    assert found == {f"{name}.wav": x["text"] for name, x in zip("abcd", tones("train", 4), strict=True)}
+    with pytest.raises(UserError, match=r"gives the same examples for data.train and data.dev. Put {split}"):
+        unprepared(tmp_path, changes[:2]).prepare()
 
 
 # --- changed recordings, CTC, and frames computed elsewhere

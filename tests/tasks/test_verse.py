@@ -162,6 +162,13 @@ def test_the_share_of_opposed_tones_is_counted_where_both_have_one(chinese):
     assert np.isnan(chinese.opposed_tones(["玄"], ["日"]))
 
 
+def test_the_share_of_rhymes_is_counted_where_both_have_one(chinese):
+    """By hand: 荒 huāng rhymes with 黃 huáng, and 宿 sù does not with 宇 yǔ; the dragon is unknown."""
+    assert chinese.rhymed(["天荒", "天宿", "天龍", ""], ["日黃", "日宇", "日黃", "日"]) == 0.5
+    assert np.isnan(chinese.rhymed(["龍"], ["荒"]))
+    assert chinese.opposed_tones(["天荒"], ["地黃"]) == 0  # rhymes, and both level
+
+
 def test_a_line_that_is_too_long_is_named(trained):
     run = kseq.load(trained)
     with pytest.raises(UserError, match=r"^example 2: The line has 41 tokens, and at most 40 are answered$"):
