@@ -13,6 +13,7 @@
     kseq.metrics        scores of texts, labels, tags and alignments
     kseq.plots          pictures of attention, gates and gradients
     kseq.export         SavedModels
+    kseq.quantization   weights in fewer bytes
     kseq.files          files that are written whole or not at all
 
 `import kseq` is light: a part, and TensorFlow with it, is imported when it is first named. With it alone Keras loads a
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
         models,
         plots,
         preprocessors,
+        quantization,
         runs,
         samplers,
         training,
@@ -55,6 +57,7 @@ __all__ = [
     "models",
     "plots",
     "preprocessors",
+    "quantization",
     "runs",
     "samplers",
     "training",

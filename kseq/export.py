@@ -13,7 +13,7 @@ from kseq.files import read_json, replacing, write_json
 ABOUT = "assets.extra/kseq.json"  # TensorFlow leaves this folder of a SavedModel to others
 
 
-def export(answer, parts, inputs, path, about=None, **signatures):
+def export(answer, parts, inputs, path, about=None, *, weights="float32", **signatures):
     """Writes a SavedModel with the signature `serving_default` and any further ones, each for every batch size.
 
     Args:
@@ -22,23 +22,31 @@ def export(answer, parts, inputs, path, about=None, **signatures):
         inputs: names of the arguments of `answer`.
         path: folder to write. An export that is there is replaced when the new one is whole.
         about: {name: value} to keep beside the model.
+        weights: how the models among the parts are stored, "float32", "float16" or "int8"; see `kseq.quantization`.
+            With the last two, no `tf.function` that the answers call may have been called before.
         signatures: {name: function like `answer`} of the further signatures.
 
     Raises:
-        UserError: as of `check_replaceable`.
+        UserError: as of `check_replaceable` and of `kseq.quantization.smaller`.
         OSError: the folder cannot be written, for want of room, say.
     """
     import keras
     import tensorflow as tf
 
+    from kseq.quantization import Dequantized, smaller
+
     check_replaceable(path)
     archive = keras.export.ExportArchive()
+    models = [part for part in parts if isinstance(part, keras.Model)]
     for part in parts:
-        archive.track(part)
+        if part not in models:
+            archive.track(part)
     signature = [tf.TensorSpec([None], tf.string, name=name) for name in inputs]
-    for name, function in {"serving_default": answer, **signatures}.items():
-        archive.add_endpoint(name, tf.function(function, input_signature=signature))
-    with replacing(path) as draft:
+    with Dequantized(smaller(models, weights)) as scope, replacing(path) as draft:
+        for name, function in {"serving_default": answer, **signatures}.items():
+            archive.add_endpoint(name, tf.function(function, input_signature=signature))
+        # `track` of a model would store its variables twice, as Keras' and as TensorFlow's.
+        archive.add_variable_collection("weights", scope.variables(models))
         try:
             archive.write_out(str(draft), verbose=False)
         except tf.errors.OpError as error:

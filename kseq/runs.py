@@ -266,11 +266,11 @@ def load(folder, overrides=()):
 
     before = keras.config.dtype_policy()
     try:
-        return Run(
-            load_task(
-                folder, overrides=overrides, prepare=lambda c: keras.config.set_dtype_policy(c.training.precision)
-            )
+        task = load_task(
+            folder, overrides=overrides, prepare=lambda c: keras.config.set_dtype_policy(c.training.precision)
         )
+        task.round_weights()
+        return Run(task)
     finally:
         keras.config.set_dtype_policy(before)
 
@@ -532,7 +532,7 @@ def export_run(task, folder, *, name=None, keep=versions.KEEP):
     Returns:
         (folder of the version, its answer to `task.example()`).
     """
-    about = {"task": task.name, "paths": task.paths}
+    about = {"task": task.name, "paths": task.paths, "weights": task.config.serving.weights}
     model = {"model": name or Path(folder).resolve().name}
     examples, expected = [task.example()], []
     for _, example in task.some_of_dev():
@@ -540,8 +540,12 @@ def export_run(task, folder, *, name=None, keep=versions.KEEP):
         examples += [given] if given not in examples else []
 
     def write(draft):
-        export_saved_model(task.answer, task.parts(), task.raw, draft, about, nbest=task.n_best)
-        expected.extend(task.ask(example) for example in examples)
+        weights = task.config.serving.weights
+        served = task if weights == "float32" else task.anew()
+        signatures = {"nbest": served.n_best}
+        export_saved_model(served.answer, served.parts(), task.raw, draft, about, weights=weights, **signatures)
+        with task.rounded():
+            expected.extend(task.ask(example) for example in examples)
         versions.record(draft, examples, expected, model)
 
     return versions.add_version(folder, write, keep), expected[0]
