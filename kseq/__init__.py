@@ -14,6 +14,7 @@
     kseq.plots          pictures of attention, gates and gradients
     kseq.export         SavedModels
     kseq.quantization   weights in fewer bytes
+    kseq.lite           TFLite files
     kseq.files          files that are written whole or not at all
 
 `import kseq` is light: a part, and TensorFlow with it, is imported when it is first named. With it alone Keras loads a
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
         export,
         files,
         layers,
+        lite,
         losses,
         metrics,
         models,
@@ -51,6 +53,7 @@ __all__ = [
     "export",
     "files",
     "layers",
+    "lite",
     "load",
     "losses",
     "metrics",

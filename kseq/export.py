@@ -53,11 +53,11 @@ def export(answer, parts, inputs, path, about=None, *, weights="float32", **sign
             full = isinstance(error, tf.errors.ResourceExhaustedError)
             reason = "no space left on the device" if full else error.message.splitlines()[0]
             raise OSError(errno.ENOSPC if full else errno.EIO, reason, str(path)) from None
-        write_json(draft / ABOUT, {"inputs": list(inputs), **(about or {}), "files": [*_files(draft), ABOUT]})
+        write_json(draft / ABOUT, {"inputs": list(inputs), **(about or {}), "files": [*files_of(draft), ABOUT]})
 
 
-def check_replaceable(path):
-    """Whether an export may take the place of what is at `path`.
+def check_replaceable(path, about=ABOUT):
+    """Whether an export may take the place of what is at `path`; `about` is the file that names the others.
 
     Raises:
         UserError: there is a file, or a folder with something that no export has written.
@@ -67,17 +67,17 @@ def check_replaceable(path):
         raise UserError(f"{path} is a file; an export is a folder")
     if not path.exists() or not any(path.iterdir()):
         return
-    foreign = foreign_files(path)
+    foreign = foreign_files(path, about)
     if foreign:
         raise UserError(f"{path / foreign[0]} was written by no export, which replaces the whole folder; move it away")
 
 
-def foreign_files(path):
+def foreign_files(path, about=ABOUT):
     """The names of the files in a folder that no export has written."""
-    known = read_json(path / ABOUT).get("files", []) if (path / ABOUT).exists() else []
-    return [name for name in _files(path) if name not in known]
+    known = read_json(path / about).get("files", []) if (path / about).exists() else []
+    return [name for name in files_of(path) if name not in known]
 
 
-def _files(folder):
+def files_of(folder):
     """The names of all files in and below a folder."""
     return sorted(path.relative_to(folder).as_posix() for path in Path(folder).rglob("*") if not path.is_dir())

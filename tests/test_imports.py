@@ -19,6 +19,7 @@ ALLOWED = {
     "checkpoints": {"config", "errors", "files"},
     "training": {"checkpoints", "cluster", "errors", "files"},
     "export": {"errors", "files", "quantization"},
+    "lite": {"errors", "files"},
     "quantization": {"errors"},
     "plots": {"files", "metrics"},
     "config": set(),

@@ -371,6 +371,14 @@ class Task(abc.ABC):
         made.model = self.model
         return made
 
+    def lite(self, length):
+        """The parts of a TFLite file of the model, as `Generation.lite` describes them.
+
+        Raises:
+            UserError: the task has none.
+        """
+        raise UserError(f"TFLite files are for tasks that write a text, and {self.name} is not one; use export")
+
     # --- what a run must not lose
 
     @abc.abstractmethod

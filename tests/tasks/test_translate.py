@@ -524,3 +524,25 @@ def test_a_run_answers_in_python_as_the_saved_model_does(trained):
     assert kseq.load(trained, ["sampler.min_length=3"]).show("vingt-deux") is not None
     source, target = run.preprocessor
     assert (source, target) == (run.task.source.text, run.task.target)
+
+
+def test_the_tflite_file_of_a_run_writes_what_the_run_writes(trained, tmp_path):
+    """Oracle: the run itself with a width of 1; texts become ids by what lies beside the file."""
+    translator = kseq.load(trained, ["sampler.width=1"])
+    translator.export_lite(tmp_path / "lite", length=8)
+    translator.export_lite(tmp_path / "lite", length=9)  # takes the place of the first
+    model = kseq.lite.Lite(tmp_path / "lite")
+    assert model.about["task"] == "translate" and model.about["inputs"] == {"source": [1, 9]}
+    read, write = (
+        kseq.preprocessors.TextPreprocessor.load(tmp_path / "lite" / f"{side}_vocabulary.txt")
+        for side in ("source", "target")
+    )
+    for text in ("deux cent trente-quatre", "un"):
+        found = model(source=read.ids([text]).to_tensor(shape=[1, 9]))
+        assert write.text(found["ids"]).numpy()[0].decode() == translator(text)
+    (tmp_path / "lite" / "mine.txt").write_text("mine")
+    with pytest.raises(UserError, match=r"mine\.txt was written by no export"):
+        translator.export_lite(tmp_path / "lite", length=9)
+    with pytest.raises(UserError, match="length must be a whole number of 1 to 60"):
+        translator.export_lite(tmp_path / "other", length=61)
+    assert not (tmp_path / "other").exists()
