@@ -48,7 +48,7 @@ class Read(NamedTuple):
     status: object = None  # string [batch], as of `Task.answer`; None when all can be answered
 
 
-class Lite(NamedTuple):
+class LiteParts(NamedTuple):
     """What a TFLite file is made of, and compared with."""
 
     function: object  # of one example of a fixed size → as of `kseq.lite.greedy`
@@ -307,10 +307,10 @@ class Generation(Task):
         )
 
     def lite(self, length):
-        """The `Lite` of the run, which writes greedily, `sampler.width = 1`, from sources of at most `length` steps.
+        """The `LiteParts` of the run. The file writes greedily, as with `sampler.width = 1`.
 
         Args:
-            length: of the source: tokens, or frames; None for `data.max_length`. Pictures have one size.
+            length: most tokens or frames of the source; None for `data.max_length`. Pictures have one size.
 
         Raises:
             UserError: the run has something that TFLite files do not do, or there is no such length.
@@ -335,7 +335,7 @@ class Generation(Task):
             return kseq.lite.greedy(step, states, memory, **options)
 
         greedy = kseq.samplers.compiled(kseq.samplers.Greedy(), encode, model.step, **options, **constraints)
-        return Lite(function, spec, [model], greedy, self._fixed(spec), self.source.vocabularies(self.target))
+        return LiteParts(function, spec, [model], greedy, self._fixed(spec), self.source.vocabularies(self.target))
 
     def _check_lite(self):
         """Raises `UserError` where the run has something that TFLite files do not do."""

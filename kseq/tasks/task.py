@@ -372,7 +372,7 @@ class Task(abc.ABC):
         return made
 
     def lite(self, length):
-        """The parts of a TFLite file of the model, as `Generation.lite` describes them.
+        """What the TFLite file of the model is made of, as `Generation.lite` has it.
 
         Raises:
             UserError: the task has none.
