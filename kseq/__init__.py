@@ -13,6 +13,8 @@
     kseq.metrics        scores of texts, labels, tags and alignments
     kseq.plots          pictures of attention, gates and gradients
     kseq.export         SavedModels
+    kseq.quantization   weights in fewer bytes
+    kseq.lite           TFLite files
     kseq.files          files that are written whole or not at all
 
 `import kseq` is light: a part, and TensorFlow with it, is imported when it is first named. With it alone Keras loads a
@@ -31,11 +33,13 @@ if TYPE_CHECKING:
         export,
         files,
         layers,
+        lite,
         losses,
         metrics,
         models,
         plots,
         preprocessors,
+        quantization,
         runs,
         samplers,
         training,
@@ -49,12 +53,14 @@ __all__ = [
     "export",
     "files",
     "layers",
+    "lite",
     "load",
     "losses",
     "metrics",
     "models",
     "plots",
     "preprocessors",
+    "quantization",
     "runs",
     "samplers",
     "training",

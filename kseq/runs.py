@@ -27,9 +27,9 @@ from kseq.checkpoints import best_weights, read_progress
 from kseq.config import Config, ConfigError
 from kseq.config import load as load_config
 from kseq.errors import UserError
-from kseq.export import ABOUT
+from kseq.export import ABOUT, check_replaceable, files_of
 from kseq.export import export as export_saved_model
-from kseq.files import DRAFT, lock, read_json, remove_drafts, sha256, write_json, write_text
+from kseq.files import DRAFT, lock, read_json, remove_drafts, replacing, sha256, write_bytes, write_json, write_text
 from kseq.serving import ask, versions
 
 RUN = "run.json"
@@ -266,11 +266,11 @@ def load(folder, overrides=()):
 
     before = keras.config.dtype_policy()
     try:
-        return Run(
-            load_task(
-                folder, overrides=overrides, prepare=lambda c: keras.config.set_dtype_policy(c.training.precision)
-            )
+        task = load_task(
+            folder, overrides=overrides, prepare=lambda c: keras.config.set_dtype_policy(c.training.precision)
         )
+        task.round_weights()
+        return Run(task)
     finally:
         keras.config.set_dtype_policy(before)
 
@@ -419,6 +419,23 @@ class Run(Predictor):
         """
         return export_run(self.task, folder, keep=keep)[1]
 
+    def export_lite(self, folder, length=None):
+        """Writes a TFLite file, of built-in operations alone, that answers one example at a time by a greedy search.
+
+        It takes ids of a text, pixels of a picture or frames of a recording, and returns ids; see `kseq.lite.Lite`.
+        Beside it are the vocabularies, for `kseq.preprocessors.TextPreprocessor.load`. Its answers to examples of dev
+        are first compared with those of `kseq.samplers.Greedy` to the same.
+
+        Args:
+            folder: to write; an earlier one is replaced.
+            length: the most tokens or frames that it reads, padded with zeros; `data.max_length` for texts.
+
+        Raises:
+            UserError: the folder holds something else, the task or an option of the run has no TFLite file, or the
+                file answers otherwise than the run.
+        """
+        write_lite(self.task, Path(folder), length)
+
 
 class Exported(Predictor):
     """An exported folder, called on raw examples. See `load`."""
@@ -465,7 +482,7 @@ class Exported(Predictor):
         return records
 
     def __getattr__(self, name):
-        if name in ("model", "preprocessor", "show", "files", "examples", "export"):
+        if name in ("model", "preprocessor", "show", "files", "examples", "export", "export_lite"):
             raise UserError(f"{self.folder} is an exported model: it has no {name}; load the run it was exported from")
         raise AttributeError(f"{type(self).__name__} has no attribute {name!r}")
 
@@ -530,6 +547,23 @@ def _content(name, paths, value):
     return content if paths else content.rstrip(b"\r\n")
 
 
+def write_lite(task, folder, length=None):
+    """Writes the TFLite file of a trained task; see `Run.export_lite`."""
+    from kseq import lite
+
+    check_replaceable(folder, lite.ABOUT)
+    parts = task.lite(length)
+    content = lite.convert(parts.function, [parts.signature], parts.models)
+    lite.check(content, parts.greedy, parts.examples)
+    about = {"task": task.name, "inputs": {parts.signature.name: list(parts.signature.shape)}}
+    with replacing(folder) as draft:
+        draft.mkdir()
+        write_bytes(draft / lite.MODEL, content)
+        for name, text in parts.vocabularies.items():
+            text.save(draft / name)
+        write_json(draft / lite.ABOUT, {**about, "files": [*files_of(draft), lite.ABOUT]})
+
+
 def export_run(task, folder, *, name=None, keep=versions.KEEP):
     """Adds a version to an export and asks it; see `Run.export`.
 
@@ -542,7 +576,7 @@ def export_run(task, folder, *, name=None, keep=versions.KEEP):
     Returns:
         (folder of the version, its answer to `task.example()`).
     """
-    about = {"task": task.name, "paths": task.paths}
+    about = {"task": task.name, "paths": task.paths, "weights": task.config.serving.weights}
     model = {"model": name or Path(folder).resolve().name}
     examples, expected = [task.example()], []
     for _, example in task.some_of_dev():
@@ -550,8 +584,12 @@ def export_run(task, folder, *, name=None, keep=versions.KEEP):
         examples += [given] if given not in examples else []
 
     def write(draft):
-        export_saved_model(task.answer, task.parts(), task.raw, draft, about, nbest=task.n_best)
-        expected.extend(task.ask(example) for example in examples)
+        weights = task.config.serving.weights
+        served = task if weights == "float32" else task.anew()
+        signatures = {"nbest": served.n_best}
+        export_saved_model(served.answer, served.parts(), task.raw, draft, about, weights=weights, **signatures)
+        with task.rounded():
+            expected.extend(task.ask(example) for example in examples)
         versions.record(draft, examples, expected, model)
 
     return versions.add_version(folder, write, keep), expected[0]

@@ -182,6 +182,14 @@ class Pictures(Files):
         size = self.config.data.image_size
         return np.zeros((1, size, size, 3), "float32")
 
+    def fixed(self, length):
+        import tensorflow as tf
+
+        size = self.config.data.image_size
+        if length is not None:
+            raise UserError(f"pictures have one size, data.image_size, which is {size}; length is not for them")
+        return tf.TensorSpec([1, size, size, 3], tf.uint8, name="image")
+
     def columns(self, train, target, encoder):
         if self.config.data.mirror:
             train = [*train, *(mirrored for p in train if (mirrored := p.mirror()).captions)]

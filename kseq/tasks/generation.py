@@ -32,6 +32,7 @@ from kseq.tasks.task import (
 )
 
 BATCH_SIZE = 64  # texts that are written in one batch
+COMPARED = 32  # examples of dev whose answers a TFLite file must have
 
 # The parts are named through `kseq`, which imports them, and TensorFlow, when they are needed: `--help` and a wrong
 # config answer at once.
@@ -45,6 +46,17 @@ class Read(NamedTuple):
     oov_words: object = None  # string [batch, max_oov_words]: what can be copied; None when nothing can
     empty: object = None  # bool [batch], whether there is nothing to read; None when there always is
     status: object = None  # string [batch], as of `Task.answer`; None when all can be answered
+
+
+class LiteParts(NamedTuple):
+    """What a TFLite file is made of, and compared with."""
+
+    function: object  # of one example of a fixed size → as of `kseq.lite.greedy`
+    signature: object  # `tf.TensorSpec` of that example
+    models: list  # whose weights it reads
+    greedy: object  # of one such example → `Hypotheses` of `kseq.samplers.Greedy`
+    examples: list  # such examples, of dev
+    vocabularies: dict  # {file name: `TextPreprocessor`} of what turns texts into ids and back
 
 
 class Source(abc.ABC):
@@ -132,6 +144,18 @@ class Source(abc.ABC):
     def is_readable(self, example):
         """As of `Task.is_readable`."""
         return True
+
+    @abc.abstractmethod
+    def fixed(self, length):
+        """`tf.TensorSpec` of what the encoder takes of one example of at most `length` steps; None is a default.
+
+        Raises:
+            UserError: there is no such length.
+        """
+
+    @abc.abstractmethod
+    def vocabularies(self, target):
+        """{file name: `TextPreprocessor`} of what reads and of the target."""
 
 
 class Generation(Task):
@@ -281,6 +305,63 @@ class Generation(Task):
             max_length=self.target.max_length + 1,
             **self.constraints(),
         )
+
+    def lite(self, length):
+        """The `LiteParts` of the run. The file writes greedily, as with `sampler.width = 1`.
+
+        Args:
+            length: most tokens or frames of the source; None for `data.max_length`. Pictures have one size.
+
+        Raises:
+            UserError: the run has something that TFLite files do not do, or there is no such length.
+        """
+        import tensorflow as tf
+
+        self._check_lite()
+        spec, model = self.source.fixed(length), self.model
+        options = {"start": kseq.preprocessors.START, "end": kseq.preprocessors.END}
+        options["max_length"] = self.target.max_length + 1
+        constraints = self.constraints()
+        constrain = kseq.samplers.Constraints(**constraints)
+
+        def encode(source):  # pixels come in bytes
+            return model.encode(source if len(spec.shape) == 2 else tf.cast(source, tf.float32))
+
+        def function(source):
+            states, memory = encode(source)
+            above = source if constrain.parallel else None
+            limits = {name: options[name] for name in ("end", "max_length")}
+            step, states = constrain(model.step, states, **limits, source=above)
+            return kseq.lite.greedy(step, states, memory, **options)
+
+        greedy = kseq.samplers.compiled(kseq.samplers.Greedy(), encode, model.step, **options, **constraints)
+        return LiteParts(function, spec, [model], greedy, self._fixed(spec), self.source.vocabularies(self.target))
+
+    def _check_lite(self):
+        """Raises `UserError` where the run has something that TFLite files do not do."""
+        config = self.config
+        refused = {
+            "sampler.method = random": config.sampler.method == "random",
+            "sampler.ensemble": bool(config.sampler.ensemble),
+            "sampler.required": bool(config.sampler.required),
+            "sampler.replace_unknown": getattr(config.sampler, "replace_unknown", False),
+            "sampler.ctc_weight": bool(getattr(config.sampler, "ctc_weight", 0)),
+            "model.max_oov_words": bool(getattr(config.model, "max_oov_words", 0)),
+            f"training.precision = {config.training.precision}": config.training.precision != "float32",
+        }
+        for name, given in refused.items():
+            if given:
+                raise UserError(f"a TFLite file cannot do what {name} asks for; use export")
+
+    def _fixed(self, spec):
+        """Examples of dev of a fixed size: each padded with zeros behind its last step, or cut off."""
+        found, step = [], max(1, len(self.dev) // COMPARED)
+        for example in filter(self.is_readable, self.dev[::step][:COMPARED]):
+            inputs = self.source.read([self.request(self.raw_of(example))[self.source.raw]]).inputs.numpy()
+            inputs = inputs[:, : spec.shape[1]]
+            more = [(0, most - size) for size, most in zip(inputs.shape, spec.shape, strict=True)]
+            found.append(np.pad(inputs, more).astype(spec.dtype.as_numpy_dtype))
+        return found
 
     def decoded(self, model):
         """What the sampler is given of a model: an object with its `encode` and `step`."""
@@ -525,6 +606,16 @@ class Texts(Source):
     def encoder_input(self):
         return np.zeros((1, 1), "int32")
 
+    def fixed(self, length):
+        import tensorflow as tf
+
+        most = self.config.data.lengths()[0]
+        length = check_length(most if length is None else length, most, "data.max_length")
+        return tf.TensorSpec([1, length], tf.int32, name="source")
+
+    def vocabularies(self, target):
+        return {"source_vocabulary.txt": self.text, "target_vocabulary.txt": target}
+
     def columns(self, train, target, encoder):
         import tensorflow as tf
 
@@ -651,6 +742,9 @@ class Files(Source):
     def readable(self, raw):
         """string `[batch]` → what the encoder takes, and string `[batch]`: empty, or what is wrong with a file."""
 
+    def vocabularies(self, target):
+        return {self.vocabulary: target}
+
     @functools.cached_property
     def graph(self):
         """`readable` as a `tf.function`."""
@@ -666,6 +760,13 @@ class Files(Source):
 
     def line(self, name, example, record):
         return f"{name}: {record['text']}"
+
+
+def check_length(length, most, key):
+    """Returns the length of a source of a TFLite file if it is a whole number of 1 to `most`; `UserError` if not."""
+    if isinstance(length, bool) or not isinstance(length, int) or not 1 <= length <= most:
+        raise UserError(f"length must be a whole number of 1 to {most}, which {key} allows; it is {length!r}")
+    return length
 
 
 def make_reader(config, cell):

@@ -239,8 +239,9 @@ def export(task, workdir, changes, *, keep=versions.KEEP):
 
 
 def _finished(task, workdir, changes):
-    """The task with the best weights of the run in a folder, and the run's progress."""
+    """The task with the best weights of the run in a folder, as an export stores them, and the run's progress."""
     run = runs.load_task(workdir, task=task, overrides=changes, prepare=_set_up)
+    run.round_weights()
     return run, kseq.checkpoints.read_progress(workdir)
 
 

@@ -109,6 +109,9 @@ class ServingConfig(Config):
     """What the exported model answers; see Serving in README.md."""
 
     batch_size: int = Field(64, ge=1, description="examples answered at once; a larger batch is answered in parts")
+    weights: Literal["float32", "float16", "int8"] = Field(
+        "float32", description="how matrices and embeddings are stored; the others are half and a quarter as large"
+    )
 
 
 class TextServingConfig(ServingConfig):

@@ -356,6 +356,37 @@ class Task(abc.ABC):
     def parts(self):
         """The objects with weights or tables that `answer` uses."""
 
+    @property
+    def models(self):
+        """The models among `parts`."""
+        import keras
+
+        return [part for part in self.parts() if isinstance(part, keras.Model)]
+
+    def round_weights(self):
+        """Rounds the weights as `serving.weights` stores them: the task then answers as its export does."""
+        if self.config.serving.weights != "float32":
+            kseq.quantization.round_weights(self.models, self.config.serving.weights)
+
+    def rounded(self):
+        """`round_weights` until the end of the block."""
+        return kseq.quantization.rounded(self.models, self.config.serving.weights)
+
+    def anew(self):
+        """The same task around the same model, none of whose graphs have been built."""
+        made = type(self)(self.config, self.workdir)
+        made.restore()
+        made.model = self.model
+        return made
+
+    def lite(self, length):
+        """What the TFLite file of the model is made of, as `Generation.lite` has it.
+
+        Raises:
+            UserError: the task has none.
+        """
+        raise UserError(f"TFLite files are for tasks that write a text, and {self.name} is not one; use export")
+
     # --- what a run must not lose
 
     @abc.abstractmethod

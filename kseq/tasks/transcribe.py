@@ -16,7 +16,7 @@ from pydantic import Field, model_validator
 import kseq
 from kseq.config import Config
 from kseq.errors import MissingPackage, UserError
-from kseq.tasks.generation import Files, Generation, Read, make_reader
+from kseq.tasks.generation import Files, Generation, Read, check_length, make_reader
 from kseq.tasks.schema import (
     Attention,
     Cell,
@@ -291,6 +291,15 @@ class Recordings(Files):
     @property
     def encoder_input(self):
         return np.ones((1, 8, self.audio.size), "float32")
+
+    def fixed(self, length):
+        import tensorflow as tf
+
+        rate = 1 / self.config.data.hop
+        most = math.ceil(self.config.data.max_seconds * rate)
+        if length is None:
+            raise UserError(f"length must be given: the most frames of a recording, of which a second has {rate:g}")
+        return tf.TensorSpec([1, check_length(length, most, "data.max_seconds"), self.audio.size], tf.float32, "frames")
 
     def copies(self):
         """What makes the frames of training: that of serving, then one for each further copy."""

@@ -19,7 +19,7 @@ from kseq.config import ConfigError, load
 from kseq.data import SetEpoch
 from kseq.errors import UserError
 from kseq.layers import CELLS
-from kseq.serving import ask
+from kseq.serving import ask, check
 from kseq.tasks import program
 from kseq.tasks.translate import Translate
 
@@ -492,11 +492,26 @@ def test_units_and_cells_move_by_one_line(tmp_path, unit, cell):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("changes", [["training.xla=true"], ["training.precision=mixed_float16"]])
-def test_it_trains_compiled_and_in_half_precision(tmp_path, changes):
-    train(tmp_path, [*TINY, "training.epochs=2", *changes])
-    history = json.loads((tmp_path / "progress.json").read_text())["history"]
+@pytest.mark.parametrize(
+    "change", ["training.xla=true", "training.precision=mixed_float16", "training.precision=mixed_bfloat16"]
+)
+def test_it_trains_compiled_and_in_half_precision_and_exports_to_the_same_answers(tmp_path, monkeypatch, change):
+    """The export is asked in a process that has no device but the CPU, and answers what the run answers."""
+    train(tmp_path / "run", [*TINY, "data.buckets=1", "training.epochs=2", change])
+    history = json.loads((tmp_path / "run" / "progress.json").read_text())["history"]
     assert history[1]["loss"] < history[0]["loss"]
+    translator = kseq.load(tmp_path / "run")
+    dev = [pair["source"] for _, pair in translator.task.dev]
+    sources = [{"source": text} for text in dev]
+    monkeypatch.setattr(translator.task, "some_of_dev", lambda: list(zip(dev, sources, strict=True)))
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "-1")
+    translator.export(tmp_path / "export")
+    version = tmp_path / "export" / "1"
+    asked = [text.decode() for text in check.read_requests(version / check.WARMUP)[-1]["source"]]
+    assert set(asked) == set(dev)
+    answers, wanted = json.loads((version / check.ANSWERS).read_text())[-1], translator(asked, details=True)
+    assert answers["text"] == [record["text"] for record in wanted]
+    assert answers["score"] == pytest.approx([record["score"] for record in wanted], abs=1e-3)
 
 
 @pytest.mark.slow
@@ -527,3 +542,24 @@ def test_a_run_answers_in_python_as_the_saved_model_does(trained):
     assert kseq.load(trained, ["sampler.min_length=3"]).show("vingt-deux") is not None
     source, target = run.preprocessor
     assert (source, target) == (run.task.source.text, run.task.target)
+
+
+def test_the_tflite_file_of_a_run_writes_what_the_run_writes(trained, tmp_path):
+    """Oracle: the run itself with a width of 1; texts become ids by what lies beside the file."""
+    translator = kseq.load(trained, ["sampler.width=1"])
+    translator.export_lite(tmp_path / "lite", length=9)
+    model = kseq.lite.Lite(tmp_path / "lite")
+    assert model.about["task"] == "translate" and model.about["inputs"] == {"source": [1, 9]}
+    read, write = (
+        kseq.preprocessors.TextPreprocessor.load(tmp_path / "lite" / f"{side}_vocabulary.txt")
+        for side in ("source", "target")
+    )
+    for text in ("deux cent trente-quatre", "un"):
+        found = model(source=read.ids([text]).to_tensor(shape=[1, 9]))
+        assert write.text(found["ids"]).numpy()[0].decode() == translator(text)
+    (tmp_path / "lite" / "mine.txt").write_text("mine")
+    with pytest.raises(UserError, match=r"mine\.txt was written by no export"):
+        translator.export_lite(tmp_path / "lite", length=9)
+    with pytest.raises(UserError, match="length must be a whole number of 1 to 60"):
+        translator.export_lite(tmp_path / "other", length=61)
+    assert not (tmp_path / "other").exists()
