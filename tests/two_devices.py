@@ -175,7 +175,7 @@ def state_of(model):
     ("count", "config"),
     [
         (22, {}),  # the last batch of a bucket cannot be halved
-        (24, {"steps": 3, "accumulate": 3, "schedule": "plateau"}),  # three epochs, of which the last is cut short
+        (24, {"steps": 4, "accumulate": 3, "schedule": "plateau"}),  # three epochs, of which the last is cut short
     ],
     ids=["epochs", "steps"],
 )
