@@ -166,7 +166,7 @@ def save_variables(path, variables):
     """Writes variables to one `.npz` file, whole or not at all; its SHA-256."""
     with replacing(path) as draft:
         with open(draft, "wb") as file:
-            np.savez(file, **{f"{i:04d} {v.path}": np.asarray(v.value) for i, v in enumerate(variables)})
+            np.savez(file, **{f"{i:04d} {v.path}": np.asarray(v.value.numpy()) for i, v in enumerate(variables)})
         return sha256(draft)
 
 

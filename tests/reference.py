@@ -56,6 +56,38 @@ def gru_reset_after_step(x, states, W, U, b, b_u):
     return [(1 - update) * h + update * new]
 
 
+CUDNN_GATES = {"rnn_tanh": "h", "lstm": "ifco", "gru": "rih"}  # by their linLayerID; i of a GRU is its update gate
+
+
+def cudnn_rnn(mode, x, h, c, params, lengths):
+    """The equations of NVIDIA's `cudnnRNNMode_t` on the flat weights of `cudnnGetRNNWeightParams`, a row at a time.
+
+    x `[batch, time, d]`, h and c `[batch, units]`. Returns the outputs, zeros from the lengths on, and the last h, c.
+    """
+    gates, units, d = CUDNN_GATES[mode], h.shape[-1], x.shape[-1]
+    sizes = [units * d] * len(gates) + [units * units] * len(gates) + [units] * (2 * len(gates))
+    assert params.shape == (sum(sizes),)
+    parts = np.split(np.asarray(params, "float64"), np.cumsum(sizes)[:-1])
+    W, R, b_W, b_R = (dict(zip(gates, parts[k * len(gates) :], strict=False)) for k in range(4))
+    y, h, c = np.zeros((*x.shape[:2], units)), np.array(h, "float64"), np.array(c, "float64")
+    for row, length in enumerate(lengths):
+        assert 1 <= length <= x.shape[1]
+        for t in range(length):
+            of_x = {g: W[g].reshape(units, d) @ x[row, t] + b_W[g] for g in gates}
+            of_h = {g: R[g].reshape(units, units) @ h[row] + b_R[g] for g in gates}
+            if mode == "rnn_tanh":
+                h[row] = np.tanh(of_x["h"] + of_h["h"])
+            elif mode == "lstm":
+                i, f, o = (sigmoid(of_x[g] + of_h[g]) for g in "ifo")
+                c[row] = f * c[row] + i * np.tanh(of_x["c"] + of_h["c"])
+                h[row] = o * np.tanh(c[row])
+            else:
+                i, r = (sigmoid(of_x[g] + of_h[g]) for g in "ir")
+                h[row] = (1 - i) * np.tanh(of_x["h"] + r * of_h["h"]) + i * h[row]
+            y[row, t] = h[row]
+    return y, h, c
+
+
 def peephole_step(x, states, W, U, b, p):
     """Graves (2013), equations 7 to 11, gates f, i, c, o; p of f, i, o: the new states [h, c]."""
     h, c = states

@@ -1,8 +1,8 @@
 """A small training for the tests of several workers: `python tests/train_worker.py FOLDER WAY`.
 
-It is one of the workers of TF_CONFIG where that is set. Worker N writes `steps-N.json`, the loss and the norm of the
-gradient at each step, and `weights-N.npz`; the chief also the files of the run. WAY is "kseq", or "keras" for Keras
-without what kseq replaces of it.
+It is one of the workers of TF_CONFIG where that is set. WAY is JSON, {name: what differs from `CONFIG`}, or "keras" for
+Keras without what kseq replaces of it. Worker N writes `NAME/steps-N.json`, the loss and the norm of the gradient at
+each step, and `NAME/weights-N.npz`; the chief also the files of the run.
 """
 
 import json
@@ -21,7 +21,8 @@ from kseq.losses import TokenCrossentropy
 from kseq.models import Seq2Seq, TextEncoder
 from kseq.tasks.schema import TrainingConfig
 
-WORDS, PAIRS, BATCH, EPOCHS = 12, 77, 8, 10
+WORDS, PAIRS, BATCH = 12, 77, 8
+CONFIG = {"epochs": 10, "learning_rate": 0.01, "clip_norm": 0.5, "average": 0.9}
 
 
 def pairs():
@@ -49,14 +50,19 @@ def translator():
 
 
 class Recorded(data.SetEpoch):
-    """Keeps the loss and the norm of the gradient at each step."""
+    """Keeps the loss and the norm of the gradient at each step. The loss of float16 overflows in the first."""
 
     def __init__(self):
         super().__init__()
         self.steps = []
 
+    def on_train_begin(self, logs=None):
+        if hasattr(self.model.optimizer, "dynamic_scale"):
+            self.model.optimizer.dynamic_scale.assign(2.0**24)
+
     def on_train_batch_end(self, batch, logs=None):
-        norm = keras.ops.convert_to_numpy(self.model.optimizer.gradient_norm)
+        optimizer = getattr(self.model.optimizer, "inner_optimizer", self.model.optimizer)
+        norm = keras.ops.convert_to_numpy(optimizer.gradient_norm)
         self.steps.append([float(logs["loss"]), float(norm)])
 
 
@@ -65,22 +71,37 @@ def main(folder, way):
     worker = read_worker(os.environ["TF_CONFIG"]) if "TF_CONFIG" in os.environ else ALONE
     devices = training.open_devices("none" if worker is ALONE else "multi_worker", worker)
     tf.config.experimental.enable_op_determinism()
-    with devices.scope():
-        model = translator()
-    epoch, share = Recorded(), data.Share(*devices.share)
-    batches = data.batches(pairs(), data.teacher_forced, batch_size=BATCH, buckets=1, seed=3, epoch=epoch, share=share)
     if way == "keras":
+        epoch = Recorded()
+        batches = read(epoch, devices)
         with devices.scope():
+            model = translator()
             model.compile("adam", TokenCrossentropy(), jit_compile=False)
         model.fit(devices.distributed(batches), callbacks=[epoch], verbose=0, shuffle=False)
         return
-    training.fit(
+    for name, changes in json.loads(way).items():
+        train(folder / name, TrainingConfig(**CONFIG | changes), devices)
+
+
+def read(epoch, devices):
+    share = data.Share(*devices.share)
+    return data.batches(pairs(), data.teacher_forced, batch_size=BATCH, buckets=1, seed=3, epoch=epoch, share=share)
+
+
+def train(folder, config, devices):
+    """One training, and what came of it."""
+    keras.config.set_dtype_policy(config.precision)
+    with devices.scope():
+        model = translator()
+    epoch = Recorded()
+    folder.mkdir(exist_ok=True)
+    progress = training.fit(
         model,
-        batches,
-        TrainingConfig(epochs=EPOCHS, learning_rate=0.01, clip_norm=0.5, average=0.9),
+        read(epoch, devices),
+        config,
         folder,
         loss=TokenCrossentropy(0.1),
-        validate=lambda: {"score": len(epoch.steps)},
+        validate=lambda: {"score": -len(epoch.steps)},
         monitor="score",
         set_epoch=epoch,
         show=0,
@@ -88,10 +109,11 @@ def main(folder, way):
     )
     state = {f"{i:04d} {v.path}": v.numpy() for i, v in enumerate(training.state(model))}
     if devices.chief:  # whose model has the best weights now, which are an average
-        with np.load(folder / f"last-{EPOCHS:04d}.npz") as file:
+        with np.load(folder / progress["last"]) as file:
             state = {name: file[name] for name in file.files}
-    np.savez(folder / f"weights-{worker.number}.npz", **state)
-    Path(folder, f"steps-{worker.number}.json").write_text(json.dumps(epoch.steps))
+    number = devices.worker.number
+    np.savez(folder / f"weights-{number}.npz", **state)
+    Path(folder, f"steps-{number}.json").write_text(json.dumps(epoch.steps))
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ from kseq.layers.diagnostics import gate_activations, state_gradients
 from kseq.layers.dropout import Dropout
 from kseq.layers.recurrent import CELLS
 from kseq.layers.recurrent.cells import GRUCell, KerasCell, LSTMCell, RecurrentCell, RNNCell
+from kseq.layers.recurrent.cudnn import allow_cudnn
 from kseq.layers.recurrent.recurrent import Bidirectional, Recurrent
 from kseq.layers.recurrent.stack import Stack, StackedCell
 from kseq.layers.recurrent.unroll import unroll
@@ -33,6 +34,7 @@ __all__ = [
     "Stack",
     "StackedCell",
     "WarpFrames",
+    "allow_cudnn",
     "from_keras",
     "gate_activations",
     "state_gradients",

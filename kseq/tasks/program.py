@@ -248,6 +248,8 @@ def _finished(task, workdir, changes):
 def _set_up(config, worker=None):
     """One seed, one result: all generators seeded, all operations deterministic, and the precision of the config.
 
+    A GPU's memory is taken as it is needed: by itself, TensorFlow takes all of it, and a second program finds none.
+
     Under XLA the operations are its own: Keras turns it off, with no more than a warning, where TensorFlow's are asked
     to be deterministic.
 
@@ -257,11 +259,15 @@ def _set_up(config, worker=None):
     import keras
     import tensorflow as tf
 
+    with contextlib.suppress(RuntimeError):  # TensorFlow runs already, and has its memory
+        for gpu in tf.config.list_physical_devices("GPU"):
+            tf.config.experimental.set_memory_growth(gpu, True)
     devices = kseq.training.open_devices(config.training.strategy, worker) if worker else None
     keras.utils.set_random_seed(config.seed)
     if not config.training.xla:
         tf.config.experimental.enable_op_determinism()
     keras.config.set_dtype_policy(config.training.precision)
+    kseq.layers.allow_cudnn(config.training.cudnn)
     return devices
 
 

@@ -33,6 +33,7 @@ class TrainingConfig(Config):
         "float32", description="Keras' dtype policy"
     )
     xla: bool = Field(False, description="compile the training step with XLA")
+    cudnn: bool = Field(True, description="train LSTMs with cuDNN's kernel, on a GPU and without xla")
     strategy: Literal["none", "mirrored", "multi_worker"] = Field(
         "none", description="one device, all GPUs of this machine, or all workers of TF_CONFIG"
     )
@@ -41,17 +42,8 @@ class TrainingConfig(Config):
     def _strategy_fits(self):
         if self.strategy != "none" and self.xla:
             raise ValueError(f"xla compiles a step for one device; with strategy={self.strategy} set xla=false")
-        alone = {"accumulate": 1, "steps": 0, "save_minutes": 0}
-        for name, value in alone.items() if self.strategy != "none" else ():
-            if getattr(self, name) != value:
-                raise ValueError(f"{name} is for one device; with strategy={self.strategy} set {name}={value}")
-        if self.strategy != "none" and self.schedule == "plateau":
-            raise ValueError(f"plateau is for one device; with strategy={self.strategy} set schedule to cosine")
-        if self.strategy != "none" and self.precision == "mixed_float16":
-            raise ValueError(
-                f"the loss scale of mixed_float16 is not shared between devices; with strategy={self.strategy} set "
-                "precision to mixed_bfloat16 or float32"
-            )
+        if self.strategy == "multi_worker" and self.save_minutes:
+            raise ValueError("save_minutes is for one process; with strategy=multi_worker set save_minutes=0")
         return self
 
 

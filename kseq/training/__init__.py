@@ -2,7 +2,7 @@
 
 from kseq.training.callbacks import Checkpoints, Interrupts, LearningRate, StopAtNaN, state
 from kseq.training.fit import fit, rate
-from kseq.training.optimizer import ClippedAdam
+from kseq.training.optimizer import ClippedAdam, SharedLossScale
 from kseq.training.strategy import ONE_DEVICE, Devices, open_devices
 
 __all__ = [
@@ -12,6 +12,7 @@ __all__ = [
     "Devices",
     "Interrupts",
     "LearningRate",
+    "SharedLossScale",
     "StopAtNaN",
     "fit",
     "open_devices",

@@ -78,7 +78,7 @@ class Checkpoints(keras.callbacks.Callback):
         batches: of an epoch.
         interrupts: `Interrupts` around the training, which ends it after the state is saved.
         started: `time.monotonic()` from which the seconds count.
-        devices: `Devices`. The chief alone validates and writes; several devices save no state within an epoch.
+        devices: `Devices`. The chief alone validates and writes; several workers save no state within an epoch.
 
     Attributes:
         progress: what `progress.json` holds.
@@ -141,10 +141,12 @@ class Checkpoints(keras.callbacks.Callback):
         self.step = self.progress["step"]
         if self.step:
             checkpoints.load_variables(self.folder / self.progress["last"], self._state_within())
+            self.devices.vary(self.model.variables)  # what is saved are the seeds of the first device
         steps = self.config.steps * self.config.accumulate
         self.end = min(self.batches, steps - epoch * self.batches) if steps else self.batches
         scores = [row[f"val_{self.monitor}"] for row in self.progress["history"]]
-        self.worse = sum(score <= max(scores[:i], default=-math.inf) for i, score in enumerate(scores))
+        worse = sum(score <= max(scores[:i], default=-math.inf) for i, score in enumerate(scores))
+        self.worse = int(self.devices.from_chief(worse))  # which alone validates
         self.saved = time.monotonic()
 
     def on_train_batch_end(self, batch, logs=None):
@@ -154,7 +156,7 @@ class Checkpoints(keras.callbacks.Callback):
             return
         waited = time.monotonic() - self.saved
         due = self.interrupts.received or (self.config.save_minutes and waited >= 60 * self.config.save_minutes)
-        if due and not self.devices.strategy:  # to read metrics, all workers would have to be at the same step
+        if due and not self.devices.several_workers:  # to read metrics, they would have to be at the same step
             self._save(self._state_within(), step=self.step)
             self.saved = time.monotonic()
         self.interrupts.check()

@@ -10,7 +10,7 @@ import keras
 from kseq.checkpoints import load_variables, save_weights
 from kseq.errors import UserError
 from kseq.training.callbacks import Checkpoints, Interrupts, LearningRate, StopAtNaN
-from kseq.training.optimizer import ClippedAdam
+from kseq.training.optimizer import ClippedAdam, SharedLossScale
 from kseq.training.strategy import ONE_DEVICE, FromChief, working_fit
 
 
@@ -61,7 +61,7 @@ def fit(
 
     Raises:
         UserError: the loss or the monitor is not finite, no checkpoint is whole and of this model, another worker has
-            ended, or several devices are to go on within an epoch.
+            ended, or several workers are to go on within an epoch.
         KeyboardInterrupt, Terminated: after Ctrl-C and SIGTERM, when the state is saved; after a second one at once.
     """
     _compile(model, batches, config, loss, scales, devices)
@@ -73,7 +73,7 @@ def fit(
         while not kept.finished:
             epoch, done = kept.progress["epoch"], kept.progress["step"]
             model.fit(
-                devices.distributed(batches.skip(done) if done else batches),
+                devices.distributed(devices.without(batches, done)),
                 initial_epoch=epoch,
                 epochs=epoch + 1 if done else kept.epochs,
                 callbacks=callbacks,
@@ -90,15 +90,15 @@ def fit(
 
 
 def restore(kept, model, config):
-    """Loads the newest checkpoint, if there is one; several devices can only resume at the end of an epoch.
+    """Loads the newest checkpoint, if there is one; several workers can only resume at the end of an epoch.
 
     Raises:
-        UserError: as of `Checkpoints.restore`; or the checkpoint of several devices is from within an epoch.
+        UserError: as of `Checkpoints.restore`; or several workers are to go on within an epoch.
     """
-    if kept.restore(model)["step"] and kept.devices.strategy:
+    if kept.restore(model)["step"] and kept.devices.several_workers:
         raise UserError(
             f"{kept.folder} was interrupted within an epoch, and training.strategy={config.strategy} goes on between "
-            "epochs only; end the epoch with training.strategy=none"
+            "epochs only; end the epoch with training.strategy=none or mirrored"
         )
 
 
@@ -117,6 +117,8 @@ def _compile(model, batches, config, loss, scales, devices):
     accumulation = {"gradient_accumulation_steps": config.accumulate} if config.accumulate > 1 else {}
     with devices.scope():
         optimizer = ClippedAdam(config.learning_rate, config.clip_norm, config.average, scales=scales, **accumulation)
+        if model.dtype_policy.name == "mixed_float16":
+            optimizer = SharedLossScale(optimizer, name="loss_scale_optimizer")
         model.compile(optimizer=optimizer, loss=loss, jit_compile=config.xla)
         model.optimizer.build(model.trainable_variables)
         devices.build(model, batches)

@@ -20,7 +20,7 @@ class ClippedAdam(keras.optimizers.Adam):
         θ̄ ← d θ̄ + (1 − d) θ,  d = min(average, t / (t + 9))
 
     With Keras' `gradient_accumulation_steps` = k, a step is taken after k calls, by the mean of their gradients: that
-    mean is clipped, and t counts steps.
+    mean is clipped, and t counts steps. On several devices, a gradient is the sum of theirs.
 
     Args:
         learning_rate: a number.
@@ -63,13 +63,24 @@ class ClippedAdam(keras.optimizers.Adam):
         for mean, variable in zip(self.averages, self._trainable_variables, strict=False):
             mean.assign(decay * mean + (1 - decay) * variable)
 
-    def _all_reduce_sum_gradients(self, grads_and_vars):
-        # Keras clips before it adds up the gradients of the replicas of a strategy, when each has another norm.
-        grads, variables = zip(*super()._all_reduce_sum_gradients(grads_and_vars), strict=True)
+    # Keras accumulates and clips the gradients of each replica of a strategy before it adds them up. Here the sum comes
+    # first: all replicas then do the same to their copies of the variables, without asking each other, which Keras does
+    # where TensorFlow does not allow it (in a branch that depends on the step).
+
+    def _backend_apply_gradients(self, grads, trainable_variables):
+        summed = self._all_reduce_sum_gradients(zip(grads, trainable_variables, strict=True))
+        super()._backend_apply_gradients([g for g, _ in summed], trainable_variables)
+
+    def _backend_update_step(self, grads, trainable_variables, learning_rate):
         norm = ops.sqrt(sum(ops.sum(ops.square(ops.cast(g, "float32"))) for g in grads))
         self.gradient_norm.assign(norm)
         scale = ops.minimum(1.0, self.clip_norm / ops.maximum(norm, 1e-12))
-        return [(g * ops.cast(scale, g.dtype), variable) for g, variable in zip(grads, variables, strict=True)]
+        for grad, variable in zip(grads, trainable_variables, strict=True):
+            self.update_step(grad * ops.cast(scale, grad.dtype), variable, learning_rate)
+
+    def _backend_increment_gradient_accumulators(self, grads, acc_grads):
+        for grad, total in zip(grads, acc_grads, strict=True):
+            total.assign(total + grad)
 
     def update_step(self, gradient, variable, learning_rate):
         # A step of Adam is its learning rate times what the rate has no part in.
@@ -92,3 +103,19 @@ class ClippedAdam(keras.optimizers.Adam):
     def get_config(self):
         options = {"clip_norm": self.clip_norm, "average": self.average, "scales": self.scales}
         return super().get_config() | options
+
+
+class SharedLossScale(keras.optimizers.LossScaleOptimizer):
+    """Keras' dynamic loss scale for float16, on several devices the same on all.
+
+    A step is thrown away, and the scale halved, when the gradient of any device is not finite. Keras asks the first
+    device of each process alone.
+    """
+
+    def check_finite(self, grads):
+        finite = super().check_finite(grads)
+        replica = tf.distribute.get_replica_context()
+        if replica is None or replica.num_replicas_in_sync == 1:
+            return finite
+        bad = ops.cast(ops.logical_not(finite), "float32")
+        return replica.all_reduce(tf.distribute.ReduceOp.SUM, bad) == 0

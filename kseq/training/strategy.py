@@ -36,6 +36,11 @@ class Devices:
         self.chief = worker.chief
 
     @property
+    def several_workers(self):
+        """Whether the state of the training is spread over processes, of which each is at a step of its own."""
+        return self.worker.count > 1
+
+    @property
     def share(self):
         """(first, count, of): which parts of each global batch this worker reads, one for each of its devices."""
         if self.strategy is None:
@@ -61,6 +66,10 @@ class Devices:
         distributed._cardinality = self.steps(dataset)  # Keras would take the number of parts for that of steps
         return distributed
 
+    def without(self, dataset, steps):
+        """Such a dataset without its first steps."""
+        return dataset.skip(steps * self.share[1]) if steps else dataset
+
     def steps(self, dataset):
         """Steps of an epoch of such a dataset."""
         return int(dataset.cardinality()) // self.share[1]
@@ -71,7 +80,7 @@ class Devices:
         Raises:
             LostWorker: another worker has ended.
         """
-        if self.worker.count == 1:
+        if not self.several_workers:
             return value
         value = np.asarray(value)
         value = value.astype("float32" if np.issubdtype(value.dtype, np.floating) else "int64")
@@ -84,7 +93,7 @@ class Devices:
 
     def share_weights(self, variables):
         """Gives all workers the values that float variables have in the chief."""
-        if self.worker.count > 1:
+        if self.several_workers:
             variables = [v for v in variables if tf.as_dtype(v.dtype).is_floating]
             values = [v.numpy() for v in variables]
             flat = self.from_chief(np.concatenate([value.ravel() for value in values]))

@@ -17,9 +17,11 @@ import keras
 import matplotlib.figure
 import numpy as np
 import pytest
+import tensorflow as tf
 
 import kseq
 from kseq import runs
+from kseq.cluster import ALONE
 from kseq.config import load
 from kseq.errors import LostWorker, Terminated, UserError
 from kseq.serving.ask import ask
@@ -380,6 +382,24 @@ def test_a_run_of_another_task_is_named(trained):
 
 
 # --- the command
+
+
+@pytest.mark.parametrize("running", [False, True])
+def test_a_program_takes_a_gpus_memory_as_it_needs_it(monkeypatch, running):
+    """Before TensorFlow runs. Where it runs already, that is left as it is."""
+    taken = []
+
+    def grow(gpu, enable):
+        taken.append((gpu, enable))
+        if running:
+            raise RuntimeError("Physical devices cannot be modified after being initialized")
+
+    monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind=None: ["GPU:0"] if kind == "GPU" else [])
+    monkeypatch.setattr(tf.config.experimental, "set_memory_growth", grow)
+    monkeypatch.setattr(kseq.training, "open_devices", lambda *_: taken.append("devices"))
+    monkeypatch.setattr(kseq.layers, "allow_cudnn", taken.append)
+    program._set_up(load(Classify.Config, overrides=["training.cudnn=false"]), ALONE)
+    assert taken == [("GPU:0", True), "devices", False]
 
 
 def test_the_resolved_config_is_printed_and_is_a_config(tmp_path):

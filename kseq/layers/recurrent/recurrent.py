@@ -7,7 +7,7 @@ from keras import ops
 from kseq.layers.dropout import dropout, uniform
 from kseq.layers.dtypes import share_dtype
 from kseq.layers.functional import carried_mask, check_fraction
-from kseq.layers.recurrent import fused
+from kseq.layers.recurrent import cudnn, fused
 from kseq.layers.recurrent.cells import KerasCell, RecurrentCell, is_cell
 from kseq.layers.recurrent.unroll import unroll
 
@@ -106,7 +106,10 @@ class Recurrent(keras.layers.Layer):
             inputs *= self._mask(inputs[:, :1], self.dropout)
         if self.go_backwards:
             inputs, mask = (x if x is None else tf.reverse(x, [1]) for x in (inputs, mask))
-        if fused.has_fused(self.cell) and not self.zoneout and not (training and self.recurrent_dropout):
+        plain = not self.zoneout and not (training and self.recurrent_dropout)
+        if plain and cudnn.can_run(self.cell, inputs.dtype, training):
+            outputs, states = cudnn.run(self.cell, inputs, states, mask)
+        elif plain and fused.has_fused(self.cell):
             outputs, states = fused.run(self.cell, inputs, states, mask, training=training)
         else:
             outputs, states = self._unrolled(inputs, states, mask, training)
