@@ -50,6 +50,7 @@ TEXTS = {
     "spaces": b"   \t \n ",
     "100,000 characters": b"word " * 20_000,
     "1,000,000 characters": b"word " * 200_000,
+    "50,000 characters": b"a " * 25_000,
     "a word of 100,000": b"x" * 100_000,
     "a word of 10,000": b"x" * 10_000,
     "100 MB": b"ab " * 33_000_000,
@@ -147,23 +148,34 @@ def pictures():
     }
 
 
+def with_texts(count):
+    """A small PNG with so many texts of 8 MB of zeros each, packed."""
+    data, text = png_of(8, 8, zeros(9 * 8)), chunk(b"zTXt", b"Comment\0\0" + zeros(8 * 10**6))
+    return data[:33] + text * count + data[33:]
+
+
 def giants():
     """{name: file} of pictures that take long to make."""
     return {
         "5,000 × 5,000 PNG": png_of(5_000, 5_000, zeros(5_001 * 5_000)),
         "5,000 × 5,000 JPEG": saved(Image.new("RGB", (5_000, 5_000), "red"), "JPEG"),
         "5,000 × 5,000 with alpha": saved(Image.new("RGBA", (5_000, 5_000), "red"), "PNG"),
+        "1,000,000 × 25 with alpha": saved(Image.new("RGBA", (10**6, 25), "red"), "PNG"),
+        "5,000 × 5,000 progressive CMYK": saved(Image.new("CMYK", (5_000, 5_000)), "JPEG", progressive=True),
         "10,000 × 10,000": png_of(10_000, 10_000, zeros(10_001 * 10_000)),
         "20,000 × 20,000": png_of(20_000, 20_000, zeros(20_001 * 20_000)),
         "JPEG of 1,000 scans": scans(1_000),
         "a bomb behind the header": png_of(8, 8, zeros(2 * 10**9)),
+        "a bomb of texts": with_texts(1_000),
+        "a bomb behind the pixels": png_of(5_000, 5_000, zeros(5_001 * 5_000 + 2 * 10**9)),
     }
 
 
-def wav(samples, rate=16_000):
-    """A WAV file of 16 bits."""
-    sound = (np.asarray(samples) * 32_000).astype("<i2").tobytes()
-    head = struct.pack("<IHHIIHH", 16, 1, 1, rate, rate * 2, 2, 16)
+def wav(samples, rate=16_000, size=2):
+    """A WAV file of so many bytes a sample."""
+    sound = (np.asarray(samples) * (2 ** (8 * size - 1) - 1)).astype("<i4")
+    sound = sound.view(np.uint8).reshape(-1, 4)[:, :size].tobytes()
+    head = struct.pack("<IHHIIHH", 16, 1, 1, rate, rate * size, size, 8 * size)
     return (
         b"RIFF"
         + struct.pack("<I", 36 + len(sound))
@@ -195,6 +207,8 @@ def recordings():
         "one sample": wav(np.ones(1)),
         "10 s at 96 kHz": tone(10, 96_000),
         "60 s": tone(60),
+        "43 s at 192 kHz, 24 bits": wav(np.sin(np.arange(43 * 192_000) / 9), 192_000, size=3),
+        "30 s at 800 kHz, 8 bits": wav(np.sin(np.arange(30 * 800_000) / 9) / 2, 800_000, size=1),
         "no numbers": nan + struct.pack("<I", 64_000) + b"\xff" * 64_000,
         "4 GHz": wav(np.sin(np.arange(2 * 10**6)), 2**32 // 2 - 1),
         "1 Hz": wav(np.sin(np.arange(60)), 1),

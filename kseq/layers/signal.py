@@ -314,12 +314,12 @@ def resample(x, rate, new_rate):
     """
     samples, rate, new_rate = (ops.cast(n, "int64") for n in (tf.size(x), rate, new_rate))
     count = -(-samples * new_rate // rate)
-    spectrum = tf.signal.rfft(x)
     # Where an even number of samples ends, the highest frequency stands once for two, as +f and as −f.
     shorter = ops.minimum(samples, count)
+    spectrum = tf.signal.rfft(x)[: shorter // 2 + 1]  # what the new rate can carry
     share = tf.where(shorter % 2 == 1, 1.0, tf.where(count < samples, 2.0, tf.where(count > samples, 0.5, 1.0)))
     highest = tf.range(tf.size(spectrum, tf.int64)) == shorter // 2
     spectrum *= tf.cast(tf.where(highest, share, 1.0), spectrum.dtype)
     length = ops.cast(count, "int32")
-    y = tf.signal.irfft(spectrum, [length])  # leaves out what is too much, and adds zeros for what is missing
+    y = tf.signal.irfft(spectrum, [length])  # adds zeros for what is missing
     return y * (ops.cast(count, "float32") / ops.cast(samples, "float32"))

@@ -10,6 +10,7 @@ from kseq.preprocessors.binary import broken, number, padded, refusal, required
 
 FORMATS = "PCM of 8, 16, 24 or 32 bits, and floats of 32 or 64 bits"
 NORMALIZE = ("utterance", "none")
+MAX_RATE = 192_000  # samples a second of a file; what are more of them takes much memory for frames that say no more
 # What `AudioPreprocessor.features` says of a string that it refuses, after "assertion failed: ".
 EMPTY = "The file is empty"
 NOT_WAV = "The first bytes are not those of a WAV file"
@@ -135,6 +136,10 @@ class ReadableFrames(Frames):
         `[]`: empty, or what is wrong with the recording.
         """
 
+    @abc.abstractmethod
+    def duration(self, encoded, max_seconds):
+        """string `[]` → float32 `[]`, the seconds that the header says, 0 where `attempt` refuses it."""
+
     def frames(self, encoded):
         """string `[]` → float32 `[frames, size]`, not normalized.
 
@@ -157,6 +162,7 @@ class ReadableFrames(Frames):
         """
         most = max_seconds or self.max_seconds
         signature = tf.RaggedTensorSpec([None, self.size], tf.float32, ragged_rank=0), tf.TensorSpec([], tf.string)
+        encoded = tf.convert_to_tensor(encoded, tf.string)
 
         def one(encoded):
             size = tf.strings.length(encoded)
@@ -166,8 +172,27 @@ class ReadableFrames(Frames):
             said = tf.where(few, said, large)
             return tf.cond(said == "", lambda: self._normalized(y), lambda: self._instead()), said
 
-        frames, said = tf.map_fn(one, tf.convert_to_tensor(encoded, tf.string), fn_output_signature=signature)
+        frames, said = tf.map_fn(one, encoded, fn_output_signature=signature, parallel_iterations=1)
         return frames.to_tensor(shape=[None, None, self.size]), said
+
+    def seconds(self, encoded, *, max_bytes, max_seconds=None):
+        """How long recordings are by their headers: string `[batch]` → float32 `[batch]`, in seconds.
+
+        Args:
+            encoded: string `[batch]`.
+            max_bytes: as of `readable`.
+            max_seconds: as of `readable`.
+
+        Returns:
+            float32 `[batch]`, 0 where the header says that a recording is refused.
+        """
+        most = max_seconds or self.max_seconds
+
+        def one(encoded):
+            return self.duration(tf.where(tf.strings.length(encoded) <= max_bytes, encoded, ""), most)
+
+        encoded = tf.convert_to_tensor(encoded, tf.string)
+        return tf.map_fn(one, encoded, fn_output_signature=tf.float32, parallel_iterations=1)
 
     def _instead(self):
         return tf.ones([_INSTEAD, self.size])
@@ -220,6 +245,12 @@ class AudioPreprocessor(ReadableFrames):
 
         return tf.cond(said == "", read, lambda: (self._instead(), said))
 
+    def duration(self, encoded, max_seconds):
+        said, (kind, channels, rate, _, length) = self._header(encoded, max_seconds)
+        second = tf.gather(tf.constant([bits // 8 for _, bits in _KINDS], tf.int64), kind) * channels * rate
+        seconds = tf.cast(length / tf.maximum(second, 1), tf.float32)
+        return tf.where(said == "", seconds, 0.0)
+
     def waveform(self, encoded, speed=1.0):
         """string `[]` → float32 `[samples]` in −1…1, at `rate`, played at a speed."""
         said, about = self._header(encoded, self.max_seconds)
@@ -257,6 +288,7 @@ class AudioPreprocessor(ReadableFrames):
             *_not_compressed(encoded),
             (name == "RIFFWAVE", NOT_WAV),
             ((about > 0) & (channels > 0) & (rate > 0), NO_FORMAT),
+            (rate <= MAX_RATE, told(f"The sound has {{}} samples a second, and at most {MAX_RATE} are read", rate)),
             (tf.reduce_any(known), other),
             (first > 0, NO_SOUND),
             (first + length <= end, cut),
@@ -362,6 +394,11 @@ class FramePreprocessor(ReadableFrames):
 
         return tf.cond(said == "", read, lambda: (self._instead(), said))
 
+    def duration(self, encoded, max_seconds):
+        said, half, first = self._header(encoded, max_seconds)
+        frames = (tf.strings.length(encoded) - first) // (self.size * tf.where(half, 2, 4))
+        return tf.where(said == "", tf.cast(frames, tf.float32) * self.hop, 0.0)
+
     def _header(self, encoded, max_seconds):
         """What is wrong with the header of a file, string `[]`, whether its values are float16, bool `[]`, and its
         first byte behind the header, int32 `[]`.
@@ -433,7 +470,8 @@ def _unsigned(sound):
 
 
 def _three_bytes(sound):
-    low, middle, high = tf.unstack(tf.cast(tf.reshape(tf.io.decode_raw(sound, tf.uint8), [-1, 3]), tf.int32), axis=1)
+    columns = tf.unstack(tf.reshape(tf.io.decode_raw(sound, tf.uint8), [-1, 3]), axis=1)
+    low, middle, high = (tf.cast(x, tf.int32) for x in columns)
     value = low + middle * 2**8 + high * 2**16
     return tf.cast(tf.where(high < 2**7, value, value - 2**24), tf.float32) / 2**23
 

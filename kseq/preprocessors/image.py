@@ -6,17 +6,22 @@ from kseq.errors import UserError
 from kseq.preprocessors.binary import PADDING, broken, number, padded, refusal, required
 
 FORMATS = "JPEG, PNG, GIF or BMP"
-MAX_PIXELS = 2**26  # of one picture; decoding takes about 4 bytes a pixel, and 30 where some are transparent
+MAX_PIXELS = 2**26  # of one picture; decoding takes 4 bytes a pixel, and up to 11 for a progressive JPEG
 MAX_SCANS = 100  # of a progressive JPEG, each of which goes over all pixels; programs write 10 or so
 # What `ImagePreprocessor.features` says of a string that it refuses, after "assertion failed: ".
 NOT_A_PICTURE = f"The first bytes are not those of a {FORMATS} file"
 NO_SIZE = "The file does not say how large the picture is"
+TOO_MUCH = "The file has more data than its pixels can need"
 # What `ImagePreprocessor.readable` says beside these.
 DAMAGED = "The file is damaged, or a kind of picture that cannot be decoded"
 CUT_OFF = "The file is cut off"
 
 _FIRST_BYTES = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF8", b"BM")  # in the order of FORMATS
+_PNG_END = b"\0\0\0\0IEND\xaeB`\x82"
 _MOST_BLOCKS = 2**15  # of a file, walked through in search of a size, at 20 µs each
+_BAND = 2**20  # pixels that are resized at once, as floats
+_PIXEL = 9  # most bytes of a pixel of a PNG file: four channels of 16 bits, and one for its line
+_PACKING = 2**16  # bytes that packed pixels may have beyond these
 
 
 class ImagePreprocessor(tf.Module):
@@ -53,22 +58,47 @@ class ImagePreprocessor(tf.Module):
     def _square(self, encoded, orientation):
         """What may be decoded, string `[]`, and its orientation → float32 `[size, size, 3]`."""
         picture = tf.ensure_shape(tf.io.decode_image(encoded, expand_animations=False), [None, None, None])
-        channels = tf.shape(picture)[-1]
-
-        def over_white():
-            # Grey with alpha and colour with alpha: the last channel says how much of the picture hides the white.
-            alpha = tf.cast(picture[:, :, channels - 1 :], tf.float32) / 255
-            return self._resized(tf.cast(picture[:, :, : channels - 1], tf.float32) * alpha + 255 * (1 - alpha))
-
-        resized = tf.cond((channels == 2) | (channels == 4), over_white, lambda: self._resized(picture))
-        resized = tf.cond(channels <= 2, lambda: tf.repeat(resized[:, :, :1], 3, axis=-1), lambda: resized)
+        resized = self._resized(picture)
+        resized = tf.cond(tf.shape(picture)[-1] <= 2, lambda: tf.repeat(resized, 3, axis=-1), lambda: resized)
         resized = _upright(resized, orientation)  # the square is turned, which is quicker than to turn the picture
         resized = tf.ensure_shape(resized, [self.size, self.size, 3])
         return tf.round(tf.clip_by_value(resized, 0.0, 255.0))  # whole numbers, so that uint8 keeps them as they are
 
     def _resized(self, picture):
-        """`[height, width, channels]` of uint8 or float32 → float32 `[size, size, channels]`."""
-        return tf.image.resize(picture, [self.size, self.size], antialias=True)
+        """uint8 `[height, width, channels]` → float32 `[size, size, 1 or 3]`, what is transparent over white.
+
+        As `tf.image.resize(…, antialias=True)`, a band of lines after the other, so that memory does not grow by the
+        floats of the whole picture. A line of the square is read from the lines of the picture that are less than
+        max(height / size, 1) away from its middle.
+        """
+        size, shape = self.size, tf.shape(picture, tf.int64)
+        height, width = shape[0], shape[1]
+        lines = tf.cast(tf.clip_by_value(size * _BAND // (tf.maximum(height, size) * width), 1, size), tf.int32)
+        scales = size / shape[:2]  # float64
+        reach = tf.maximum(1 / scales[0], 1)
+
+        def step(at, above):
+            end = tf.minimum(at + lines, size)
+            middles = (tf.cast(tf.stack([at, end - 1]), tf.float64) + 0.5) / scales[0]
+            first = tf.maximum(tf.cast(tf.floor(middles[0] - reach), tf.int64), 0)
+            last = tf.minimum(tf.cast(tf.math.ceil(middles[1] + reach), tf.int64), height)
+            band = tf.raw_ops.ScaleAndTranslate(
+                images=_over_white(picture[first:last])[None],
+                size=tf.stack([end - at, size]),
+                scale=tf.cast(scales, tf.float32),
+                translation=tf.cast([tf.cast(first, tf.float64) * scales[0] - tf.cast(at, tf.float64), 0], tf.float32),
+                kernel_type="triangle",
+                antialias=True,
+            )
+            return end, tf.concat([above, band[0]], axis=0)
+
+        return tf.while_loop(
+            lambda at, _: at < size,
+            step,
+            (0, tf.zeros([0, size, tf.where(shape[2] <= 2, 1, 3)])),
+            shape_invariants=(tf.TensorShape([]), tf.TensorShape([None, size, None])),
+            parallel_iterations=1,
+        )[1]
 
     def readable(self, encoded, *, max_bytes, max_pixels=MAX_PIXELS):
         """As `features`, for strings of any kind: one that is refused spoils no other, and raises nothing.
@@ -129,6 +159,18 @@ class ImagePreprocessor(tf.Module):
         return pixels
 
 
+def _over_white(pixels):
+    """uint8 `[height, width, channels]` → float32, without the last of two or four channels, which says how much of the
+    picture hides the white behind it.
+    """
+
+    def blended():
+        alpha = tf.cast(pixels[:, :, -1:], tf.float32) / 255
+        return (tf.cast(pixels[:, :, :-1], tf.float32) - 255) * alpha + 255
+
+    return tf.cond(tf.shape(pixels)[-1] % 2 == 0, blended, lambda: tf.cast(pixels, tf.float32))
+
+
 def _checked(encoded, max_pixels):
     """string `[]` → what of it may be decoded, string `[]`, its EXIF orientation, 1…8, int64 `[]`, and what is wrong
     with it, string `[]`, empty where nothing is.
@@ -137,14 +179,14 @@ def _checked(encoded, max_pixels):
     known, data = tf.reduce_any(kinds), padded(encoded)
     one, none = tf.constant(1, tf.int64), tf.constant(0, tf.int64)
     branches = [
-        lambda: (encoded, *_jpeg_header(data), _scans(data)),
-        lambda: (encoded, number(data, 16, 4) * number(data, 20, 4), one, none),
-        lambda: (*_first_frame(encoded, data), one, none),
-        lambda: (encoded, number(data, 18, 4, little=True) * _bmp_height(data), one, none),
-        lambda: (encoded, none, one, none),
+        lambda: (encoded, *_jpeg_header(data), _scans(data), none),
+        lambda: _png(encoded, data),
+        lambda: (*_first_frame(encoded, data), one, none, none),
+        lambda: (encoded, number(data, 18, 4, little=True) * _bmp_height(data), one, none, none),
+        lambda: (encoded, none, one, none, none),
     ]
     kind = tf.where(known, tf.argmax(kinds, output_type=tf.int32), len(kinds))
-    first, pixels, orientation, scans = tf.switch_case(kind, branches)
+    first, pixels, orientation, scans, packed = tf.switch_case(kind, branches)
     many = tf.strings.format(f"The picture has {{}} pixels, and at most {max_pixels} are decoded", pixels)
     often = tf.strings.format(f"The picture has {{}} scans, and at most {MAX_SCANS} are decoded", scans)
     said = broken(
@@ -152,8 +194,40 @@ def _checked(encoded, max_pixels):
         (pixels > 0, NO_SIZE),
         (pixels <= max_pixels, many),
         (scans <= MAX_SCANS, often),
+        (packed <= _PIXEL * pixels + _PACKING, TOO_MUCH),
     )
     return first, orientation, said
+
+
+def _png(encoded, data):
+    """A PNG file with nothing but its header, its colours and its pixels; the number of pixels, the orientation and the
+    scans; and the bytes of its packed pixels, int64 `[]` each.
+
+    The decoder would also unpack texts, of which a small file can hold many gigabytes.
+    """
+    end = tf.size(data, tf.int64) - PADDING
+
+    def step(at, palette, clear, first, last):
+        behind, name = at + 12 + number(data, at, 4), number(data, at + 4, 4)
+        is_data = name == int.from_bytes(b"IDAT")
+        palette = tf.where(name == int.from_bytes(b"PLTE"), at, palette)
+        clear = tf.where(name == int.from_bytes(b"tRNS"), at, clear)
+        return behind, palette, clear, tf.where(is_data & (first == 0), at, first), tf.where(is_data, behind, last)
+
+    zero = tf.constant(0, tf.int64)
+    _, palette, clear, first, last = tf.while_loop(
+        lambda at, palette, clear, first, last: (at < end) & ((first == 0) | (at == last)),
+        step,
+        (zero + 8, zero, zero, zero, zero),
+        maximum_iterations=_MOST_BLOCKS,
+    )
+    # What begins at 0 is not there, and has no bytes.
+    lengths = [tf.where(at > 0, 12 + number(data, at, 4), 0) for at in (palette, clear)] + [last - first]
+    parts = zip((zero + 8, palette, clear, first), (zero + 25, *lengths), strict=True)
+    parts = [tf.strings.substr(encoded, tf.minimum(at, end), length) for at, length in parts]
+    alone = tf.strings.join([_FIRST_BYTES[1], *parts, _PNG_END])
+    pixels = number(data, 16, 4) * number(data, 20, 4)
+    return alone, pixels, zero + 1, zero, last - first
 
 
 def _scans(data):

@@ -92,7 +92,7 @@ class ServingConfig(FileServingConfig):
 
     max_bytes: int = Field(20_000_000, ge=1, description="most bytes of a file; a larger one is refused")
     max_pixels: int = Field(
-        2**25, ge=1, le=2**26, description="most pixels of a picture; a larger one is refused before it is decoded"
+        25_000_000, ge=1, le=2**26, description="most pixels of a picture; a larger one is refused before it is decoded"
     )
 
 

@@ -40,15 +40,18 @@ def without_refused(found, status):
     return {name: kept(x) for name, x in found.items()} | {"status": status}
 
 
-def in_parts(answer, names, size):
-    """A function that answers any number of examples by answering `size` of them at a time.
+def in_parts(answer, names, size, cost=None, most=None):
+    """A function that answers any number of examples by answering a few of them at a time.
 
-    Memory is that of `size` examples, whatever the number; none at all are answered by empty tensors.
+    Memory is that of a part, whatever the number; none at all are answered by empty tensors.
 
     Args:
         answer: function of strings `[batch]`, one for each name → {name: tensor `[batch, ...]`}.
         names: of its arguments.
-        size: examples that are answered at once.
+        size: most examples of a part.
+        cost: function like `answer` → float32 `[batch]`, how long each example is. A part is padded to its longest, and
+            costs that times its number of examples.
+        most: cost of a part; an example that is longer is a part of its own.
 
     Returns:
         a function like `answer`. Where the parts differ in another dimension than the first, all are padded behind
@@ -69,10 +72,12 @@ def in_parts(answer, names, size):
             raw = [tf.identity(x) for x in raw]
         shapes = one.get_concrete_function().structured_outputs
         none = {name: tf.zeros([0, *(d or 0 for d in x.shape[1:])], x.dtype) for name, x in shapes.items()}
+        costs = cost(*raw) if cost else None
 
         def step(at, found):
-            part = one(*(x[at : at + size] for x in raw))
-            return at + size, {name: _joined(found[name], part[name], x.shape) for name, x in shapes.items()}
+            count = _how_many(costs[at : at + size], most) if cost else size
+            part = one(*(x[at : at + count] for x in raw))
+            return at + count, {name: _joined(found[name], part[name], x.shape) for name, x in shapes.items()}
 
         invariants = {name: tf.TensorShape([None, *x.shape[1:]]) for name, x in shapes.items()}
         return tf.while_loop(
@@ -84,6 +89,22 @@ def in_parts(answer, names, size):
         )[1]
 
     return whole
+
+
+def _how_many(costs, most):
+    """How many of the first examples cost at most `most` when all cost as much as the largest; at least one.
+
+    Args:
+        costs: float32 `[examples]`, one or more.
+        most: float.
+
+    Returns:
+        int32 `[]`.
+    """
+    import tensorflow as tf
+
+    together = tf.scan(tf.maximum, costs) * tf.range(1, tf.size(costs) + 1, dtype=tf.float32)
+    return tf.maximum(tf.math.count_nonzero(together <= most, dtype=tf.int32), 1)
 
 
 def _joined(above, below, shape):

@@ -130,7 +130,7 @@ class BestTextServingConfig(BestServingConfig, TextServingConfig):
 class FileServingConfig(BestServingConfig):
     """What the exported model answers; see Serving in README.md."""
 
-    max_bytes: int = Field(50_000_000, ge=1, description="most bytes of a file; a larger one is refused")
+    max_bytes: int = Field(25_000_000, ge=1, description="most bytes of a file; a larger one is refused")
 
 
 class GenerationTrainingConfig(TrainingConfig):

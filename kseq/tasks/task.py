@@ -262,7 +262,11 @@ class Task(abc.ABC):
 
     @functools.cached_property
     def _answers(self):
-        return in_parts(self.answer_part, self.raw, self.config.serving.batch_size)
+        return in_parts(self.answer_part, self.raw, **self.part_limits())
+
+    def part_limits(self):
+        """The arguments of `requests.in_parts` that say how many examples are answered at once."""
+        return {"size": self.config.serving.batch_size}
 
     @abc.abstractmethod
     def answer_part(self, *raw):
@@ -276,7 +280,7 @@ class Task(abc.ABC):
 
     @functools.cached_property
     def _n_best(self):
-        return in_parts(self.n_best_part, self.raw, self.config.serving.batch_size)
+        return in_parts(self.n_best_part, self.raw, **self.part_limits())
 
     @abc.abstractmethod
     def n_best_part(self, *raw):

@@ -160,6 +160,9 @@ class ServingConfig(FileServingConfig):
     """What the exported model answers; see Serving in README.md."""
 
     max_seconds: float = Field(0, ge=0, le=3600, description="a longer recording is refused; 0 takes data.max_seconds")
+    batch_seconds: float = Field(
+        240, gt=0, description="recordings answered at once, times the longest of them; more are answered in parts"
+    )
 
 
 class TranscribeSamplerConfig(TextSamplerConfig):
@@ -372,8 +375,15 @@ class Recordings(Files):
         return {"source": tf.cast(frames, tf.float16), "kept": np.array(kept, np.int64)}
 
     def readable(self, raw):
+        return self.audio.readable(raw, **self._limits())
+
+    def seconds(self, raw):
+        """string `[batch]` → float32 `[batch]`, how long recordings are; 0 where the header is refused."""
+        return self.audio.seconds(raw, **self._limits())
+
+    def _limits(self):
         serving = self.config.serving
-        return self.audio.readable(raw, max_bytes=serving.max_bytes, max_seconds=serving.max_seconds)
+        return {"max_bytes": serving.max_bytes, "max_seconds": serving.max_seconds}
 
     def reader(self, examples, encoder):
         frames, recordings = self.frames(examples, "frames of the recordings that are scored")
@@ -428,6 +438,9 @@ class Transcribe(Generation):
         serving, most = self.config.serving, self.config.data.max_seconds
         limits = {"max_seconds": serving.max_seconds or most, "max_bytes": serving.max_bytes}
         return {"audio": self.source.wav(example["audio"], **limits)}
+
+    def part_limits(self):
+        return super().part_limits() | {"cost": self.source.seconds, "most": self.config.serving.batch_seconds}
 
     def decoded(self, model):
         weight = self.config.sampler.ctc_weight

@@ -15,6 +15,7 @@ from kseq.layers import LogMel
 from kseq.preprocessors import AudioPreprocessor, FramePreprocessor, PerturbedAudio
 
 RATE = 8000
+LENGTHS = ((800, 1, 16, RATE), (801, 2, 8, 16_000), (4410, 5, 24, 44_100), (300, 3, 32, 4000))  # with channels and bits
 audio = AudioPreprocessor(RATE, 12)
 
 
@@ -104,6 +105,7 @@ def test_other_chunks_an_extensible_format_and_an_unknown_size_are_read():
         (wav(np.zeros((800, 1))), "The recording is silent: all of its samples are the same"),
         (floats(np.where(np.arange(800) == 7, np.nan, 0.1)[:, None]), "The recording has samples that are no numbers"),
         (wav(sound()).replace(b"\x01\x00\x01\x00", b"\x06\x00\x01\x00", 1), "The sound has format 6 with 16 bits, and"),
+        (wav(sound(), rate=192_001), "The sound has 192001 samples a second, and at most 192000 are read"),
     ],
 )
 def test_what_cannot_be_read_is_refused_in_a_sentence(encoded, message):
@@ -191,6 +193,20 @@ def test_the_longest_recording_is_what_is_asked_for():
     second = wav(sound(RATE))
     assert read_any([second], max_seconds=1)[1] == [""]
     assert read_any([second], max_seconds=0.5)[1] == ["The recording is too long: 1 s, and at most 0.5 are read"]
+
+
+def test_how_long_a_recording_is_stands_in_its_header():
+    """Oracle: samples divided by the rate. What is refused has no length."""
+    files = [wav(sound(samples, channels), bits, rate) for samples, channels, bits, rate in LENGTHS]
+    files += [floats(sound(900), "float64", 12_000), b"", files[0][:60], wav(sound(), rate=1)]
+    expected = [samples / rate for samples, _, _, rate in LENGTHS] + [900 / 12_000, 0, 0, 0]
+    large = wav(sound(500_000))
+    seconds = tf.function(lambda x: audio.seconds(x, max_bytes=10**6 - 1))(tf.constant([*files, large]))
+    np.testing.assert_allclose(seconds, [*expected, 0], rtol=1e-6)
+    frames = FramePreprocessor(5, hop=0.02)
+    files = [npy(np.ones((count, 5), dtype)) for count, dtype in ((30, "float16"), (7, "float32"))]
+    seconds = frames.seconds(tf.constant([*files, b"", npy(np.ones((4, 3), "float32"))]), max_bytes=10**6)
+    np.testing.assert_allclose(seconds, [0.6, 0.14, 0, 0], rtol=1e-6)
 
 
 def test_random_damage_never_raises():

@@ -6,6 +6,7 @@ import io
 import re
 import struct
 import zlib
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,7 +16,8 @@ from PIL import Image, ImageOps
 from kseq.data import Picture
 from kseq.errors import UserError
 from kseq.preprocessors import ImagePreprocessor
-from kseq.preprocessors.image import CUT_OFF, DAMAGED, NO_SIZE, NOT_A_PICTURE
+from kseq.preprocessors import image as image_module
+from kseq.preprocessors.image import CUT_OFF, DAMAGED, NO_SIZE, NOT_A_PICTURE, TOO_MUCH
 
 SIDE = 8
 RNG = np.random.default_rng(0)
@@ -276,6 +278,20 @@ def test_resizing_is_near_what_pillow_makes_of_it(width, height):
     assert np.abs(decoded(saved(image, "PNG")).astype(int) - expected).max() <= 1
 
 
+@pytest.mark.parametrize("pixels", [2**20, 3000, 1])
+def test_a_picture_that_is_resized_in_bands_is_that_of_tensorflow(pixels, monkeypatch):
+    """Oracle: `tf.image.resize` of the whole picture, laid over white."""
+    monkeypatch.setattr(image_module, "_BAND", pixels)
+    resized = tf.function(preprocessor()._resized, input_signature=[tf.TensorSpec([None, None, None], tf.uint8)])
+    for shape in ((8, 8, 3), (100, 70, 4), (301, 7, 1), (7, 301, 2), (1, 500, 3), (500, 1, 4), (3, 5, 3)):
+        image = RNG.integers(0, 256, shape, dtype=np.uint8)
+        whole = image.astype("float32")
+        if shape[2] % 2 == 0:
+            whole = whole[..., :-1] * (whole[..., -1:] / 255) + 255 - whole[..., -1:]
+        expected = tf.image.resize(whole, (SIDE, SIDE), antialias=True)
+        np.testing.assert_allclose(resized(image), expected, atol=2e-3)
+
+
 def mixed_batch():
     sizes = [(8, 8), (3, 5), (40, 30), (1, 1)]
     images = [Image.fromarray(RNG.integers(0, 256, (*size, 3), dtype=np.uint8)) for size in sizes]
@@ -475,6 +491,68 @@ def test_a_jpeg_of_a_hundred_scans_is_refused():
     assert read_any([again])[1] == [""]
     more = data[:last] + data[last:-2] * (102 - few) + data[-2:]
     assert read_any([more])[1] == ["The picture has 101 scans, and at most 100 are decoded"]
+
+
+def chunk(name, content):
+    """A chunk of a PNG file."""
+    return struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
+
+
+def test_a_png_with_more_data_than_its_pixels_can_need_is_refused():
+    """They would be unpacked. A pixel needs 9 bytes at most: 4 channels of 16 bits, and one for its line."""
+    lines = zlib.compress(bytes(9 * 8))
+    header = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", struct.pack(">IIBBBBB", 8, 8, 8, 0, 0, 0, 0))
+    most = 9 * 8 * 8 + 2**16 - 12  # of the content of the chunk
+    for size, reason in ((most, ""), (most + 1, TOO_MUCH)):
+        data = header + chunk(b"IDAT", lines + bytes(size - len(lines))) + chunk(b"IEND", b"")
+        assert read_any([data])[1] == [reason]
+        apart = chunk(b"IDAT", lines[:5]) + chunk(b"IDAT", lines[5:] + bytes(size - len(lines) - 12))
+        assert read_any([header + apart + chunk(b"IEND", b"")])[1] == [reason]
+    with pytest.raises(UserError, match=TOO_MUCH):
+        decoded(data)
+
+
+@pytest.mark.parametrize("options", [{}, {"transparency": 3}, {"transparency": SHADES}])
+def test_the_texts_of_a_png_do_not_reach_the_decoder(options):
+    """It would unpack them, gigabytes in some hundred kilobytes. The palette and what is clear in it stay."""
+    plain = saved(PALETTE, "PNG", **options)
+    text = chunk(b"zTXt", b"Comment\0\0" + zlib.compress(bytes(10**6)))
+    first, last = plain.index(b"IDAT") - 4, plain.index(b"IEND") - 4
+    data = plain[:33] + text + plain[33:first] + text + plain[first:last] + text + plain[last:]
+    alone, _, said = image_module._checked(tf.constant(data), 64)
+    assert alone.numpy() == plain and said.numpy() == b""
+    np.testing.assert_array_equal(decoded(data), over_white(opened(plain)))
+
+
+def growth(action):
+    """MB that the process has at most while something is done, above what it had before."""
+
+    def size(key):
+        return int(re.search(rf"{key}:\s+(\d+)", Path("/proc/self/status").read_text())[1]) / 1024
+
+    Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew
+    before = size("VmRSS")
+    action()
+    return size("VmHWM") - before
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="reads the memory from /proc, as Linux has it")
+@pytest.mark.parametrize(
+    ("size", "mode", "kind", "options"),
+    [
+        ((5000, 5000), "RGBA", "PNG", {"compress_level": 1}),
+        ((1_000_000, 25), "RGBA", "PNG", {"compress_level": 1}),
+        ((25, 1_000_000), "RGBA", "PNG", {"compress_level": 1}),
+        ((5000, 5000), "CMYK", "JPEG", {"progressive": True}),
+    ],
+)
+def test_the_largest_picture_takes_less_than_300_mb(size, mode, kind, options):
+    """25 million pixels are the default of serving.max_pixels."""
+    read = tf.function(lambda x: preprocessor(64).readable(x, max_bytes=10**8, max_pixels=25_000_000))
+    read(tf.constant([saved(RGB, "PNG")]))
+    data = saved(Image.new(mode, size, "red"), kind, **options)
+    assert growth(lambda: read(tf.constant([data]))) < 300
 
 
 def test_random_damage_never_raises():

@@ -1,9 +1,11 @@
 /* Asks a SavedModel through TensorFlow's C functions, as a server in C++ does: no Python, no kseq.
 
-       client FOLDER OUTPUTS OUTPUT:INDEX … INPUT=TEXT …
+       client FOLDER OUTPUTS OUTPUT:INDEX … INPUT … < QUESTIONS
 
-   FOLDER holds a SavedModel. OUTPUTS is the number of outputs that follow, tensors by their names in the graph. The
-   inputs are operations of the graph, each with one text. Prints the first value of each output on a line. */
+   FOLDER holds a SavedModel. OUTPUTS is the number of outputs that follow, tensors by their names in the graph; the inputs
+   are operations of the graph. A question is a string for each input, each of them its number of bytes, a line feed, and
+   the bytes. Questions are asked one by one until the standard input ends. The answers have the same form: for each output
+   its first value, a number as text. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -26,13 +28,45 @@ static TF_Output find(TF_Graph *graph, const char *name, int index) {
   exit(1);
 }
 
+/* A batch of one string from the standard input; NULL where it has ended. */
+static TF_Tensor *read_string(void) {
+  size_t size;
+  if (scanf("%zu", &size) != 1 || getchar() != '\n') return NULL;
+  char *bytes = malloc(size + 1);
+  if (!bytes || fread(bytes, 1, size, stdin) != size) {
+    fprintf(stderr, "a string of %zu bytes is cut off\n", size);
+    exit(1);
+  }
+  int64_t batch = 1;
+  TF_Tensor *made = TF_AllocateTensor(TF_STRING, &batch, 1, sizeof(TF_TString));
+  TF_TString *value = TF_TensorData(made);
+  TF_StringInit(value);
+  TF_StringCopy(value, bytes, size);
+  free(bytes);
+  return made;
+}
+
+static void write_first(TF_Tensor *answer) {
+  if (TF_TensorType(answer) == TF_STRING) {
+    const TF_TString *value = TF_TensorData(answer);
+    printf("%zu\n", TF_StringGetSize(value));
+    fwrite(TF_StringGetDataPointer(value), 1, TF_StringGetSize(value), stdout);
+  } else if (TF_TensorType(answer) == TF_FLOAT) {
+    char number[32];
+    int size = snprintf(number, sizeof number, "%.9g", *(float *)TF_TensorData(answer));
+    printf("%d\n%s", size, number);
+  } else {
+    fprintf(stderr, "an output of type %d\n", (int)TF_TensorType(answer));
+    exit(1);
+  }
+}
+
 int main(int argc, char **argv) {
-  if (argc < 4) {
-    fprintf(stderr, "client FOLDER OUTPUTS OUTPUT:INDEX ... INPUT=TEXT ...\n");
+  int output_count = argc > 2 ? atoi(argv[2]) : 0, input_count = argc - 3 - output_count;
+  if (output_count < 1 || output_count > MOST || input_count < 1 || input_count > MOST) {
+    fprintf(stderr, "client FOLDER OUTPUTS OUTPUT:INDEX ... INPUT ... < QUESTIONS\n");
     return 2;
   }
-  int output_count = atoi(argv[2]), input_count = argc - 3 - output_count;
-  if (output_count < 1 || output_count > MOST || input_count < 1 || input_count > MOST) return 2;
   TF_Status *status = TF_NewStatus();
   TF_Graph *graph = TF_NewGraph();
   TF_SessionOptions *options = TF_NewSessionOptions();
@@ -48,36 +82,24 @@ int main(int argc, char **argv) {
     *colon = 0;
     outputs[i] = find(graph, name, atoi(colon + 1));
   }
-  for (int i = 0; i < input_count; ++i) {
-    char *name = argv[3 + output_count + i], *text = strchr(name, '=');
-    if (!text) return 2;
-    *text++ = 0;
-    inputs[i] = find(graph, name, 0);
-    int64_t batch = 1;
-    given[i] = TF_AllocateTensor(TF_STRING, &batch, 1, sizeof(TF_TString));
-    TF_TString *value = TF_TensorData(given[i]);
-    TF_StringInit(value);
-    TF_StringCopy(value, text, strlen(text));
-  }
-  TF_SessionRun(session, NULL, inputs, given, input_count, outputs, answers, output_count, NULL, 0, NULL, status);
-  check(status, "TF_SessionRun");
-
-  for (int i = 0; i < output_count; ++i) {
-    if (TF_TensorType(answers[i]) == TF_STRING) {
-      const TF_TString *value = TF_TensorData(answers[i]);
-      printf("%.*s\n", (int)TF_StringGetSize(value), TF_StringGetDataPointer(value));
-    } else if (TF_TensorType(answers[i]) == TF_FLOAT) {
-      printf("%.9g\n", *(float *)TF_TensorData(answers[i]));
-    } else {
-      printf("of type %d\n", (int)TF_TensorType(answers[i]));
+  for (int i = 0; i < input_count; ++i) inputs[i] = find(graph, argv[3 + output_count + i], 0);
+  for (;;) {
+    for (int i = 0; i < input_count; ++i) {
+      given[i] = read_string();
+      if (given[i]) continue;
+      TF_CloseSession(session, status);
+      TF_DeleteSession(session, status);
+      TF_DeleteSessionOptions(options);
+      TF_DeleteGraph(graph);
+      TF_DeleteStatus(status);
+      return i > 0;
     }
-    TF_DeleteTensor(answers[i]);
+    TF_SessionRun(session, NULL, inputs, given, input_count, outputs, answers, output_count, NULL, 0, NULL, status);
+    check(status, "TF_SessionRun");
+    for (int i = 0; i < output_count; ++i) {
+      write_first(answers[i]);
+      TF_DeleteTensor(answers[i]);
+    }
+    for (int i = 0; i < input_count; ++i) TF_DeleteTensor(given[i]);
   }
-  for (int i = 0; i < input_count; ++i) TF_DeleteTensor(given[i]);
-  TF_CloseSession(session, status);
-  TF_DeleteSession(session, status);
-  TF_DeleteSessionOptions(options);
-  TF_DeleteGraph(graph);
-  TF_DeleteStatus(status);
-  return 0;
 }

@@ -1,5 +1,6 @@
 """Clients that are not ours ask an exported run: a program in C, and TensorFlow's saved_model_cli."""
 
+import io
 import json
 import os
 import shutil
@@ -50,7 +51,7 @@ def recorded(version):
     not all(path.exists() for path in (*LIBRARIES, TENSORFLOW / "include/tensorflow/c/c_api.h")),
     reason="this TensorFlow has no C headers and libraries",
 )
-def test_a_program_in_c_gets_the_answers(version, recorded, tmp_path):
+def test_a_program_in_c_gets_the_answers(version, tmp_path):
     """Through `TF_LoadSessionFromSavedModel` and `TF_SessionRun`, with the names of the tensors in the signature."""
     client = tmp_path / "client"
     command = ["cc", "-Wall", "-Werror", "-o", client, Path(__file__).with_name("client.c")]
@@ -58,14 +59,20 @@ def test_a_program_in_c_gets_the_answers(version, recorded, tmp_path):
     subprocess.run(command, check=True)
     with ask.Served(version) as served:
         signature = served.meta.signature_def["serving_default"]
-    text, answer = recorded
-    outputs = [signature.outputs[name].name for name in sorted(answer)]
-    given = f"{signature.inputs['text'].name.removesuffix(':0')}={text}"
-    command = [client, version, str(len(outputs)), *outputs, given]
-    result = subprocess.run(command, capture_output=True, text=True, check=True)
-    found = dict(zip(sorted(answer), result.stdout.splitlines(), strict=True))
-    assert found.pop("text") == answer["text"][0]
-    assert float(found["score"]) == pytest.approx(answer["score"][0], rel=1e-5)
+    requests, answers = check.read_requests(version / check.WARMUP), json.loads((version / check.ANSWERS).read_text())
+    texts = [text for request in requests for text in request["text"]] + [b"", b"a\nb\0c"]
+    expected = [row for answer in answers for row in zip(answer["text"], answer["score"], strict=True)]
+    command = [client, version, "2", *(signature.outputs[name].name for name in ("text", "score"))]
+    command += [signature.inputs["text"].name.removesuffix(":0")]
+    questions = b"".join(b"%d\n%s" % (len(text), text) for text in texts)
+    file = io.BytesIO(subprocess.run(command, input=questions, capture_output=True, check=True).stdout)
+    found = [file.read(int(size)).decode() for size in iter(file.readline, b"")]
+    assert found[: 2 * len(expected) : 2] == [text for text, _ in expected]
+    scores = list(map(float, found[1::2]))
+    assert scores[: len(expected)] == pytest.approx([score for _, score in expected], rel=1e-5)
+    assert len(scores) == len(texts)  # those that no export has answered too
+    cut_off = subprocess.run(command, input=b"9\nshort", capture_output=True, check=False)
+    assert cut_off.returncode == 1 and cut_off.stderr.endswith(b"a string of 9 bytes is cut off\n")
 
 
 @pytest.mark.skipif(not CLI, reason="TensorFlow's saved_model_cli is not installed")

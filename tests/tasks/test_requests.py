@@ -1,7 +1,10 @@
 """Which requests are refused, and batches of any size: the functions alone, and tasks without a model."""
 
+import io
+
 import numpy as np
 import pytest
+import scipy.io.wavfile
 import tensorflow as tf
 
 from kseq.config import ConfigError, load
@@ -78,6 +81,30 @@ def test_no_more_than_so_many_are_answered_at_once():
     assert sizes == [3, 3, 2]
 
 
+@pytest.mark.parametrize("most", [1.0, 6.0, 9.0, 100.0])
+def test_a_part_has_as_many_as_cost_no_more_than_is_given(most):
+    """Oracle: the parts made one example at a time. Each costs as much as the longest of its part."""
+    texts = ["ab", "", "abcde", "x", "abc", "abcdefghi", "yz", "a", "b", "c", "d", "e"]
+    wanted = [[]]
+    for text in texts:
+        together = [*wanted[-1], text]
+        fits = len(together) <= 4 and len(together) * max(map(len, together)) <= most
+        wanted = [*wanted[:-1], together] if fits or not wanted[-1] else [*wanted, [text]]
+    seen = []
+
+    def answer(texts):
+        told = tf.numpy_function(lambda x: seen.append([t.decode() for t in x]) or np.int32(0), [texts], tf.int32)
+        with tf.control_dependencies([told]):
+            return {"text": tf.identity(texts)}
+
+    def cost(texts):
+        return tf.cast(tf.strings.length(texts), tf.float32)
+
+    found = requests.in_parts(answer, ("text",), 4, cost, most)(tf.constant(texts))
+    assert seen == wanted
+    assert [text.decode() for text in found["text"].numpy()] == texts
+
+
 @pytest.mark.parametrize("graph", [False, True])
 def test_inputs_of_unequal_number_are_named(graph):
     answer = requests.in_parts(lambda one, other: {"text": one + other}, ("premise", "hypothesis"), 2)
@@ -89,6 +116,13 @@ def test_inputs_of_unequal_number_are_named(graph):
             answer(tf.constant(one, tf.string), tf.constant(other))
 
 
+def tone(seconds):
+    """A WAV file of 8 kHz."""
+    file = io.BytesIO()
+    scipy.io.wavfile.write(file, 8000, np.sin(np.arange(int(8000 * seconds))).astype("float32"))
+    return file.getvalue()
+
+
 def test_the_limits_are_those_of_the_config(tmp_path):
     run = Classify(load(Classify.Config, overrides=["serving.max_characters=4"]), tmp_path)
     statuses = run.status(tf.constant(["abcd", "abcde"])).numpy().tolist()
@@ -96,6 +130,9 @@ def test_the_limits_are_those_of_the_config(tmp_path):
     pair = Entail(load(Entail.Config, overrides=["serving.max_characters=4"]), tmp_path)
     found = pair.status(tf.constant(["abcde", "a", "a"]), tf.constant(["a", "abcdef", "a"])).numpy()
     assert [x[:15] for x in found] == [b"The text has 5 ", b"The text has 6 ", b"ok"]
+    limits = Transcribe(load(Transcribe.Config, overrides=["serving.batch_seconds=7"]), tmp_path).part_limits()
+    assert (limits["size"], limits["most"]) == (64, 7)
+    assert limits["cost"](tf.constant([tone(2), b"", tone(0.5)])).numpy().tolist() == [2, 0, 0.5]
 
 
 @pytest.mark.parametrize(
@@ -108,6 +145,7 @@ def test_the_limits_are_those_of_the_config(tmp_path):
         (Caption, "serving.max_pixels=99999999999", "must be at least 1 and at most 67108864"),
         (Caption, "serving.max_characters=9", "unknown key"),
         (Transcribe, "serving.max_seconds=4000", "must be at least 0 and at most 3600"),
+        (Transcribe, "serving.batch_seconds=0", "must be greater than 0"),
     ],
 )
 def test_a_wrong_limit_is_told(task, change, message):
