@@ -11,14 +11,16 @@ if TYPE_CHECKING:
     from kseq.data.batching import SetEpoch, Share, batches, length_boundaries, teacher_forced
     from kseq.data.cache import cached_columns, cached_folder, cached_rows, code_fingerprint, fingerprint
     from kseq.data.compressed import decoded_wav
-    from kseq.data.corpus import Rows, Sequences, count_truncated, encoded
+    from kseq.data.corpus import Column, Rows, Sequences, Shards, count_truncated, encoded
     from kseq.data.listed import hold_out_listed
     from kseq.data.midi import midi_of_roll, notes_of_roll, require_mido, roll_of_midi
     from kseq.data.pictures import Picture, read_pictures
+    from kseq.data.processes import in_processes
     from kseq.data.public import fetch_hint
     from kseq.data.recordings import Recording, read_recordings
+    from kseq.data.shards import cached_shards
     from kseq.data.sounds import read_sounds
-    from kseq.data.sources import Examples, read, require_splits
+    from kseq.data.sources import Examples, read, require_splits, source_files
     from kseq.data.tables import read_csv, read_jsonl, read_labelled, read_lines, read_parallel, read_tsv
     from kseq.data.textgrid import attention_times, read_text_grid, text_grid
     from kseq.data.tunes import Tune, estimated_key, read_tunes, share_in_key
@@ -26,12 +28,14 @@ if TYPE_CHECKING:
     from kseq.data.wav import wav_of_roll
 
 __all__ = [
+    "Column",
     "Examples",
     "Picture",
     "Recording",
     "Rows",
     "Sequences",
     "SetEpoch",
+    "Shards",
     "Share",
     "Tune",
     "attention_times",
@@ -39,6 +43,7 @@ __all__ = [
     "cached_columns",
     "cached_folder",
     "cached_rows",
+    "cached_shards",
     "code_fingerprint",
     "count_truncated",
     "decoded_wav",
@@ -48,6 +53,7 @@ __all__ = [
     "fingerprint",
     "first_words",
     "hold_out_listed",
+    "in_processes",
     "length_boundaries",
     "midi_of_roll",
     "notes_of_roll",
@@ -68,6 +74,7 @@ __all__ = [
     "require_splits",
     "roll_of_midi",
     "share_in_key",
+    "source_files",
     "teacher_forced",
     "text_grid",
     "toy",
@@ -91,6 +98,8 @@ _MODULES = (
     "tunes",
     "corpus",
     "cache",
+    "processes",
+    "shards",
     "batching",
 )
 

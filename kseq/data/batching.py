@@ -7,7 +7,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from kseq.data.corpus import Sequences
+from kseq.data.corpus import Column
 from kseq.errors import UserError
 
 
@@ -56,8 +56,8 @@ def batches(columns, make, *, batch_size, buckets, seed, epoch, full=False, shar
     longest of its column that the bucket has, so that a compiled step sees one shape a bucket.
 
     Args:
-        columns: {name: column}, all of the same number of examples: `Sequences`, at least one; and arrays or `Rows`,
-            of which a batch takes its rows.
+        columns: {name: column}, all of the same number of examples: `Sequences` or `Shards`, at least one; and arrays
+            or `Rows`, of which a batch takes its rows.
         make: function of a batch {name: `[batch, time]`, or `[batch, ...]` of an array} → (inputs, targets, sample
             weights), in TensorFlow's operations.
         batch_size: examples in a batch.
@@ -75,30 +75,31 @@ def batches(columns, make, *, batch_size, buckets, seed, epoch, full=False, shar
     Raises:
         UserError: `full`, and there are too few examples for one batch.
     """
-    sequences = {name: column for name, column in columns.items() if isinstance(column, Sequences)}
-    lengths = np.max([column.lengths for column in sequences.values()], axis=0)
-    boundaries = length_boundaries(lengths, buckets)
-    bucket = np.searchsorted(boundaries, lengths)
+    lengths = {name: column.lengths for name, column in columns.items() if isinstance(column, Column)}
+    longest = functools.reduce(np.maximum, lengths.values())
+    examples = len(longest)
+    boundaries = length_boundaries(longest, buckets)
+    # A byte or two an example, and 4 for the order of an epoch: that is all that grows with the corpus.
+    bucket = np.searchsorted(boundaries, np.arange(boundaries[-1] + 1)).astype(np.min_scalar_type(buckets))[longest]
     in_bucket = np.bincount(bucket)
     count = sum(in_bucket // batch_size) if full else sum(-(-in_bucket // batch_size))
     if not count:
         raise UserError(
-            f"{len(lengths)} examples in {len(boundaries)} buckets make no full batch of {batch_size}; lower "
+            f"{examples} examples in {len(boundaries)} buckets make no full batch of {batch_size}; lower "
             "training.batch_size or data.buckets, or set training.xla=false"
         )
-    widths = {
-        name: [int(column.lengths[bucket == b].max()) for b in range(len(boundaries))]
-        for name, column in sequences.items()
-    }
+    widths = {name: [int(found[bucket == b].max()) for b in range(len(boundaries))] for name, found in lengths.items()}
+    del lengths, longest
 
     def padded(b, rows):
         return {
-            name: column.padded(rows, widths[name][b]) if name in sequences else column[rows]
+            name: column.padded(rows, widths[name][b]) if name in widths else column[rows]
             for name, column in columns.items()
         }
 
     def read():
-        order = np.random.default_rng((seed, epoch.epoch)).permutation(len(lengths))
+        order = np.arange(examples, dtype=np.int32 if examples < 2**31 else np.int64)
+        np.random.default_rng((seed, epoch.epoch)).shuffle(order)
         for b, batch in _batched(order, bucket, batch_size, full):
             for rows, real in share.rows(batch):
                 yield real, padded(b, rows)
@@ -113,8 +114,8 @@ def batches(columns, make, *, batch_size, buckets, seed, epoch, full=False, shar
 def _signature(columns):
     """Of the rows that are real, and the columns of a batch."""
     return tf.TensorSpec([None], tf.bool), {
-        name: tf.TensorSpec([None, None, *column.ids.shape[1:]], column.ids.dtype)
-        if isinstance(column, Sequences)
+        name: tf.TensorSpec([None, None, *column.shape], column.dtype)
+        if isinstance(column, Column)
         else tf.TensorSpec([None, *column.shape[1:]], column.dtype)
         for name, column in columns.items()
     }

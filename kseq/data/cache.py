@@ -4,6 +4,7 @@ import contextlib
 import functools
 import hashlib
 import json
+import mmap
 import sys
 from pathlib import Path
 
@@ -17,6 +18,9 @@ from kseq.files import remove_drafts, replacing, sha256, write_json
 
 CHECKSUMS = "checksums.json"  # in each entry: {file: SHA-256}
 LOCK = ".lock"
+INDEX, ARRAYS = "columns.json", "columns.bin"  # of an entry with columns: what there is, and all their numbers
+ALIGNED = 64  # bytes: each array begins at a multiple of them
+FORMAT = b"kseq columns 1\n"  # what the numbers begin with; an empty file cannot be mapped
 
 
 def cached_folder(folder, key, write):
@@ -33,21 +37,38 @@ def cached_folder(folder, key, write):
     Returns:
         `Path` of the entry.
     """
-    folder = Path(folder)
-    path = folder / hashlib.sha256(json.dumps(key).encode()).hexdigest()[:20]
-    damage = _damage(path) if path.exists() else "it is not there"
-    if path.exists() and damage:
-        print(f"{path} is damaged ({damage}); it is made anew", flush=True)
-    if damage:
-        folder.mkdir(parents=True, exist_ok=True)
-        with _writing(folder), replacing(path) as draft:
-            write(draft)
-            write_json(draft / CHECKSUMS, {file.name: sha256(file) for file in draft.iterdir()})
+    path = entry_path(folder, key)
+    if not is_whole(path):
+        write_entry(path, folder, write)
     return path
 
 
-def _damage(path):
-    """What is wrong with an entry; empty where nothing is."""
+def entry_path(folder, key):
+    """Where the cache in a folder keeps the entry of a key, whether it is there or not."""
+    return Path(folder) / hashlib.sha256(json.dumps(key).encode()).hexdigest()[:20]
+
+
+def is_whole(path):
+    """Whether an entry is there and as it was written; one that is damaged is told of."""
+    if not path.exists():
+        return False
+    damage = damage_of(path)
+    if damage:
+        print(f"{path} is damaged ({damage}); it is made anew", flush=True)
+    return not damage
+
+
+def write_entry(path, folder, write):
+    """Makes the entry at a path in the cache in `folder`, or below it, by `write`, as of `cached_folder`."""
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    with _writing(folder), replacing(path) as draft:
+        write(draft)
+        write_json(draft / CHECKSUMS, {file.name: sha256(file) for file in draft.iterdir()})
+
+
+def damage_of(path):
+    """What is wrong with an entry, such as that it is not there; empty where nothing is."""
     try:
         expected = json.loads((path / CHECKSUMS).read_text(encoding="utf-8"))
         wrong = [name for name, checksum in expected.items() if sha256(path / name) != checksum]
@@ -91,7 +112,7 @@ def fingerprint(examples):
 
 
 def cached_columns(folder, key, make):
-    """The columns of an encoded corpus, memory-mapped from the cache.
+    """The columns of an encoded corpus, memory-mapped from the cache. They are made in memory; see `cached_shards`.
 
     Args:
         folder: of the cache.
@@ -104,30 +125,58 @@ def cached_columns(folder, key, make):
     """
 
     def write(path):
-        path.mkdir()
         columns, notes = make()
+        write_columns(path, columns, notes)
+
+    return read_columns(cached_folder(folder, ["columns", code_fingerprint(), *key], write))
+
+
+def write_columns(path, columns, about):
+    """Makes a folder with columns, and with what is to be known of them, which JSON can hold.
+
+    The numbers of all arrays stand in one file, so that the map of a corpus needs one open file. Ids and splits are
+    kept in the smallest type that holds them: mostly two bytes an id.
+    """
+    path.mkdir()
+    index = {}
+    with open(path / ARRAYS, "wb") as file:
+        file.write(FORMAT)
         for name, column in columns.items():
+            parts = {"array": column}
             if isinstance(column, Sequences):
-                np.save(path / f"{name}.ids.npy", column.ids)
-                np.save(path / f"{name}.splits.npy", column.splits)
-            else:
-                np.save(path / f"{name}.npy", column)
-        kinds = {name: isinstance(column, Sequences) for name, column in columns.items()}
-        write_json(path / "columns.json", {"sequences": kinds, "notes": notes})
-
-    path = cached_folder(folder, ["columns", code_fingerprint(), *key], write)
-    about = json.loads((path / "columns.json").read_text(encoding="utf-8"))
-    read = {
-        name: Sequences(_mapped(path / f"{name}.ids.npy"), _mapped(path / f"{name}.splits.npy"))
-        if sequences
-        else _mapped(path / f"{name}.npy")
-        for name, sequences in about["sequences"].items()
-    }
-    return read, about["notes"]
+                parts = {"ids": _narrowed(column.ids), "splits": _narrowed(column.splits)}
+            index[name] = {part: _written(file, array) for part, array in parts.items()}
+    write_json(path / INDEX, {"columns": index, "about": about})
 
 
-def _mapped(path):
-    return np.asarray(np.load(path, mmap_mode="r"))  # slices of a plain array are quicker than those of a `memmap`
+def _written(file, array):
+    """Where and how an array stands in the file it has been written to."""
+    file.write(bytes(-file.tell() % ALIGNED))
+    place = {"at": file.tell(), "dtype": array.dtype.str, "shape": array.shape}
+    file.write(np.ascontiguousarray(array).data)
+    return place
+
+
+def _narrowed(array):
+    """Integers of which none is negative in the smallest type that holds them; others as they are."""
+    if not np.issubdtype(array.dtype, np.integer) or not array.size or array.min() < 0:
+        return array
+    return array.astype(np.min_scalar_type(array.max()), copy=False)
+
+
+def read_columns(path):
+    """The columns of a folder that `write_columns` has made, memory-mapped and read-only, and what is known of them."""
+    about = json.loads((path / INDEX).read_text(encoding="utf-8"))
+    with open(path / ARRAYS, "rb") as file:
+        mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+    if hasattr(mmap, "MADV_RANDOM"):  # examples are read in any order: what lies behind one is not wanted
+        mapped.madvise(mmap.MADV_RANDOM)
+    columns = {}
+    for name, places in about["columns"].items():
+        # Slices of a plain array are quicker than those of a `numpy.memmap`.
+        parts = {part: np.ndarray(at["shape"], at["dtype"], mapped, at["at"]) for part, at in places.items()}
+        columns[name] = parts["array"] if "array" in parts else Sequences(**parts)
+    return columns, about["about"]
 
 
 def cached_rows(folder, key, items, compute, *, title, batch_size=64, skip=False):

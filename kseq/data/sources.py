@@ -4,6 +4,7 @@ import functools
 import hashlib
 import itertools
 import json
+import os
 
 from kseq.data import tables, toy
 from kseq.data.phrases import PHRASES, SPLITS, phrases
@@ -15,6 +16,7 @@ FORMS = (
     f"{', '.join(f'toy:{name}' for name in TOYS)}, text:<files>, tsv:<file>, csv:<file>, labelled:<file>, "
     "jsonl:<file> or tfds:<name>"
 )
+FILES = ("text", "tsv", "csv", "labelled", "jsonl")  # the kinds of sources that are files
 TOY_COUNT = {"train": 20_000, "dev": 1_000, "test": 1_000}
 
 
@@ -206,6 +208,20 @@ def read(source, split, fields, *, columns=(), quotes=False, bad_bytes="stop"):
     if rows is None or not name or (kind == "toy" and name not in TOYS):
         raise UserError(f"data.source {source!r} is not one of {FORMS}")
     return Examples(lambda: _examples(rows(), source, split, fields))
+
+
+def source_files(source, split, fields):
+    """The files that a split is read from, list of paths; none where the source is no files, or one is not there.
+
+    Args:
+        source: as in `read`.
+        split: as in `read`.
+        fields: as in `read`.
+    """
+    kind, _, name = source.partition(":")
+    path = name.replace("{split}", split)
+    paths = list(dict.fromkeys(path.replace("{field}", field) for field in fields.values()))
+    return paths if kind in FILES and all(map(os.path.isfile, paths)) else []
 
 
 def _toy(source, name, split):

@@ -65,8 +65,8 @@ class SubwordTokenizer(Tokenizer):
         texts = tf.strings.reduce_join(tf.where(byte == "", tokens, byte), -1)
         return spaced(tf.strings.unicode_transcode(texts, "UTF-8", "UTF-8", errors="replace"))
 
-    def learn(self, texts, size, min_count):
-        """At most `size` pieces that a model takes from the texts; `min_count` does not apply."""
+    def learn(self, texts, size, min_count, count_all=map):
+        """At most `size` pieces that a model takes from the texts; `min_count` and `count_all` do not apply."""
         if size is None:
             raise UserError("pieces of words need max_tokens, the size of their vocabulary")
         try:

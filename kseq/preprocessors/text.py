@@ -53,14 +53,15 @@ class TextPreprocessor(tf.Module):
         if vocabulary is not None:
             self._use(vocabulary)
 
-    def adapt(self, texts):
+    def adapt(self, texts, count_all=map):
         """Learns the vocabulary: the most frequent tokens first, those of equal count in the order of the alphabet.
 
         Args:
             texts: iterable of strings; walked once, a batch of them in memory at a time.
+            count_all: function as `map`, which may count the tokens of the batches in other processes.
         """
         size = None if self.max_tokens is None else self.max_tokens - len(SPECIAL)
-        self._use([*SPECIAL, *self.tokenizer.learn(texts, size, self.min_count)])
+        self._use([*SPECIAL, *self.tokenizer.learn(texts, size, self.min_count, count_all)])
 
     def _use(self, vocabulary):
         if tuple(vocabulary[: len(SPECIAL)]) != SPECIAL:

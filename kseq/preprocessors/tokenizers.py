@@ -11,7 +11,7 @@ from kseq.errors import UserError
 
 PADDING, START, END, UNKNOWN = range(4)
 SPECIAL = ("<pad>", "<s>", "</s>", "<unk>")  # the first tokens of every vocabulary
-BATCH = 1000  # texts that are split at once while a vocabulary is made
+BATCH = 4096  # texts that are split at once while a vocabulary is made
 
 # Two marks that tokens carry, which no text may hold (they become _): a tie to the neighbour on this side, and a space.
 TIE, SPACE = "‿", "▁"
@@ -73,18 +73,23 @@ class Tokenizer(tf.Module, abc.ABC):
             texts = tf.strings.lower(texts, encoding="utf-8")
         return tf.strings.strip(_replace(texts, r"[\p{Z}\p{Cc}]+", " "))
 
-    def learn(self, texts, size, min_count):
+    def learn(self, texts, size, min_count, count_all=map):
         """The most frequent tokens of an iterable of texts, at most `size` of those that occur `min_count` times.
 
-        Those that are spelled like one of `SPECIAL` are not among them. `size` None sets no limit.
+        Those that are spelled like one of `SPECIAL` are not among them. `size` None sets no limit. `count_all` calls
+        `count` on each of several lists of texts, as `map` does.
         """
         counts = Counter()
-        for batch in batches(texts):
-            counts.update(self.split(batch).flat_values.numpy().tolist())
+        for found in count_all(self.count, batches(texts)):
+            counts.update(found)
         for token in SPECIAL:
             counts.pop(token.encode(), None)
         ranked = sorted((token for token, n in counts.items() if n >= min_count), key=lambda t: (-counts[t], t))
         return [token.decode() for token in ranked[:size]]
+
+    def count(self, texts):
+        """How often each token occurs in a list of texts, {bytes: number}."""
+        return Counter(self.split(tf.constant(texts, tf.string)).flat_values.numpy().tolist())
 
     def check(self, vocabulary):
         """Raises `UserError` where the tokenizer has learned other tokens than these."""
@@ -197,16 +202,16 @@ class ByteTokenizer(Tokenizer):
         texts = tf.strings.reduce_join(self._byte.lookup(tokens), -1)
         return tf.strings.strip(tf.strings.unicode_transcode(texts, "UTF-8", "UTF-8", errors="replace"))
 
-    def learn(self, texts, size, min_count):
+    def learn(self, texts, size, min_count, count_all=map):
         """All 256 names, whatever the texts are."""
         return self.names
 
 
 def batches(texts):
-    """An iterable of texts → string tensors `[batch]`."""
+    """An iterable of texts → lists of at most `BATCH`."""
     texts = iter(texts)
     while batch := list(islice(texts, BATCH)):
-        yield tf.constant(batch, tf.string)
+        yield batch
 
 
 def spaced(texts):

@@ -4,7 +4,6 @@ A task says what is read and drawn, its `Source`, and what scores.
 """
 
 import abc
-import collections
 import functools
 import math
 from typing import NamedTuple
@@ -22,10 +21,9 @@ from kseq.tasks.task import (
     adapted,
     by_length,
     bytes_of,
-    cached,
     defined,
     digest_of,
-    progress,
+    encoded_texts,
     read_texts,
     text_of,
     uniform,
@@ -617,45 +615,51 @@ class Texts(Source):
         return {"source_vocabulary.txt": self.text, "target_vocabulary.txt": target}
 
     def columns(self, train, target, encoder):
+        most = str(self.config.model.max_oov_words)
+        columns, counts = encoded_texts(
+            self.config.data,
+            ["pairs", self.digest, self.text.fingerprint(), target.fingerprint(), most],
+            train,
+            functools.partial(self.encode, target),
+            functools.partial(restored_encode, type(self), self.config, self.workdir),
+        )
+        self.report(counts)
+        return columns
+
+    def encode(self, target, pairs):
+        """List of (place, pair) → the columns of those that are complete, and how many there are of each kind."""
         import tensorflow as tf
 
-        data, counts = self.config.data, collections.Counter()
-
-        def encode(pairs):
-            sources, targets = ([pair[side] for _, pair in pairs] for side in ("source", "target"))
-            oov = self.oov_words(sources)
-            source, tokens = self.text.ids(sources, oov), target.targets(targets, oov)
-            words = tf.reduce_sum(tf.cast(tokens > kseq.preprocessors.END, tf.int32), axis=1)
-            whole = self.is_complete(tf.cast(source.row_lengths(), tf.int32), words)
-            counts["pairs"] += int(tf.reduce_sum(tf.cast(whole, tf.int32)))
-            counts["incomplete"] += len(pairs) - int(tf.reduce_sum(tf.cast(whole, tf.int32)))
-            counts["sources"] += kseq.data.count_truncated(self.text, source, sources)
-            counts["targets"] += kseq.data.count_truncated(target, tokens, targets)
-            return {name: tf.ragged.boolean_mask(x, whole) for name, x in {"source": source, "tokens": tokens}.items()}
-
-        def make():
-            return kseq.data.encoded(progress(train, f"{data.train} of {data.source}"), encode), self._notes(counts)
-
-        most = str(self.config.model.max_oov_words)
-        key = ["pairs", self.digest, self.text.fingerprint(), target.fingerprint(), data.model_dump_json(), most]
-        return cached(data, key, make)
+        sources, targets = ([pair[side] for _, pair in pairs] for side in ("source", "target"))
+        oov = self.oov_words(sources)
+        source, tokens = self.text.ids(sources, oov), target.targets(targets, oov)
+        words = tf.reduce_sum(tf.cast(tokens > kseq.preprocessors.END, tf.int32), axis=1)
+        whole = self.is_complete(tf.cast(source.row_lengths(), tf.int32), words)
+        complete = int(tf.reduce_sum(tf.cast(whole, tf.int32)))
+        counts = {
+            "pairs": complete,
+            "incomplete": len(pairs) - complete,
+            "sources": kseq.data.count_truncated(self.text, source, sources),
+            "targets": kseq.data.count_truncated(target, tokens, targets),
+        }
+        columns = {"source": source, "tokens": tokens}
+        return {name: tf.ragged.boolean_mask(x, whole) for name, x in columns.items()}, counts
 
     def is_complete(self, read, written):
         """Which pairs a model is trained on, from the number of tokens of both sides, int32 `[batch]`."""
         return (read > 0) & (written > 0)
 
-    def _notes(self, counts):
-        """The sentences that tell of the pairs that are left out or cut off."""
-        data, notes = self.config.data, []
+    def report(self, counts):
+        """Prints how many pairs are left out or cut off. Raises `UserError` where none is left."""
+        data = self.config.data
         if not counts["pairs"]:
             raise UserError(f"{data.source}: no pair of {data.train} has {self.complete}")
         if counts["incomplete"]:
-            notes.append(f"pairs of {data.train} with {self.incomplete}, left out: {counts['incomplete']}")
+            print(f"pairs of {data.train} with {self.incomplete}, left out: {counts['incomplete']}", flush=True)
         for side, length in zip(("sources", "targets"), data.lengths(), strict=True):
             if counts[side]:
                 without = ", without an end token" if side == "targets" else ""
-                notes.append(f"{side} of {data.train} cut off at {length} tokens{without}: {counts[side]}")
-        return notes
+                print(f"{side} of {data.train} cut off at {length} tokens{without}: {counts[side]}", flush=True)
 
     @functools.cached_property
     def digest(self):
@@ -704,6 +708,12 @@ class Texts(Source):
     def line(self, name, example, record):
         """The source, a tab, the text."""
         return f"{text_of(example['source']).replace(chr(9), ' ')}\t{record['text']}"
+
+
+def restored_encode(source, config, workdir):
+    """`Texts.encode` of a class, of what a run has in its workdir, for a process that encodes for it."""
+    made = source(config, workdir)
+    return functools.partial(made.encode, made.restore())
 
 
 class Files(Source):

@@ -18,9 +18,9 @@ from kseq.tasks.task import (
     Task,
     adapted,
     by_length,
-    cached,
     defined,
     digest_of,
+    encoded_texts,
     hashed,
     progress,
     read_texts,
@@ -149,22 +149,19 @@ class Labelling(Task):
         return pretrained.load_start(self.config)
 
     def adapt(self, train, start):
-        data, found, unused = self.config.data, {}, set(self.config.data.names)
-        for where, example in progress(train, f"labels of {data.train}"):
-            for name, labels in self.output.labels(where, example).items():
-                found.setdefault(name, set()).update(labels)
-            unused.discard(example.get("label", "").strip())
+        data = self.config.data
+        found, used = self._labels(train)
         if not found:
             raise UserError(
                 f"{data.source}: every example of {data.train} shares a text with one that is held out; set data.dev "
                 "in place of data.holdout"
             )
-        unused -= {example.get("label", "").strip() for _, example in self.dev}
+        unused = set(data.names) - used - {example.get("label", "").strip() for _, example in self.dev}
         if unused:
             there = ", ".join(sorted(found.get("label", ()))[:10]) or "none"
             raise UserError(f"data.names has {', '.join(sorted(unused))}, which is no label of the data ({there})")
         self.text = pretrained.words(start, data.length()) if start else self._adapted(train)
-        self.tables = {name: sorted(labels) for name, labels in found.items()}
+        self.tables = found
         for name, labels in self.tables.items():
             if len(labels) < 2:
                 raise UserError(f"{data.source}: all of {data.train} has one {name}, {labels[0]!r}; two are needed")
@@ -172,6 +169,26 @@ class Labelling(Task):
         if self.preset:
             pretrained.save_encoder(start, self.workdir)
         kseq.files.write_json(self.workdir / TABLES, self.tables)
+
+    def _labels(self, train):
+        """{what is labelled: sorted list of its labels} of training, and the set of those that are written in the data,
+        made or from the cache.
+        """
+        data = self.config.data
+
+        def write(path):
+            found, used = collections.defaultdict(set), set()
+            for where, example in progress(train, f"labels of {data.train}"):
+                for name, labels in self.output.labels(where, example).items():
+                    found[name].update(labels)
+                used.add(example.get("label", "").strip())
+            path.mkdir()
+            tables = {name: sorted(labels) for name, labels in found.items()}
+            kseq.files.write_json(path / TABLES, {"tables": tables, "used": sorted(used)})
+
+        key = ["labels", kseq.data.code_fingerprint(), self.name, self.digest, json.dumps(data.names)]
+        kept = kseq.files.read_json(kseq.data.cached_folder(data.cache, key, write) / TABLES)
+        return kept["tables"], set(kept["used"])
 
     def _tokenizer(self):
         data = self.config.data
@@ -210,15 +227,22 @@ class Labelling(Task):
         return model
 
     def encode(self, train):
-        data, counts = self.config.data, collections.Counter()
+        data = self.config.data
+        columns, counts = encoded_texts(
+            data,
+            [self.name, self.digest, self.fingerprint()],
+            train,
+            self.encode_some,
+            functools.partial(restored_encode, type(self), self.config, self.workdir),
+        )
+        if counts["texts"]:
+            print(f"texts of {data.train} cut off at {data.length()} tokens: {counts['texts']}", flush=True)
+        return columns
 
-        def make():
-            examples = progress(train, f"{data.train} of {data.source}")
-            columns = kseq.data.encoded(examples, lambda batch: self.output.columns(batch, counts))
-            long = f"texts of {data.train} cut off at {data.length()} tokens: {counts['texts']}"
-            return columns, [long] if counts["texts"] else []
-
-        return cached(data, [self.name, self.digest, self.fingerprint(), data.model_dump_json()], make)
+    def encode_some(self, examples):
+        """List of (place, example) → their columns, and how many "texts" are cut off."""
+        counts = collections.Counter()
+        return self.output.columns(examples, counts), counts
 
     @functools.cached_property
     def digest(self):
@@ -333,6 +357,13 @@ class Labelling(Task):
 
     def parts(self):
         return [self.model, self.text]
+
+
+def restored_encode(task, config, workdir):
+    """`Labelling.encode_some` of a task, of what a run has in its workdir, for a process that encodes for it."""
+    run = task(config, workdir)
+    run.restore()
+    return run.encode_some
 
 
 class OneLabel(Output):

@@ -30,7 +30,7 @@ from kseq.tasks.task import hashed, text_of
 MODES = ("train", "evaluate", "predict", "export")
 FORMATS = ("text", "jsonl")
 CONFIG = "config"  # prints what would be trained
-FREE = "training.strategy:"  # what may be another when a run goes on
+FREE = ("training.strategy:", "data.processes:")  # what may be another when a run goes on
 
 
 def train(task, workdir, config, *, resume, show, worker=ALONE):

@@ -166,6 +166,7 @@ class TextDataConfig(SplitsConfig):
     normalize: Literal["none", "nfc", "nfkc"] = "none"
     min_count: int = Field(1, ge=1, description="words that occur less often in training are unknown")
     cache: str = Field("runs/cache", description="folder that keeps encoded texts, so that the next run starts at once")
+    processes: int = Field(1, ge=1, le=256, description="processes that encode the texts; see docs/scale.md")
 
 
 Cell = Literal["rnn", "lstm", "gru", "peephole", "layer_norm_lstm", "layer_norm_gru"]

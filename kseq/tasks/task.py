@@ -15,10 +15,12 @@ from kseq.checkpoints import PROGRESS
 from kseq.errors import UserError
 from kseq.files import write_json
 from kseq.tasks.requests import OK, in_parts
+from kseq.tasks.schema import SplitsConfig
 
 FINGERPRINTS = "fingerprints.json"
 SHOWN = 4  # examples of the dev split that are predicted when no input is given
 DRAWN = 20  # inputs whose attention is drawn: the first ones of a long file
+READ = {*SplitsConfig.model_fields, "fields", "columns", "quotes", "bad_bytes"}  # keys that say how files are read
 ON_PAGE = 100  # inputs that a page shows
 
 # The parts are named through `kseq`, which imports them, and TensorFlow, when they are needed: `--help` and a wrong
@@ -453,13 +455,17 @@ def unused(name, taken):
     return name
 
 
+def text_fields(data):
+    """{role: field} of those that the source has."""
+    return {role: field for role, field in data.fields.model_dump().items() if field}
+
+
 def read_texts(config, split, raw):
     """`Examples` of texts of "train", "dev" or "test", pairs (place, {role: text}).
 
     Those held out share no text of the roles `raw` with those that are left.
     """
-    data = config.data
-    fields = {role: field for role, field in data.fields.model_dump().items() if field}
+    data, fields = config.data, text_fields(config.data)
     options = {"columns": data.columns, "quotes": data.quotes, "bad_bytes": data.bad_bytes}
     shares = data.shares()
     if split != "train" and split not in shares:
@@ -514,9 +520,26 @@ def progress(examples, title):
 
 
 def digest_of(config, raw):
-    """Hash of the training examples, on which all that is cached of them depends."""
-    walk = progress(read_texts(config, "train", raw), f"{config.data.train}, read for changes,")
-    return kseq.data.fingerprint(example for _, example in walk)
+    """Hash of all that the training examples depend on: of the files and of how they are read, or of the examples."""
+    data = config.data
+    files = kseq.data.source_files(data.source, data.train, text_fields(data))
+    if not files:
+        walk = progress(read_texts(config, "train", raw), f"{data.train} of {data.source}, read for changes,")
+        return kseq.data.fingerprint(example for _, example in walk)
+    how = data.model_dump(mode="json", include=READ)
+    return hashed([data.source.partition(":")[0], how, raw, [kseq.files.sha256(file) for file in files]])
+
+
+def options_of(data):
+    """The part of a config on texts, without the keys on which the texts and their ids do not depend."""
+    return data.model_dump_json(exclude={"cache", "processes"})
+
+
+def encoded_texts(data, key, train, encode, worker):
+    """The columns of the training examples of texts and what is counted, as of `kseq.data.cached_shards`."""
+    walk = kseq.data.Examples(lambda: iter(progress(train, f"{data.train} of {data.source}")))
+    options = {"processes": data.processes, "worker": worker}
+    return kseq.data.cached_shards(data.cache, [*key, options_of(data)], walk, encode, **options)
 
 
 def adapted(text, train, roles, data, digest):
@@ -524,12 +547,23 @@ def adapted(text, train, roles, data, digest):
 
     def write(path):
         examples = progress(train, f"vocabulary of {' and '.join(roles)}")
-        text.adapt(example[role] for _, example in examples for role in roles)
+        text.adapt((example[role] for _, example in examples for role in roles), count_all)
         path.mkdir()
         text.save(path / "vocabulary.txt")
 
+    def count_all(count, batches):
+        tokenizer = text.tokenizer
+        worker = functools.partial(counter, type(tokenizer), tokenizer.get_config())
+        jobs = ((None, batch) for batch in batches)
+        return (counts for _, counts in kseq.data.in_processes(jobs, count, data.processes, worker))
+
     key = ["vocabulary", kseq.data.code_fingerprint(), digest, *roles, json.dumps(text.get_config())]
     return text.load(kseq.data.cached_folder(data.cache, key, write) / "vocabulary.txt")
+
+
+def counter(tokenizer, config):
+    """What counts the tokens of texts, for a process that does so for another."""
+    return tokenizer.from_config(config).count
 
 
 def cached(data, key, make):

@@ -1,5 +1,6 @@
 """Tests of the cache, with a compute that counts its calls."""
 
+import mmap
 import multiprocessing
 import os
 import re
@@ -281,7 +282,7 @@ def test_columns_are_made_once_and_then_mapped_from_disk(tmp_path):
         for name, column in some_columns().items():
             if isinstance(column, Sequences):
                 assert columns[name].padded([0, 1, 2], 3).tolist() == column.padded([0, 1, 2], 3).tolist()
-                assert isinstance(columns[name].ids.base, np.memmap) and columns[name].ids.dtype == np.int32
+                assert isinstance(columns[name].ids.base, mmap.mmap) and columns[name].dtype == np.int32
             else:
                 assert columns[name].tolist() == column.tolist()
         with pytest.raises(ValueError, match="read-only"):
@@ -289,6 +290,24 @@ def test_columns_are_made_once_and_then_mapped_from_disk(tmp_path):
     assert len(calls) == 1
     cached_columns(tmp_path, ["another corpus"], make)
     assert len(calls) == 2
+
+
+def test_frames_and_large_ids_come_back_as_they_were(tmp_path):
+    """Oracle: the arrays themselves; ids of one, two and four bytes, and none at all."""
+    frames = np.random.default_rng(0).normal(size=(9, 3)).astype(np.float16)
+    made = {"frames": Sequences(frames, np.array([0, 0, 4, 9]))}
+    for largest in (255, 256, 65_535, 65_536, 2**31 - 1):
+        made[f"{largest}"] = Sequences(np.array([0, 7, largest], np.int32), np.array([0, 1, 2, 3]))
+    made["empty"] = Sequences(np.zeros(0, np.int32), np.zeros(4, np.int64))
+    columns, _ = cached_columns(tmp_path, ["frames"], lambda: (made, []))
+    for name, column in made.items():
+        assert columns[name].dtype == column.dtype and columns[name].shape == column.shape
+        assert columns[name].lengths.tolist() == column.lengths.tolist()
+        for i in range(3):
+            assert columns[name][i].dtype == column.dtype
+            np.testing.assert_array_equal(columns[name][i], column[i])
+    sizes = [columns[f"{largest}"].ids.itemsize for largest in (255, 256, 65_535, 65_536, 2**31 - 1)]
+    assert sizes == [1, 2, 2, 4, 4]
 
 
 def test_columns_that_cannot_be_made_leave_nothing(tmp_path):

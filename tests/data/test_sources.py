@@ -11,7 +11,7 @@ import pytest
 import tensorflow_datasets as tfds
 
 import real
-from kseq.data import read, require_splits, sources
+from kseq.data import read, require_splits, source_files, sources
 from kseq.errors import UserError
 
 
@@ -450,3 +450,14 @@ def test_a_mistyped_dataset_is_one_line_with_the_nearest_names(name, message):
 def test_real_data_are_read_whole(name, counts):
     source, fields, options = real.SOURCES[name]
     assert {split: sum(1 for _ in read(source, split, fields, **options)) for split in counts} == counts
+
+
+def test_the_files_of_a_split_are_named_once_and_only_where_all_are_there(tmp_path, write):
+    fields = {"source": "fr", "target": "en"}
+    assert source_files(f"text:{tmp_path}/{{split}}.{{field}}", "train", fields) == []
+    french, english, table = (str(write(name, "x\n")) for name in ("train.fr", "train.en", "train.tsv"))
+    assert source_files(f"text:{tmp_path}/{{split}}.{{field}}", "train", fields) == [french, english]
+    for kind in ("tsv", "csv", "jsonl", "labelled"):
+        assert source_files(f"{kind}:{tmp_path}/{{split}}.tsv", "train", fields) == [table]
+    for source in ("toy:numbers", "tfds:wmt14_translate", f"tsv:{tmp_path}", f"{table}"):
+        assert source_files(source, "train", fields) == []

@@ -12,14 +12,19 @@ import kseq
 @pytest.fixture(scope="session", autouse=True)
 def cache_of_its_own(tmp_path_factory):
     """Runs of tests whose config names no cache share one that goes with them."""
-    folder, made = tmp_path_factory.mktemp("cache"), kseq.data.cached_folder
+    folder = tmp_path_factory.mktemp("cache")
 
-    def cached_folder(where, *rest):
-        return made(folder if str(where) == "runs/cache" else where, *rest)
+    def there(function):
+        def called(where, *rest, **options):
+            return function(folder if str(where) == "runs/cache" else where, *rest, **options)
+
+        return called
 
     with pytest.MonkeyPatch.context() as patch:
-        for module in (kseq.data, importlib.import_module("kseq.data.cache")):
-            patch.setattr(module, "cached_folder", cached_folder)
+        for name, part in (("cached_folder", "cache"), ("cached_shards", "shards")):
+            module = importlib.import_module(f"kseq.data.{part}")
+            patch.setattr(module, name, there(getattr(module, name)))
+            patch.setattr(kseq.data, name, getattr(module, name), raising=False)
         yield
 
 

@@ -287,6 +287,34 @@ def test_dev_may_be_held_out_of_train(tmp_path):
     assert 20 < len(run.dev) < 60 and len(run.columns["source"].lengths) == 200 - len(run.dev)
 
 
+def test_the_corpus_belongs_to_the_content_of_the_files_and_to_how_they_are_read(tmp_path):
+    def digest(folder, *changes, lines=FRENCH):
+        run = Translate(load(Translate.Config, overrides=[*files(tmp_path / folder, lines), *changes]), tmp_path)
+        return run.source.digest
+
+    first = digest("one")
+    assert digest("elsewhere") == digest("one", "model.units=8", "data.processes=2", "data.min_count=3") == first
+    others = [
+        digest("one", "data.train_count=2"),
+        digest("one", "data.fields.source=en"),
+        digest("b", lines=FRENCH[::-1]),
+    ]
+    others += [digest("one", "data.holdout=0.5"), digest("one", "data.bad_bytes=replace")]
+    assert len({first, *others}) == 6
+
+
+@pytest.mark.slow
+def test_two_processes_learn_and_encode_as_one(tmp_path):
+    changes = [*files(tmp_path / "data", [*FRENCH, ""], [*ENGLISH, "nothing"]), "data.train_count=0"]
+    one, two = (
+        prepared(tmp_path / name, [*changes, f"data.cache={tmp_path}/{name}/cache", f"data.processes={name}"])
+        for name in ("1", "2")
+    )
+    assert one.fingerprints() == two.fingerprints()
+    for name in ("source", "tokens"):
+        assert [row.tolist() for row in one.columns[name]] == [row.tolist() for row in two.columns[name]]
+
+
 def test_one_vocabulary_can_serve_both_sides(tmp_path):
     run = prepared(tmp_path, [*files(tmp_path / "data"), "data.shared=true", "data.max_target_length=2"])
     assert run.text.vocabulary == run.target.vocabulary and {"homme", "man"} <= set(run.text.vocabulary)
