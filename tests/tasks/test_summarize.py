@@ -421,7 +421,7 @@ def test_it_trains_compiled_and_in_half_precision(tmp_path, changes):
 @pytest.mark.slow
 def test_generated_texts_are_learned_and_their_names_copied_by_the_saved_model_too(tmp_path):
     """The dev split's names are in no vocabulary; the SavedModel is asked in a process without kseq and keras."""
-    few = ["data.train_count=3000", "data.dev_count=100", "training.epochs=4", "training.learning_rate=3e-3"]
+    few = ["data.train_count=3000", "data.dev_count=100", "training.epochs=3", "training.learning_rate=4e-3"]
     train(tmp_path, few)
     program.evaluate(Summarize, tmp_path, [])
     metrics = json.loads((tmp_path / "metrics-dev.json").read_text())
