@@ -33,7 +33,7 @@ class TrainingConfig(Config):
         "float32", description="Keras' dtype policy"
     )
     xla: bool = Field(False, description="compile the training step with XLA")
-    cudnn: bool = Field(True, description="train LSTMs with cuDNN's kernel, on a GPU and without xla")
+    cudnn: bool = Field(True, description="train lstm and rnn cells with cuDNN's kernel, on a GPU and without xla")
     strategy: Literal["none", "mirrored", "multi_worker"] = Field(
         "none", description="one device, all GPUs of this machine, or all workers of TF_CONFIG"
     )
@@ -102,7 +102,7 @@ class ServingConfig(Config):
 
     batch_size: int = Field(64, ge=1, description="examples answered at once; a larger batch is answered in parts")
     weights: Literal["float32", "float16", "int8"] = Field(
-        "float32", description="how matrices and embeddings are stored; the others are half and a quarter as large"
+        "float32", description="how an export stores matrices and embeddings: in 4, 2 or 1 bytes a number"
     )
 
 
@@ -166,7 +166,7 @@ class TextDataConfig(SplitsConfig):
     normalize: Literal["none", "nfc", "nfkc"] = "none"
     min_count: int = Field(1, ge=1, description="words that occur less often in training are unknown")
     cache: str = Field("runs/cache", description="folder that keeps encoded texts, so that the next run starts at once")
-    processes: int = Field(1, ge=1, le=256, description="processes that encode the texts; see docs/scale.md")
+    processes: int = Field(1, ge=1, le=256, description="processes that count and encode texts; see docs/scale.md")
 
 
 Cell = Literal["rnn", "lstm", "gru", "peephole", "layer_norm_lstm", "layer_norm_gru"]

@@ -54,7 +54,7 @@ class DataConfig(SplitsConfig):
     )
     tier: str = Field("phones", description="for textgrid: the tier whose intervals are the phones")
     silences: tuple[str, ...] = Field(
-        ("sil", "sp"), description="for textgrid: labels without a phone; an empty one never has any"
+        ("sil", "sp"), description="for textgrid: labels that are not phones; an empty label never is"
     )
     sample_rate: int = Field(16_000, ge=1000, le=192_000, description="rate that all recordings are resampled to, Hz")
     mels: int = Field(40, ge=1, le=256, description="bands of a frame")
@@ -122,13 +122,13 @@ class AugmentConfig(Config):
         0.0,
         ge=0,
         le=0.5,
-        description="bands are stretched or squeezed by up to this share, as by other voices",
+        description="the bands are stretched or squeezed by up to this share, as other voices do",
     )
     time_warp: float = Field(
         0.0,
         ge=0,
         le=0.2,
-        description="a point of time moves by up to this share of a recording, and all around it",
+        description="a frame moves by up to this share of the recording, and takes those around it along",
     )
     speeds: tuple[float, ...] = Field((), description="speeds of further copies of each recording, such as [0.9, 1.1]")
     noise: tuple[float, ...] = Field(
@@ -161,7 +161,9 @@ class ServingConfig(FileServingConfig):
 
     max_seconds: float = Field(0, ge=0, le=3600, description="a longer recording is refused; 0 takes data.max_seconds")
     batch_seconds: float = Field(
-        240, gt=0, description="recordings answered at once, times the longest of them; more are answered in parts"
+        240,
+        gt=0,
+        description="most recordings answered at once, times the seconds of the longest; more are answered in parts",
     )
 
 
