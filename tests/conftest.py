@@ -5,7 +5,16 @@ from pathlib import Path
 import pytest
 
 TASKS = Path(__file__).parent / "tasks"
-TRAINED = {"trained", "whole", "run", "classifier", "translator", "hub", "frozen"}  # fixtures that train a model
+TRAINED = {
+    "trained",
+    "whole",
+    "run",
+    "classifier",
+    "translator",
+    "hub",
+    "frozen",
+    "sentences",
+}  # fixtures that train a model
 
 
 def pytest_collection_modifyitems(items):

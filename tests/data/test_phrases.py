@@ -94,10 +94,15 @@ def test_names_are_rare():
 
 @pytest.mark.parametrize("name", PHRASES)
 def test_they_are_the_same_every_time_and_no_phrase_is_in_two_splits(name):
-    parts = [[tuple(example.values()) for example in some(name, split, 2000)] for split in SPLITS]
-    assert [len(part) for part in parts] == [2000, 600, 600]
-    assert parts[2][:100] == [tuple(example.values()) for example in some(name, "test", 100)]
+    counts = {"train": 2000, "dev": 200, "test": 200}
+    parts = [[tuple(example.values()) for example in some(name, split, counts[split])] for split in SPLITS]
+    assert [len(part) for part in parts] == [*counts.values()]
+    assert parts[2][:50] == [tuple(example.values()) for example in some(name, "test", 50)]
     assert sum(len(set(part)) for part in parts) == len({example for part in parts for example in part})
+
+
+def test_train_has_thousands_and_the_others_600_each():
+    assert [len(some("places", split, 6000)) for split in SPLITS] == [6000, 600, 600]
 
 
 def test_they_are_read_by_their_name():

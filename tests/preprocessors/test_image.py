@@ -420,6 +420,7 @@ def test_a_mirrored_picture_has_left_and_right_exchanged():
 
 
 @functools.cache
+@functools.cache
 def reading(**limits):
     """`readable` as a graph."""
     read = functools.partial(preprocessor().readable, **{"max_bytes": 10**6} | limits)
