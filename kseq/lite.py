@@ -138,8 +138,9 @@ def check(content, function, examples):
         score, known = float(found["score"][0]), float(want.scores[0, 0])
         if ids != wanted or not abs(score - known) <= TOLERANCE * max(1, abs(known)):
             raise UserError(
-                f"the TFLite file does not answer as the model: to example {number} of dev it writes {ids} (score "
-                f"{score:.4f}), and the model {wanted} ({known:.4f})"
+                f"the TFLite file does not answer as the model: to example {number} of the {len(examples)} "
+                f"of dev that are compared, it writes {ids} (score {score:.4f}), and the model {wanted} ({known:.4f}); "
+                "use export"
             )
 
 

@@ -76,7 +76,11 @@ class Runner:
     ("ids", "score", "message"),
     [
         ([4, 2, 0], -0.5004, None),
-        ([4, 2, 0], -0.6, r"example 1 of dev it writes \[4, 2, 0\] \(score -0\.5000\), and the model .* \(-0\.6000\)"),
+        (
+            [4, 2, 0],
+            -0.6,
+            r"example 1 of the 1 of dev .* writes \[4, 2, 0\] \(score -0\.5000\), and the model .* \(-0\.6000\)",
+        ),
         ([4, 5, 2], -0.5, r"it writes \[4, 2, 0\] .*, and the model \[4, 5, 2\]"),
     ],
 )

@@ -33,7 +33,7 @@ class TrainingConfig(Config):
         "float32", description="Keras' dtype policy"
     )
     xla: bool = Field(False, description="compile the training step with XLA")
-    cudnn: bool = Field(True, description="train LSTMs with cuDNN's kernel, on a GPU and without xla")
+    cudnn: bool = Field(True, description="train lstm and rnn cells with cuDNN's kernel, on a GPU and without xla")
     strategy: Literal["none", "mirrored", "multi_worker"] = Field(
         "none", description="one device, all GPUs of this machine, or all workers of TF_CONFIG"
     )
