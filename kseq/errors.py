@@ -9,6 +9,10 @@ class MissingPackage(UserError):
     """An optional package is not installed. No example is at fault, so that none is left out because of it."""
 
 
+class UnreadableFile(UserError):
+    """A file or a folder with data cannot be read."""
+
+
 class LostWorker(UserError):
     """Another worker of a training has ended. The exit code is that of `Terminated`: start all workers again."""
 

@@ -88,7 +88,7 @@ class Lite:
         about: what the folder says of the model, such as its task; {} of a file.
 
     Raises:
-        UserError: there is no such file, or it is damaged.
+        UserError: there is no such file, it is damaged, or it has no signature.
     """
 
     def __init__(self, path):
@@ -97,11 +97,11 @@ class Lite:
         self.path = path / MODEL if path.is_dir() else path
         try:
             self._interpreter = _interpreter(self.path.read_bytes())
+            self._run = self._interpreter.get_signature_runner()
         except OSError as error:
             raise UserError(f"{self.path} cannot be read: {error.strerror}") from None
         except ValueError as error:
-            raise UserError(f"{self.path} is no TFLite file: {error}") from None
-        self._run = self._interpreter.get_signature_runner()
+            raise UserError(f"{self.path} is no TFLite file that can be called: {error}") from None
         self._inputs = {
             name: (tuple(x["shape"].tolist()), x["dtype"]) for name, x in self._run.get_input_details().items()
         }
@@ -138,8 +138,9 @@ def check(content, function, examples):
         score, known = float(found["score"][0]), float(want.scores[0, 0])
         if ids != wanted or not abs(score - known) <= TOLERANCE * max(1, abs(known)):
             raise UserError(
-                f"the TFLite file does not answer as the model: to example {number} of dev it writes {ids} (score "
-                f"{score:.4f}), and the model {wanted} ({known:.4f})"
+                f"the TFLite file does not answer as the model: to example {number} of the {len(examples)} "
+                f"of dev that are compared, it writes {ids} (score {score:.4f}), and the model {wanted} ({known:.4f}); "
+                "use export"
             )
 
 

@@ -39,6 +39,11 @@ def test_examples_run(page, tmp_path, monkeypatch):
         exec(compile("\n" * (line - 1) + code, page, "exec"), dict(shared))
 
 
+@pytest.mark.parametrize("page", [*PAGES, *CARDS, ROOT / "README.md"], ids=lambda page: page.parent.name + page.stem)
+def test_no_placeholder_is_left_in_a_page(page):
+    assert re.findall(r"^[A-Z]+(?:_[A-Z]+)+$", page.read_text(encoding="utf-8"), re.M) == []
+
+
 def test_the_page_of_the_library_needs_fewer_than_40_lines_for_a_model():
     page = ROOT / "docs" / "library.md"
     assert all(len([line for line in code.splitlines() if line.strip()]) < 40 for _, code in blocks(page))

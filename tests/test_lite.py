@@ -43,8 +43,20 @@ def test_a_file_that_is_missing_or_damaged_is_named(tmp_path):
     with pytest.raises(UserError, match=r"no\.tflite cannot be read: No such file"):
         lite.Lite(tmp_path / "no.tflite")
     (tmp_path / "bad.tflite").write_bytes(b"no model, but long enough to be read as one")
-    with pytest.raises(UserError, match=r"bad\.tflite is no TFLite file: "):
+    with pytest.raises(UserError, match=r"bad\.tflite is no TFLite file that can be called: "):
         lite.Lite(tmp_path / "bad.tflite")
+
+
+def test_a_file_without_a_signature_is_named(tmp_path, monkeypatch):
+    """What TensorFlow's converter writes of a function alone."""
+
+    def refuse():
+        raise ValueError("SignatureDef signature_key is None and model has 0 Signatures")
+
+    monkeypatch.setattr(lite, "_interpreter", lambda content: SimpleNamespace(get_signature_runner=refuse))
+    (tmp_path / "other.tflite").write_bytes(b"")
+    with pytest.raises(UserError, match=r"other\.tflite is no TFLite file that can be called: .* 0 Signatures"):
+        lite.Lite(tmp_path / "other.tflite")
 
 
 class Runner:
@@ -64,7 +76,11 @@ class Runner:
     ("ids", "score", "message"),
     [
         ([4, 2, 0], -0.5004, None),
-        ([4, 2, 0], -0.6, r"example 1 of dev it writes \[4, 2, 0\] \(score -0\.5000\), and the model .* \(-0\.6000\)"),
+        (
+            [4, 2, 0],
+            -0.6,
+            r"example 1 of the 1 of dev .* writes \[4, 2, 0\] \(score -0\.5000\), and the model .* \(-0\.6000\)",
+        ),
         ([4, 5, 2], -0.5, r"it writes \[4, 2, 0\] .*, and the model \[4, 5, 2\]"),
     ],
 )

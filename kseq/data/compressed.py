@@ -25,7 +25,7 @@ def decoded_wav(content, kind, *, max_seconds, max_bytes=None):
         max_bytes: of the WAV file; None for no limit.
 
     Raises:
-        MissingPackage: soundfile is not installed.
+        MissingPackage: soundfile is not installed, or libsndfile, which it loads, is not.
         UserError: the file is damaged or cut off, or the recording is too long.
     """
     soundfile = _require_soundfile(kind)
@@ -46,14 +46,18 @@ def decoded_wav(content, kind, *, max_seconds, max_bytes=None):
 
 
 def _require_soundfile(kind):
+    convert = f"convert it: ffmpeg -i in.{kind.lower()} out.wav"
     try:
         return importlib.import_module("soundfile")
     except ModuleNotFoundError as error:
         if error.name != "soundfile":
             raise
         raise MissingPackage(
-            f"The file is {kind}, which needs soundfile: pip install 'kseq[audio]'. Or convert it: ffmpeg -i "
-            f"in.{kind.lower()} out.wav"
+            f"The file is {kind}, which needs soundfile: pip install 'kseq[audio]'. Or {convert}"
+        ) from None
+    except OSError as error:  # soundfile is there without libsndfile
+        raise MissingPackage(
+            f"The file is {kind}, and soundfile cannot be loaded ({error}); install libsndfile, or {convert}"
         ) from None
 
 

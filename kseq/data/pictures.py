@@ -13,6 +13,7 @@ from tqdm import tqdm
 
 from kseq.data import toy
 from kseq.data.listed import read_listed
+from kseq.data.public import of_split
 from kseq.data.tfds import open_tfds, value_at
 from kseq.errors import UserError
 
@@ -96,10 +97,8 @@ def read_pictures(source, split, *, fields, count=0, size=64, seed=0, bad_bytes=
         pictures = _tfds(name, split, fields)
     else:
         raise UserError(f"data.source {source!r} is not one of {FORMS}")
-    pictures = tqdm(
-        itertools.islice(pictures, count or None), desc=f"{split} of {source}", unit=" pictures", disable=None
-    )
-    pictures = list(pictures)
+    pictures = itertools.islice(of_split(pictures, source, split), count or None)
+    pictures = list(tqdm(pictures, desc=f"{split} of {source}", unit=" pictures", disable=None))
     if not pictures:
         raise UserError(f"{source}: split {split!r} has no pictures")
     return pictures

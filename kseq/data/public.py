@@ -5,6 +5,8 @@ import itertools
 import tomllib
 from pathlib import Path
 
+from kseq.errors import UnreadableFile
+
 
 @functools.cache
 def public_data():
@@ -26,3 +28,15 @@ def fetch_hint(path):
     """The end of a message about a file that cannot be read: "; get it with …" where it is missing and public."""
     command = "" if Path(path).exists() else fetch_command(path)
     return f"; get it with {command}" if command else ""
+
+
+def of_split(rows, source, split):
+    """Yields the rows of a split.
+
+    Raises:
+        UnreadableFile: a file cannot be read; the message names the source and the split to which it belongs.
+    """
+    try:
+        yield from rows
+    except UnreadableFile as error:
+        raise UnreadableFile(f"{error}; it is split {split!r} of data.source {source!r}") from None

@@ -9,9 +9,9 @@ from tqdm import tqdm
 
 from kseq.data import tones
 from kseq.data.listed import list_file, read_listed
-from kseq.data.public import fetch_hint
+from kseq.data.public import fetch_hint, of_split
 from kseq.data.textgrid import read_text_grid
-from kseq.errors import UserError
+from kseq.errors import UnreadableFile, UserError
 
 FORMS = "toy:tones, tsv:<file> or textgrid:<folder>"
 SUFFIXES = (".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3")  # of the recordings beside TextGrids
@@ -72,7 +72,7 @@ def read_recordings(source, split, *, fields, count=0, seed=0, bad_bytes="stop",
         found = _text_grids(Path(name.replace("{split}", split)), tier, silences, bad_bytes)
     else:
         raise UserError(f"data.source {source!r} is not one of {FORMS}")
-    found = itertools.islice(found, count or None)
+    found = itertools.islice(of_split(found, source, split), count or None)
     found = list(tqdm(found, desc=f"{split} of {source}", unit=" recordings", disable=None))
     if not found:
         raise UserError(f"{source}: split {split!r} has no recordings")
@@ -98,7 +98,7 @@ def _table(path, split, fields, bad_bytes):
 
 def _text_grids(folder, tier, silences, bad_bytes):
     if not folder.is_dir():
-        raise UserError(f"{folder}: there is no such folder{fetch_hint(folder)}")
+        raise UnreadableFile(f"{folder}: there is no such folder{fetch_hint(folder)}")
     grids, beside = [], {}
     for path in sorted(folder.rglob("*")):
         if path.suffix.lower() == ".textgrid":

@@ -53,11 +53,11 @@ def cached_shards(folder, key, examples, encode, *, processes=1, worker=None):
     path = entry_path(folder, ["shards", str(SIZE), code_fingerprint("data", "preprocessors", "tasks"), *key])
     shards = _shards(path)
     if shards is None or any(map(damage_of, shards)):
+        shards = []
         here, elsewhere = functools.partial(_plain, encode), functools.partial(_plain_worker, worker)
-        with contextlib.closing(in_processes(_missing(path, examples), here, processes, elsewhere)) as encoded:
+        with contextlib.closing(in_processes(_missing(path, examples, shards), here, processes, elsewhere)) as encoded:
             for shard, parts in itertools.groupby(encoded, itemgetter(0)):
                 _write(shard, folder, [part for _, part in parts])
-        shards = list(itertools.takewhile(lambda shard: shard.exists(), _numbered(path)))
         write_json(path / COMPLETE, {"shards": len(shards)})
     found = [read_columns(shard) for shard in shards]
     return _behind([columns for columns, _ in found]), sum((Counter(counts) for _, counts in found), Counter())
@@ -75,16 +75,21 @@ def _numbered(path):
 
 
 def _shards(path):
-    """The folders of all shards of a corpus; None where it has not been encoded to its end."""
+    """The folders of all shards of a corpus; None where it has not been encoded to its end, or not all are there."""
+    shards = list(itertools.takewhile(lambda shard: shard.exists(), _numbered(path)))
     try:
-        count = json.loads((path / COMPLETE).read_text(encoding="utf-8"))["shards"]
-        return list(itertools.islice(_numbered(path), count))
-    except (OSError, ValueError, TypeError, KeyError):
+        complete = json.loads((path / COMPLETE).read_text(encoding="utf-8")) == {"shards": len(shards)}
+    except (OSError, ValueError):
         return None
+    return shards if complete else None
 
 
-def _missing(path, examples):
-    """Yields (folder of the shard, list of at most `BATCH` examples) for the shards that are not there or damaged."""
+def _missing(path, examples, shards):
+    """Yields (folder of the shard, list of at most `BATCH` examples) for the shards that are not there or damaged.
+
+    The folder of each shard is added to the list `shards`. They are not looked for on disk: while another process
+    replaces one, it may not be there.
+    """
     examples = iter(examples)
     for shard in _numbered(path):
         part = itertools.islice(examples, SIZE)
@@ -92,6 +97,7 @@ def _missing(path, examples):
         some = list(itertools.islice(part, BATCH))
         if not some:
             return
+        shards.append(shard)
         while some:
             if not whole:
                 yield shard, some

@@ -8,6 +8,7 @@ import os
 
 from kseq.data import tables, toy
 from kseq.data.phrases import PHRASES, SPLITS, phrases
+from kseq.data.public import of_split
 from kseq.data.tfds import read_tfds, value_at
 from kseq.errors import UserError
 
@@ -207,7 +208,7 @@ def read(source, split, fields, *, columns=(), quotes=False, bad_bytes="stop"):
     }.get(kind)
     if rows is None or not name or (kind == "toy" and name not in TOYS):
         raise UserError(f"data.source {source!r} is not one of {FORMS}")
-    return Examples(lambda: _examples(rows(), source, split, fields))
+    return Examples(lambda: _examples(of_split(rows(), source, split), source, split, fields))
 
 
 def source_files(source, split, fields):

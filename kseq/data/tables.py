@@ -8,7 +8,7 @@ import zlib
 from pathlib import Path
 
 from kseq.data.public import fetch_hint
-from kseq.errors import UserError
+from kseq.errors import UnreadableFile, UserError
 
 BAD_BYTES = ("stop", "latin-1", "replace")
 LONGEST_FIELD = 2**24  # characters of a field of a CSV file; a quotation mark that stays open would read on to the end
@@ -37,7 +37,7 @@ def read_lines(path, bad_bytes="stop"):
                 yield where, _text(line, where, bad_bytes).rstrip("\r\n")
     except (OSError, EOFError, zlib.error) as error:  # the last two: a .gz that is cut off or damaged
         reason = getattr(error, "strerror", None) or error
-        raise UserError(f"{path} cannot be read: {reason}{fetch_hint(path)}") from None
+        raise UnreadableFile(f"{path} cannot be read: {reason}{fetch_hint(path)}") from None
 
 
 def reread_lines(path, bad_bytes="stop"):

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from kseq.errors import UserError
+from kseq.errors import UnreadableFile, UserError
 
 MIN_DURATION = 0.001  # seconds of an interval; Praat takes none of length 0
 INTERVALS, POINTS = "IntervalTier", "TextTier"  # what Praat calls the two kinds of tiers
@@ -215,7 +215,7 @@ def _text(path, bad_bytes):
             raise UserError(f"{path} is not a file")
         content = path.read_bytes()
     except OSError as error:
-        raise UserError(f"{path} cannot be read: {error.strerror}") from None
+        raise UnreadableFile(f"{path} cannot be read: {error.strerror}") from None
     if content.startswith(b"ooBinaryFile"):
         raise UserError(f"{path} is a binary file of Praat; save it as a text file")
     wide = content.startswith((codecs.BOM_UTF16_BE, codecs.BOM_UTF16_LE))

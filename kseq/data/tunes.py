@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 
 from kseq.data.midi import LOWEST, PIANO, roll_of_midi
-from kseq.data.public import fetch_hint
+from kseq.data.public import fetch_hint, of_split
 from kseq.data.scales import COUNTS, KEYS, MODES, SPLITS, TONICS, scales
-from kseq.errors import UserError
+from kseq.errors import UnreadableFile, UserError
 
 FORMS = "toy:scales, mat:<file> or midi:<folder>"
 
@@ -82,7 +82,7 @@ def read_tunes(source, split, *, count=0, steps_per_beat=2, seed=0):
         raise UserError(f"data.source {source!r} is not one of {FORMS}")
     tunes = [
         Tune(f"{split}-{i:05d}", i, np.minimum(onsets, 1), onsets, key or estimated_key(onsets), style)
-        for i, (onsets, key, style) in enumerate(itertools.islice(found, count or None))
+        for i, (onsets, key, style) in enumerate(itertools.islice(of_split(found, source, split), count or None))
     ]
     if not tunes:
         raise UserError(f"{source}: split {split!r} has no tunes")
@@ -102,7 +102,7 @@ def _mat(path, split):
         with open(path, "rb") as file:
             arrays = loadmat(file)
     except OSError as error:
-        raise UserError(f"{path} cannot be read: {error.strerror or error}{fetch_hint(path)}") from None
+        raise UnreadableFile(f"{path} cannot be read: {error.strerror or error}{fetch_hint(path)}") from None
     except Exception as error:  # SciPy raises many kinds, bare Exception and NotImplementedError among them
         raise UserError(f"{path} is not a MATLAB 5 file that can be read: {error}") from None
     name = f"{split}data"
@@ -119,12 +119,12 @@ def _mat(path, split):
 
 def _midi(folder, steps_per_beat):
     if not folder.is_dir():
-        raise UserError(f"{folder}: there is no such folder{fetch_hint(folder)}")
+        raise UnreadableFile(f"{folder}: there is no such folder{fetch_hint(folder)}")
     for path in sorted(path for path in folder.rglob("*") if path.suffix.lower() in (".mid", ".midi")):
         try:
             content = path.read_bytes()
         except OSError as error:
-            raise UserError(f"{path} cannot be read: {error.strerror}") from None
+            raise UnreadableFile(f"{path} cannot be read: {error.strerror}") from None
         inside = path.parent.relative_to(folder).parts
         style = inside[0].replace(" ", "_") if inside else ""
         yield roll_of_midi(content, path, steps_per_beat, onsets=True), "", style

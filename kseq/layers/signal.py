@@ -198,13 +198,13 @@ class WarpFrames(keras.layers.Layer):
         x'_tm = x_{p(t), q(m)},  between whole numbers interpolated linearly
 
         q(m) = α m  where  m ≤ H min(α, 1) / α,  else  S − (S − H min(α, 1)) / (S − H min(α, 1) / α) (S − m)
-        p(t) = t c / (c + w)  where  t ≤ c + w,  else  (τ − 1) − (τ − 1 − c) / (τ − 1 − c − w) (τ − 1 − t)
+        p(t) = t c / (c + w)  where  t ≤ c + w,  else  T − (T − c) / (T − c − w) (T − t)
 
     q is the vocal tract length perturbation of Jaitly & Hinton (2013, section 3), over the numbers of the bands, which
     are almost equally wide in mel, instead of over Hz: S is the last band, H = 0.8 S, and α ~ U[1 − a, 1 + a]. p is the
-    time warping of Park et al. (2019, https://arxiv.org/abs/1904.08779, section 2): frame c of the τ of a recording
-    moves by w, c ~ U[τ / 4, 3 τ / 4] and w ~ U[−b τ, b τ]. A recording keeps its length. a and b are `frequency` and
-    `time`.
+    time warping of Park et al. (2019, https://arxiv.org/abs/1904.08779, section 2): frame c of a recording moves
+    by w, c ~ U[T / 4, 3 T / 4] and w ~ U[−b T, b T]. T is the last frame, which stays where it is, as the first does. a
+    and b are `frequency` and `time`.
 
     Args:
         frequency: a, at most 0.5; 0 leaves the bands in their places.
@@ -263,16 +263,16 @@ class WarpFrames(keras.layers.Layer):
 
     def _warp_time(self, x):
         draws = uniform((2, ops.shape(x)[0], 1), self.seed_generator)
-        τ = ops.sum(ops.cast(ops.any(x != 0, axis=-1), "float32"), axis=1, keepdims=True)  # [batch, 1]
+        frames = ops.sum(ops.cast(ops.any(x != 0, axis=-1), "float32"), axis=1, keepdims=True)
+        T = ops.maximum(frames - 1, 0.0)  # [batch, 1]
         t = ops.arange(ops.shape(x)[1], dtype="float32")[None]  # [1, frames]
-        c, w = τ * (0.25 + 0.5 * draws[0]), τ * self.time * (2 * draws[1] - 1)
-        last = ops.maximum(τ - 1, 1.0)
-        p = ops.where(t <= c + w, t * c / ops.maximum(c + w, 1e-6), last - (last - c) / (last - c - w) * (last - t))
-        p = ops.clip(p, 0.0, ops.maximum(τ - 1, 0.0))
+        c, w = T * (0.25 + 0.5 * draws[0]), T * self.time * (2 * draws[1] - 1)
+        below, above = ops.maximum(c + w, 1e-6), ops.maximum(T - c - w, 1e-6)  # 0 for a recording of one frame
+        p = ops.clip(ops.where(t <= c + w, c / below * t, T - (T - c) / above * (T - t)), 0.0, T)
         before = ops.floor(p)
         share = ops.cast(p - before, x.dtype)[..., None]
         before = ops.cast(before, "int32")
-        after = ops.minimum(before + 1, ops.cast(ops.maximum(τ - 1, 0.0), "int32"))
+        after = ops.minimum(before + 1, ops.cast(T, "int32"))
         old, new = (ops.take_along_axis(x, index[..., None], axis=1) for index in (before, after))
         return old * (1 - share) + new * share
 

@@ -61,7 +61,8 @@ class TextPreprocessor(tf.Module):
             count_all: function as `map`, which may count the tokens of the batches in other processes.
         """
         size = None if self.max_tokens is None else self.max_tokens - len(SPECIAL)
-        self._use([*SPECIAL, *self.tokenizer.learn(texts, size, self.min_count, count_all)])
+        options = {} if count_all is map else {"count_all": count_all}  # a tokenizer may have its own way to learn
+        self._use([*SPECIAL, *self.tokenizer.learn(texts, size, self.min_count, **options)])
 
     def _use(self, vocabulary):
         if tuple(vocabulary[: len(SPECIAL)]) != SPECIAL:

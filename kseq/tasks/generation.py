@@ -304,6 +304,11 @@ class Generation(Task):
             **self.constraints(),
         )
 
+    def anew(self):
+        made = super().anew()
+        made.ensemble = self.ensemble  # as they were loaded, in the precision of this run
+        return made
+
     def lite(self, length):
         """The `LiteParts` of the run. The file writes greedily, as with `sampler.width = 1`.
 

@@ -379,7 +379,7 @@ class Task(abc.ABC):
         return kseq.quantization.rounded(self.models, self.config.serving.weights)
 
     def anew(self):
-        """The same task around the same model, none of whose graphs have been built."""
+        """The same task around the same models, none of whose graphs have been built."""
         made = type(self)(self.config, self.workdir)
         made.restore()
         made.model = self.model

@@ -140,6 +140,18 @@ def test_without_soundfile_the_message_says_what_to_do(monkeypatch, first, kind)
         decoded(first + bytes(99))
 
 
+def test_a_soundfile_without_its_library_is_told(monkeypatch):
+    """Where no wheel brings libsndfile, soundfile is installed and cannot be imported."""
+
+    def fail(name):
+        raise OSError("cannot load library 'libsndfile.so'")
+
+    monkeypatch.setattr("kseq.data.compressed.importlib.import_module", fail)
+    message = r"^The file is FLAC, and soundfile .* \(cannot load library 'libsndfile.so'\); install libsndfile"
+    with pytest.raises(MissingPackage, match=message):
+        decoded(b"fLaC" + bytes(99))
+
+
 def test_what_is_not_compressed_is_told_from_what_is():
     """A text in UTF-16 begins with FF FE, layer II of MPEG with FF FD."""
     for content in (b"", b"RIFF", b"text", "text".encode("utf-16"), b"\xff\xfd\x00", b"\x93NUMPY"):

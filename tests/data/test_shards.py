@@ -178,13 +178,31 @@ def test_a_damaged_shard_is_told_of_and_made_again_alone(tmp_path, capsys, file)
     cached_shards(tmp_path, ["key"], None, nothing)
 
 
-@pytest.mark.parametrize("content", ["", "[]", '{"shards": "2"}', '{"shards": 9}'])
+@pytest.mark.parametrize("content", ["", "[]", '{"shards": "2"}', '{"shards": 9}', '{"shards": 2}'])
 def test_without_their_number_the_shards_are_looked_for(tmp_path, content):
     cached_shards(tmp_path, ["key"], examples(40), encode)
     [complete] = tmp_path.rglob(COMPLETE)
     complete.write_text(content)
     assert_same(cached_shards(tmp_path, ["key"], examples(40), nothing)[0], in_memory(examples(40)))
     assert json.loads(complete.read_text()) == {"shards": 6}
+
+
+def test_a_shard_that_another_process_replaces_is_counted(tmp_path, monkeypatch):
+    """Where a system cannot exchange two names, the shard has none for a moment: here, until the number is written."""
+    write_json = shards.write_json
+
+    def replacing(some):
+        if examples(40)[39] in some:
+            folders(tmp_path)[1].rename(tmp_path / "away")
+        return encode(some)
+
+    def write(path, value):
+        (tmp_path / "away").rename(path.parent / "000001")
+        write_json(path, value)
+
+    monkeypatch.setattr(shards, "write_json", write)
+    assert_same(cached_shards(tmp_path, ["key"], examples(40), replacing)[0], in_memory(examples(40)))
+    assert_same(cached_shards(tmp_path, ["key"], None, nothing)[0], in_memory(examples(40)))
 
 
 def test_nothing_is_written_where_all_is_there(tmp_path, monkeypatch):

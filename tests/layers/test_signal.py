@@ -245,11 +245,19 @@ def test_time_moves_around_one_frame_and_padding_stays(monkeypatch):
     Drawn(monkeypatch, np.stack([column(0.1, 0.9), column(1.0, 0.0)]))
     found = np.asarray(WarpFrames(time=0.1)(x, training=True))
     for i, (a, b) in enumerate(((0.1, 1.0), (0.9, 0.0))):
-        c, w = τ * (0.25 + 0.5 * a), τ * 0.1 * (2 * b - 1)
+        c, w = 11 * (0.25 + 0.5 * a), 11 * 0.1 * (2 * b - 1)
         p = [t * c / (c + w) if t <= c + w else 11 - (11 - c) / (11 - c - w) * (11 - t) for t in range(τ)]
         expected = np.stack([np.interp(p, np.arange(τ), x[i, :τ, k]) for k in range(3)], axis=-1)
         np.testing.assert_allclose(found[i, :τ], expected, atol=1e-5)
         assert np.all(found[i, τ:] == 0)
+
+
+def test_the_first_and_the_last_frame_of_a_recording_stay():
+    x, lengths = noise(200, 30, 2), 1 + np.arange(200) % 30
+    x[np.arange(30) >= lengths[:, None]] = 0
+    found = np.asarray(WarpFrames(time=0.2, seed=1)(x, training=True))
+    np.testing.assert_array_equal(found[:, 0], x[:, 0])
+    np.testing.assert_allclose(found[np.arange(200), lengths - 1], x[np.arange(200), lengths - 1], atol=1e-5)
 
 
 def test_recordings_are_warped_apart_in_training_only():

@@ -31,6 +31,18 @@ def adapted(texts=DOGS, *, max_length=20, size=100, min_count=1):
     return text
 
 
+def test_a_tokenizer_may_learn_in_its_own_way():
+    """Without an argument for counts that other processes make, which not every way of learning has a use for."""
+
+    class Numbers(SpaceTokenizer):
+        def learn(self, texts, size, min_count):
+            return [str(i) for i in range(10)]
+
+    text = TextPreprocessor(5, tokenizer=Numbers())
+    text.adapt(["1 2"])
+    assert text.vocabulary[4:] == [str(i) for i in range(10)]
+
+
 @pytest.mark.parametrize(
     "text, words",
     [

@@ -187,6 +187,7 @@ def test_an_ensemble_says_what_its_mean_says(trained):
     mean -= np.log(np.exp(mean).sum(-1, keepdims=True))
     assert record["score"] == pytest.approx(sum(mean[t, i] for t, i in enumerate([*ids, 2])), abs=1e-3) or len(ids) > 59
     assert len(run.parts()) == 4
+    assert all(one is other for one, other in zip(run.anew().models, run.models, strict=True))  # in their precision
 
 
 def test_an_ensemble_needs_one_vocabulary(trained, tmp_path):
