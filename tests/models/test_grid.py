@@ -135,9 +135,15 @@ def test_what_would_read_padding_is_refused():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("decoder", DECODERS)
-@pytest.mark.parametrize("encoder", ENCODERS)
+@pytest.mark.parametrize(
+    ("encoder", "decoder"),
+    [
+        *((encoder, "bahdanau") for encoder in ENCODERS),
+        *(("birnn", decoder) for decoder in ("fixed", "luong", "coverage")),
+    ],
+)
 def test_padding_of_the_source_changes_nothing(encoder, decoder):
+    """Each encoder, with one decoder, and each decoder, with one encoder: between them is the mask of the memory."""
     model = made(encoder, decoder, "gru")
     short = model({"source": SOURCE[1:, :2], "tokens": TOKENS[1:]})
     longer = np.pad(SOURCE[1:], [(0, 0), (0, 3)])
