@@ -248,7 +248,9 @@ def test_what_is_missing_is_told_with_the_command_that_fetches_it(tmp_path, monk
     (tmp_path / "data/pretrained").mkdir(parents=True)
     (tmp_path / "data/pretrained/efficientnet_lite0.keras").touch()
     assert fetch_hint("data/pretrained/efficientnet_lite0.keras") == ""
-    with pytest.raises(UserError, match=r"No such file or directory; get it with python -m kseq.data.fetch multi30k$"):
+    with pytest.raises(
+        UserError, match=r"No such file or directory; get it with python -m kseq.data.fetch multi30k; it is"
+    ):
         list(read("text:data/multi30k/{split}.{field}.gz", "train", {"source": "fr", "target": "en"}))
 
 
