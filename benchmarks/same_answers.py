@@ -54,7 +54,7 @@ def output_of(python, code):
 
 
 def in_python(python, version):
-    """The answers of an export to the requests beside it, a list of (text, score)."""
+    """The answers of an export to its warm-up requests, a list of (text, score)."""
     answers = json.loads(output_of(python, ASK.format(serving=str(ROOT / "kseq/serving"), version=str(version))))
     return [(answer["text"][0], answer["score"][0]) for answer in answers]
 

@@ -1,7 +1,7 @@
-"""Models for phones and boards: TFLite files, of built-in operations alone, that write greedily.
+"""TFLite models for mobile and embedded devices: greedy decoding with built-in operations only.
 
-A file takes one example of a fixed size, ids, pixels or frames, and returns ids. Strings are not among its operations:
-what turns texts into ids and back is the `kseq.preprocessors.TextPreprocessor` whose files lie beside it.
+A model takes one example of a fixed size, ids, pixels or frames, and returns ids. TFLite has no built-in operations for
+strings: the `kseq.preprocessors.TextPreprocessor` saved in the same folder turns texts into ids and back.
 """
 
 import warnings

@@ -423,8 +423,8 @@ class Run(Predictor):
         """Writes a TFLite file, of built-in operations alone, that answers one example at a time by a greedy search.
 
         It takes ids of a text, pixels of a picture or frames of a recording, and returns ids; see `kseq.lite.Lite`.
-        Beside it are the vocabularies, for `kseq.preprocessors.TextPreprocessor.load`. Its answers to examples of dev
-        are first compared with those of `kseq.samplers.Greedy` to the same.
+        The vocabularies are saved in the same folder, for `kseq.preprocessors.TextPreprocessor.load`. Its answers to
+        examples of dev are first compared with those of `kseq.samplers.Greedy`.
 
         Args:
             folder: to write; an earlier one is replaced.

@@ -1,4 +1,4 @@
-"""Recordings with what is said in them, from generated data, a table of files, or TextGrids beside the files."""
+"""Recordings with what is said in them, from generated data, a table of files, or TextGrids and their files."""
 
 import itertools
 from collections.abc import Callable
@@ -42,7 +42,7 @@ def read_recordings(source, split, *, fields, count=0, seed=0, bad_bytes="stop",
 
     Args:
         source: "toy:tones"; "tsv:<file>"; or "textgrid:<folder>": all .TextGrid files in it and below it, each with a
-            recording of its name beside it. `{split}` in the name is replaced by the split.
+            recording of the same name in the same folder. `{split}` in the name is replaced by the split.
         split: name of the split.
         fields: names of the table's columns. `audio` and `text` are required; `audio` may be a pattern over columns,
             such as "wav/{name}.wav"; `split` names a column that holds the split.
@@ -116,9 +116,9 @@ def _text_grids(folder, tier, silences, bad_bytes):
 
 
 def _only(recordings, path):
-    """The recording beside a TextGrid, of a list of one."""
+    """The recording that belongs to a TextGrid, of a list of one."""
     if len(recordings) != 1:
         there = f"there are {' and '.join(x.name for x in recordings)}" if recordings else "there is none"
         kinds = f"{', '.join(SUFFIXES[:-1])} or {SUFFIXES[-1]}"
-        raise UserError(f"{path}: one recording of its name, in {kinds}, must be beside it; {there}")
+        raise UserError(f"{path}: its folder must have one recording of the same name, {kinds}; {there}")
     return recordings[0]

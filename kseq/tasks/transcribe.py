@@ -87,7 +87,7 @@ class DataConfig(SplitsConfig):
         elif (self.tier, self.silences) != tuple(type(self).model_fields[x].default for x in ("tier", "silences")):
             raise ValueError(f"tier and silences are for textgrid:FOLDER, and source is {self.source}; leave them out")
         if self.frames and self.deltas:
-            raise ValueError("deltas are computed of WAV files, and frames is set; put them into the .npy files")
+            raise ValueError("deltas are computed from recordings, and frames is set; put them into the .npy files")
         return self
 
 

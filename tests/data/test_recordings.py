@@ -107,9 +107,12 @@ def test_textgrids_are_read_with_the_recordings_beside_them(tmp_path):
     [
         (
             lambda folder: (folder / "a.wav").unlink(),
-            r"a.TextGrid: one recording of its name, in .wav, .*; there is none",
+            r"a.TextGrid: its folder must have one recording of the same name, .wav, .*; there is none",
         ),
-        (lambda folder: (folder / "a.mp3").touch(), r"a.TextGrid: one recording .*; there are a.mp3 and a.wav$"),
+        (
+            lambda folder: (folder / "a.mp3").touch(),
+            r"a.TextGrid: its folder must have one recording .*; there are a.mp3 and a.wav$",
+        ),
         (lambda folder: grids(folder, a=["", "sil"]), r"a.TextGrid: the tier 'MAU' has no phones"),
         (lambda folder: (folder / "a.TextGrid").unlink(), r"textgrid:.*: split 'train' has no recordings"),
         (lambda folder: (folder / "a.TextGrid").write_text("x"), r"a.TextGrid is not a TextGrid that Praat"),

@@ -230,7 +230,10 @@ def test_what_decides_the_frames_of_a_finished_run_cannot_change(trained):
         (["data.normalize=global"], "data.normalize"),
         (["data.deltas=3"], "data.deltas"),
         (["data.frames=12"], "frames is for the files of a table, tsv:FILE, and source is toy:tones"),
-        (["data.source=tsv:x", "data.frames=12", "data.deltas=1"], "deltas are computed of WAV files, and frames is"),
+        (
+            ["data.source=tsv:x", "data.frames=12", "data.deltas=1"],
+            "deltas are computed from recordings, and frames is",
+        ),
         (
             ["data.source=tsv:x", "data.frames=12", "augment.speeds=[0.9]"],
             "change waveforms, and data.frames reads none",
