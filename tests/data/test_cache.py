@@ -293,11 +293,12 @@ def test_columns_are_made_once_and_then_mapped_from_disk(tmp_path):
 
 
 def test_frames_and_large_ids_come_back_as_they_were(tmp_path):
-    """Oracle: the arrays themselves; ids of one, two and four bytes, and none at all."""
+    """Oracle: the arrays themselves; ids of one, two and four bytes, one below 0, and none at all."""
     frames = np.random.default_rng(0).normal(size=(9, 3)).astype(np.float16)
     made = {"frames": Sequences(frames, np.array([0, 0, 4, 9]))}
     for largest in (255, 256, 65_535, 65_536, 2**31 - 1):
         made[f"{largest}"] = Sequences(np.array([0, 7, largest], np.int32), np.array([0, 1, 2, 3]))
+    made["negative"] = Sequences(np.array([-1, 7, 300], np.int32), np.array([0, 1, 2, 3]))
     made["empty"] = Sequences(np.zeros(0, np.int32), np.zeros(4, np.int64))
     columns, _ = cached_columns(tmp_path, ["frames"], lambda: (made, []))
     for name, column in made.items():
