@@ -381,6 +381,22 @@ def test_further_copies_are_of_training_alone(tmp_path):
     np.testing.assert_array_equal(again.padded(range(16), 900), four.padded(range(16), 900))
 
 
+def test_frames_are_warped_and_then_masked(tmp_path):
+    """Each layer has the keys of the config that are its own; without any, the frames are left as they are."""
+
+    def layer(*changes):
+        return Transcribe(load(Transcribe.Config, overrides=[*TINY, *changes]), tmp_path).source.augmentation()
+
+    warped, masked = "augment.frequency_warp=0.1", "augment.time_masks=2"
+    both = layer(warped, masked, "augment.time_warp=0.05", "data.deltas=1")
+    warp, mask = both.layers
+    assert type(warp) is kseq.layers.WarpFrames and type(mask) is kseq.layers.SpecAugment
+    assert (warp.frequency, warp.time, warp.bands) == (0.1, 0.05, 12)
+    assert (mask.time_masks, mask.frequency_masks, mask.bands) == (2, 0, 12)
+    assert type(layer(warped)) is kseq.layers.WarpFrames and type(layer(masked)) is kseq.layers.SpecAugment
+    assert layer() is None
+
+
 @pytest.mark.slow
 def test_masks_and_ctc_are_in_the_model(tmp_path):
     changes = ["augment.time_masks=2", "augment.frequency_width=3", "model.ctc_weight=0.3", "sampler.ctc_weight=0.5"]
