@@ -44,7 +44,9 @@ def export(answer, parts, inputs, path, about=None, *, weights="float32", **sign
     signature = [tf.TensorSpec([None], tf.string, name=name) for name in inputs]
     with Dequantized(smaller(models, weights)) as scope, replacing(path) as draft:
         for name, function in {"serving_default": answer, **signatures}.items():
-            archive.add_endpoint(name, tf.function(function, input_signature=signature))
+            traced = tf.function(function, autograph=False)
+            traced.get_concrete_function(*signature)  # by an `input_signature` it would be traced once more when saved
+            archive.add_endpoint(name, traced)
         # `track` of a model would store its variables twice, as Keras' and as TensorFlow's.
         archive.add_variable_collection("weights", scope.variables(models))
         try:

@@ -1,9 +1,11 @@
-"""Which tests are slow without being marked so one by one."""
+"""Which tests are slow without being marked so one by one, and how often garbage is looked for."""
 
+import gc
 from pathlib import Path
 
 import pytest
 
+gc.set_threshold(100_000, 50, 20)  # tracing makes many objects; looking through them all took a tenth of the time
 TASKS = Path(__file__).parent / "tasks"
 TRAINED = {
     "trained",

@@ -83,7 +83,9 @@ def test_eager_graph_and_xla_agree_and_every_weight_gets_a_gradient(name):
     for weight, gradient in zip(model.trainable_variables, eager[1], strict=True):
         assert np.any(gradient), weight.path
     for compiled in (False, True):
-        function = tf.function(lambda inputs: outputs_and_gradients(model, inputs), jit_compile=compiled)
+        function = tf.function(
+            lambda inputs: outputs_and_gradients(model, inputs), jit_compile=compiled, autograph=False
+        )
         assert_close(function(inputs), eager, rtol=1e-4)
 
 
@@ -114,7 +116,9 @@ def test_what_draws_in_training_does_so_in_a_graph(name):
     model, inputs = functional_model(name), flat_inputs(name, 3, 3)
     plain = flat(model(inputs))
     for compiled in (False, True):
-        function = tf.function(lambda: outputs_and_gradients(model, inputs, training=True), jit_compile=compiled)
+        function = tf.function(
+            lambda: outputs_and_gradients(model, inputs, training=True), jit_compile=compiled, autograph=False
+        )
         drawn = flat(function())
         assert all(np.all(np.isfinite(x)) for x in drawn)
         assert not np.allclose(drawn[0], plain[0])

@@ -112,7 +112,7 @@ def test_a_graph_of_the_scope_computes_what_rounded_weights_do(kind):
     with rounded([model], kind):
         want = function(x)
     with Dequantized(smaller([model], kind)) as scope:
-        graph = tf.function(function, input_signature=[tf.TensorSpec([None, 40])])
+        graph = tf.function(function, input_signature=[tf.TensorSpec([None, 40])], autograph=False)
         concrete = graph.get_concrete_function()
     np.testing.assert_allclose(graph(x), want, atol=1e-6)
     assert not np.allclose(function(x), want, atol=1e-6)

@@ -826,7 +826,7 @@ def apply_all(optimizer, gradients, jit_compile=False, scale=1.0):
     """The variables after these steps from all ones, and the norm that each step reports."""
     variables = [keras.Variable(np.ones(shape, "float32")) for shape in SHAPES]
     optimizer.build(variables)
-    apply = tf.function(lambda g: optimizer.apply(g, variables), jit_compile=jit_compile)
+    apply = tf.function(lambda g: optimizer.apply(g, variables), jit_compile=jit_compile, autograph=False)
     inner, norms = getattr(optimizer, "inner_optimizer", optimizer), []
     for step in gradients:
         apply([scale * tf.constant(g) for g in step])

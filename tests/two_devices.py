@@ -224,7 +224,9 @@ def test_a_step_that_overflows_on_one_device_is_thrown_away_on_both(two, accumul
         optimizer.dynamic_scale.assign(4.0)
     with two.scope():
         mirrored, shared = made()
-    run = tf.function(lambda *halves: on_each(two, lambda g: shared.apply([g], [mirrored]) or 0.0, list(halves)))
+    run = tf.function(
+        lambda *halves: on_each(two, lambda g: shared.apply([g], [mirrored]) or 0.0, list(halves)), autograph=False
+    )
     scales = []
     for halves in steps:
         scales.append(float(shared.dynamic_scale.numpy()))

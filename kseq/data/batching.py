@@ -108,6 +108,7 @@ def batches(columns, make, *, batch_size, buckets, seed, epoch, full=False, shar
     dataset = tf.data.Dataset.from_generator(read, output_signature=_signature(columns))
     dataset = dataset.apply(tf.data.experimental.assert_cardinality(int(count) * share.count))
 
+    made = tf.autograph.experimental.do_not_convert(made)
     return dataset.map(made, num_parallel_calls=tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE)
 
 

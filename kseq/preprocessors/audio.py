@@ -67,7 +67,8 @@ class Frames(tf.Module, metaclass=abc.ABCMeta):
             raise UserError(f"normalize must be one of {', '.join(NORMALIZE)}, not {normalize!r}")
         self.size = size
         self.normalize = normalize
-        self._compiled = tf.function(self.ragged, input_signature=[tf.TensorSpec([None], tf.string)])
+        signature = [tf.TensorSpec([None], tf.string)]
+        self._compiled = tf.function(self.ragged, input_signature=signature, autograph=False)
 
     @abc.abstractmethod
     def get_config(self):

@@ -39,7 +39,8 @@ class ImagePreprocessor(tf.Module):
     def __init__(self, size):
         super().__init__()
         self.size = size
-        self._compiled = tf.function(self.features, input_signature=[tf.TensorSpec([None], tf.string)])
+        signature = [tf.TensorSpec([None], tf.string)]
+        self._compiled = tf.function(self.features, input_signature=signature, autograph=False)
 
     def features(self, encoded):
         """string `[batch]` → float32 `[batch, size, size, 3]`.
@@ -130,9 +131,13 @@ class ImagePreprocessor(tf.Module):
         said = tf.where(few, said, large)
         nothing = tf.zeros([self.size, self.size, 3])
 
+        @tf.autograph.experimental.do_not_convert
+        def square(picture, orientation):
+            return self._square(picture, orientation), True
+
         def decoded():
             # An error in a dataset can be passed over, and there is no other way to do so in a graph.
-            made = tf.data.Dataset.from_tensors((first, orientation)).map(lambda *x: (self._square(*x), True))
+            made = tf.data.Dataset.from_tensors((first, orientation)).map(square)
             instead = tf.data.Dataset.from_tensors((nothing, False))
             return made.ignore_errors().concatenate(instead).take(1).get_single_element()
 
@@ -185,7 +190,7 @@ def _checked(encoded, max_pixels):
         lambda: (encoded, number(data, 18, 4, little=True) * _bmp_height(data), one, none, none),
         lambda: (encoded, none, one, none, none),
     ]
-    kind = tf.where(known, tf.argmax(kinds, output_type=tf.int32), len(kinds))
+    kind = tf.where(known, tf.argmax(kinds, output_type=tf.int32), len(_FIRST_BYTES))
     first, pixels, orientation, scans, packed = tf.switch_case(kind, branches)
     many = tf.strings.format(f"The picture has {{}} pixels, and at most {max_pixels} are decoded", pixels)
     often = tf.strings.format(f"The picture has {{}} scans, and at most {MAX_SCANS} are decoded", scans)

@@ -30,7 +30,7 @@ class WordPieces(tf.Module):
         self.tokenizer = tokenizer
         self.vocabulary = tokenizer.get_vocabulary()
         # Outside a graph keras-hub would go another way, in Python.
-        self._split = tf.function(tokenizer, input_signature=[tf.TensorSpec([None], tf.string)])
+        self._split = tf.function(tokenizer, input_signature=[tf.TensorSpec([None], tf.string)], autograph=False)
 
     @classmethod
     def from_preset(cls, preset, max_length):

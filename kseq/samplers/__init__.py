@@ -60,7 +60,7 @@ def compiled(sampler, encode, step, *, start, end, max_length, **constraints):
 
     @functools.cache
     def graph(rank):  # one graph a rank: an encoder may treat another rank differently
-        return tf.function(sample, reduce_retracing=True)
+        return tf.function(sample, autograph=False, reduce_retracing=True)
 
     def run(source, prefix=None, **given):
         prefix = None if prefix is None else tf.convert_to_tensor(prefix)

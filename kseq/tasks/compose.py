@@ -377,7 +377,7 @@ class Compose(Task):
             return self.form.inputs(vector, targets), targets, weights
 
         share = share or kseq.data.Share()
-        return super().batches(epoch, share).enumerate().map(varied)
+        return super().batches(epoch, share).enumerate().map(tf.autograph.experimental.do_not_convert(varied))
 
     def _varied(self, epoch, number, vector, targets):
         """A batch whose tunes are moved to other keys, and some of whose vectors are withheld."""
@@ -412,7 +412,7 @@ class Compose(Task):
         def of(vector, targets):
             return self.loss().call(targets, self.model(self.form.inputs(vector, targets), training=False))
 
-        return tf.function(of, reduce_retracing=True)
+        return tf.function(of, autograph=False, reduce_retracing=True)
 
     def nll(self, tunes, vectors=None):
         """The negative log-likelihood of tunes in nats, summed over the keys, or over the events, of each step, and
@@ -470,7 +470,8 @@ class Compose(Task):
             text, score = self.notes.text(*drawn), log_probs / tf.cast(asked.lengths, tf.float32)
             return without_refused({"text": text, "score": score}, asked.status)
 
-        return tf.function(compose, input_signature=[tf.TensorSpec([None], tf.string), tf.TensorSpec([], tf.int64)])
+        signature = [tf.TensorSpec([None], tf.string), tf.TensorSpec([], tf.int64)]
+        return tf.function(compose, input_signature=signature, autograph=False)
 
     def answer_part(self, *raw):
         import tensorflow as tf

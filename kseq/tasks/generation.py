@@ -245,7 +245,7 @@ class Generation(Task):
             sampling = tf.fill([tf.shape(targets)[0]], tf.ensure_shape(share, []))
             return inputs | {"sampling": sampling}, targets, weights
 
-        return batches.map(add)
+        return batches.map(tf.autograph.experimental.do_not_convert(add))
 
     def make_batch(self, batch):
         import tensorflow as tf
@@ -765,7 +765,7 @@ class Files(Source):
         """`readable` as a `tf.function`."""
         import tensorflow as tf
 
-        return tf.function(self.readable, input_signature=[tf.TensorSpec([None], tf.string)])
+        return tf.function(self.readable, input_signature=[tf.TensorSpec([None], tf.string)], autograph=False)
 
     def read(self, raw):
         import tensorflow as tf

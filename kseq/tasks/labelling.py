@@ -424,7 +424,7 @@ class OneLabel(Output):
         """A `tf.function` from the ids of each sequence to probabilities `[batch, labels]` and the alignment."""
         import tensorflow as tf
 
-        @tf.function(input_signature=[tf.TensorSpec([None, None], tf.int32)] * self.task.sides)
+        @tf.function(input_signature=[tf.TensorSpec([None, None], tf.int32)] * self.task.sides, autograph=False)
         def graph(*sides):
             logits, alignment = self.task.model.attend(self.task.feed(sides))
             return tf.nn.softmax(logits), alignment

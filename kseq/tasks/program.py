@@ -4,6 +4,7 @@ The only module that reads flags or the environment.
 """
 
 import contextlib
+import functools
 import importlib
 import json
 import os
@@ -106,43 +107,56 @@ def _opened(task, workdir, config, resume):
     return False
 
 
-def evaluate(task, workdir, changes, *, record_as=None):
-    """Scores the run on dev, which selected its epoch, and on test, where there is one.
+def finished_run(task, workdir, changes=()):
+    """The task with the best weights of the run in a folder, as an export stores them.
 
-    Each has files of its own, metrics-SPLIT.json and predictions-SPLIT.jsonl. With `changes` their names end in a hash
-    of these, so that the scores of the run as it was trained stay. With `record_as` each metric becomes a row.
+    Raises:
+        UserError, ConfigError: as of `runs.load_task`, of which `changes` are the overrides.
     """
-    run, progress = _finished(task, workdir, changes)
+    run = runs.load_task(workdir, task=task, overrides=changes, prepare=_set_up)
+    run.round_weights()
+    return run
+
+
+def evaluate(run, *, changes=(), record_as=None):
+    """Scores a finished run on dev, which selected its epoch, and on test, where there is one.
+
+    Each has files of its own, metrics-SPLIT.json and predictions-SPLIT.jsonl. With the `changes` that the run was
+    loaded with, their names end in a hash of these, so that the scores of the run as it was trained stay. With
+    `record_as` each metric becomes a row.
+    """
+    seconds = kseq.checkpoints.read_progress(run.workdir)["seconds"]
     other = "-" + hashed(sorted(changes))[:8] if changes else ""
     scores, samples = {}, []
     for split in run.config.data.scored():
         metrics, rows = run.evaluate(split)
         if split == "dev":
-            metrics["seconds_train"], samples = round(progress["seconds"], 1), rows
+            metrics["seconds_train"], samples = round(seconds, 1), rows
         if changes:
             metrics["changes"] = {key: value for key, _, value in (change.partition("=") for change in changes)}
         lines = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
-        predictions = workdir / f"predictions-{split}{other}.jsonl"
+        predictions = run.workdir / f"predictions-{split}{other}.jsonl"
         kseq.files.write_text(predictions, lines)
-        kseq.files.write_json(workdir / f"metrics-{split}{other}.json", metrics)
+        kseq.files.write_json(run.workdir / f"metrics-{split}{other}.json", metrics)
         scores[split] = {name: value for name, value in metrics.items() if not isinstance(value, dict)}
         print("dev, which selected the epoch:" if split == "dev" else f"{split}:")
         for name, value in scores[split].items():
             print(f"{name:>14} {value:.4g}")
         print(f"{len(rows)} predictions in {predictions}", flush=True)
     if record_as:
-        results.append_results(run, record_as, scores, progress["seconds"])
+        results.append_results(run, record_as, scores, seconds)
         results.write_samples(run, record_as, samples)
 
 
-def predict(task, workdir, changes, inputs, *, form="text"):
-    """Prints the answer to each input, and draws the attention behind it; without inputs, for some examples of dev.
+def predict(run, inputs, *, form="text"):
+    """Prints the answer of a finished run to each input, and draws the attention behind it.
+
+    Without inputs, those are some examples of dev.
 
     Raises:
         UserError: as of `asked`; or the files and the standard input that the inputs name have no lines.
     """
-    run, _ = _finished(task, workdir, changes)
-    folder = workdir / "predictions"
+    folder = run.workdir / "predictions"
     examples = asked(run, inputs, form) if inputs else run.some_of_dev()
     line = partial(json_line, run) if form == "jsonl" else partial(text_line, run)
     answered = False
@@ -152,7 +166,7 @@ def predict(task, workdir, changes, inputs, *, form="text"):
     if not answered:
         raise UserError(f"there is nothing to answer: {' and '.join(inputs)} has no lines (- is the standard input)")
     if folder.is_dir() and form == "text":
-        print(f"{task.drawn} in {folder}", flush=True)
+        print(f"{run.drawn} in {folder}", flush=True)
 
 
 def asked(run, inputs, form="text"):
@@ -228,21 +242,13 @@ def text_line(run, name, example, found):
     return run.line(name, example, found).replace("\r", " ").replace("\n", " ")
 
 
-def export(task, workdir, changes, *, keep=versions.KEEP):
-    """Writes the next version of the SavedModel and asks it in a process of its own."""
-    run, _ = _finished(task, workdir, changes)
-    folder = workdir / "export"
+def export(run, *, keep=versions.KEEP):
+    """Writes the next version of a finished run's SavedModel and asks it in a process of its own."""
+    folder = run.workdir / "export"
     print(f"exporting to {folder}", flush=True)
-    version, answer = runs.export_run(run, folder, name=task.name, keep=keep)
+    version, answer = runs.export_run(run, folder, name=run.name, keep=keep)
     print(f"exported version {version.name}")
     print(f"asked in a process without kseq and keras, it answers: {answer['text']!r} (score {answer['score']:.3f})")
-
-
-def _finished(task, workdir, changes):
-    """The task with the best weights of the run in a folder, as an export stores them, and the run's progress."""
-    run = runs.load_task(workdir, task=task, overrides=changes, prepare=_set_up)
-    run.round_weights()
-    return run, kseq.checkpoints.read_progress(workdir)
 
 
 def _set_up(config, worker=None):
@@ -398,12 +404,13 @@ def plan_of(task, values, inputs):
     worker = worker_of(config, os.environ.get(cluster.VARIABLE)) if config else ALONE
     changes = () if values.mode is None else values.set
     record_as = workdir.name if values.record else None
+    run = functools.cache(partial(finished_run, task, workdir, changes))  # once for all modes that need it
     show = 1 if sys.stdout.isatty() else 2
     plan = {
         "train": partial(train, task, workdir, config, resume=values.resume, show=show, worker=worker),
-        "evaluate": partial(evaluate, task, workdir, changes, record_as=record_as),
-        "predict": partial(predict, task, workdir, changes, inputs, form=values.format),
-        "export": partial(export, task, workdir, changes, keep=keep),
+        "evaluate": lambda: evaluate(run(), changes=changes, record_as=record_as),
+        "predict": lambda: predict(run(), inputs, form=values.format),
+        "export": lambda: export(run(), keep=keep),
     }
     modes = [values.mode] if values.mode else MODES if worker.chief else ["train"]
     if values.mode in ("evaluate", "predict", "export"):

@@ -60,7 +60,8 @@ def in_parts(answer, names, size, cost=None, most=None):
     """
     import tensorflow as tf
 
-    one = tf.function(answer, input_signature=[tf.TensorSpec([None], tf.string, name=name) for name in names])
+    signature = [tf.TensorSpec([None], tf.string, name=name) for name in names]
+    one = tf.function(answer, input_signature=signature, autograph=False)
 
     def whole(*raw):
         raw = [tf.convert_to_tensor(x, tf.string) for x in raw]

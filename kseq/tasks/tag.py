@@ -137,7 +137,7 @@ class Tags(Output):
         """A `tf.function` from ids to {output: probabilities}."""
         import tensorflow as tf
 
-        @tf.function(input_signature=[tf.TensorSpec([None, None], tf.int32)])
+        @tf.function(input_signature=[tf.TensorSpec([None, None], tf.int32)], autograph=False)
         def graph(ids):
             logits, _ = self.task.model.attend(ids)
             return {name: tf.nn.softmax(x) for name, x in logits.items()}

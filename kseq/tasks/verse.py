@@ -285,7 +285,7 @@ class Verse(Generation):
         """Lines above and below, int32 `[n, length]` → log p of those below, float32 `[n]`."""
         import tensorflow as tf
 
-        @tf.function(reduce_retracing=True)
+        @tf.function(autograph=False, reduce_retracing=True)
         def score(above, below):
             start = tf.fill([tf.shape(below)[0], 1], kseq.preprocessors.START)
             logits = self.model({"source": above, "tokens": tf.concat([start, below[:, :-1]], axis=1)})

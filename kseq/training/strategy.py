@@ -111,7 +111,7 @@ class Devices:
 
         seeds = [v.value for v in variables if v.name == "seed_generator_state"]
         if self.strategy and seeds:
-            tf.function(lambda: self.strategy.run(add))()
+            tf.function(lambda: self.strategy.run(add), autograph=False)()
 
 
 ONE_DEVICE = Devices(None, ALONE)
@@ -128,7 +128,7 @@ class FromChief(keras.callbacks.Callback):
         self.model.stop_training = bool(self.devices.from_chief(int(self.model.stop_training)))
 
 
-@tf.function
+@tf.function(autograph=False)
 def _from_first(strategy, value):
     def add():
         replica = tf.distribute.get_replica_context()

@@ -8,7 +8,11 @@ import tensorflow as tf
 from kseq.layers import Dropout
 from kseq.layers.dropout import categorical, normal, uniform
 
-WAYS = {"eager": lambda f: f, "graph": tf.function, "xla": tf.function(jit_compile=True)}
+WAYS = {
+    "eager": lambda f: f,
+    "graph": lambda f: tf.function(f, autograph=False),
+    "xla": tf.function(jit_compile=True, autograph=False),
+}
 ways = pytest.mark.parametrize("way", WAYS)
 
 

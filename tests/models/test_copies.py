@@ -123,7 +123,7 @@ def test_a_samplers_score_is_the_teacher_forced_log_probability(name, compiled):
             step, states = Constraints(**rules)(step, states, end=END, max_length=5)
         return sampler(step, states, memory, start=START, end=END, max_length=5)
 
-    found = (tf.function(sample, jit_compile=True) if compiled else sample)(tf.constant(SOURCE))
+    found = (tf.function(sample, jit_compile=True, autograph=False) if compiled else sample)(tf.constant(SOURCE))
     ids, lengths = np.asarray(found.ids), np.asarray(found.lengths)
     assert np.any(ids >= WORDS) and not np.any(ids[2] >= WORDS) and ids.max() < WORDS + COPIES
     for n in range(ids.shape[1]):
@@ -230,7 +230,7 @@ def answering(text, model, copies):
         found = Greedy()(model.step, states, memory, start=START, end=END, max_length=4)
         return {"text": text.text(found.ids[:, 0], oov_words=own)}
 
-    return tf.function(answer, input_signature=[tf.TensorSpec([None], tf.string, name="text")])
+    return tf.function(answer, input_signature=[tf.TensorSpec([None], tf.string, name="text")], autograph=False)
 
 
 @pytest.mark.slow

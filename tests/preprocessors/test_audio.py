@@ -43,13 +43,13 @@ def floats(x, dtype="float32", rate=RATE):
     return file.getvalue()
 
 
-in_a_graph = tf.function(audio.features, input_signature=[tf.TensorSpec([None], tf.string)])
+in_a_graph = tf.function(audio.features, input_signature=[tf.TensorSpec([None], tf.string)], autograph=False)
 
 
 def refused(encoded, message, **options):
     """The function that serves refuses a file, eagerly and in a graph, and `encode` names the file."""
     one = AudioPreprocessor(RATE, 12, **options) if options else audio
-    for function in (one.features, tf.function(one.features) if options else in_a_graph):
+    for function in (one.features, tf.function(one.features, autograph=False) if options else in_a_graph):
         with pytest.raises(tf.errors.InvalidArgumentError, match=message):
             function(tf.constant([encoded]))
     recording = types.SimpleNamespace(id="x.wav", where="t.tsv:2", read=lambda: encoded)
@@ -162,7 +162,9 @@ def test_wrong_arguments_are_one_sentence():
 
 def read_any(files, one=audio, **limits):
     limits = {"max_bytes": 10**6} | limits
-    read = tf.function(lambda x: one.readable(x, **limits), input_signature=[tf.TensorSpec([None], tf.string)])
+    read = tf.function(
+        lambda x: one.readable(x, **limits), input_signature=[tf.TensorSpec([None], tf.string)], autograph=False
+    )
     frames, said = read(tf.constant(files, tf.string))
     return frames.numpy(), [x.decode() for x in said.numpy()]
 
@@ -201,7 +203,9 @@ def test_how_long_a_recording_is_stands_in_its_header():
     files += [floats(sound(900), "float64", 12_000), b"", files[0][:60], wav(sound(), rate=1)]
     expected = [samples / rate for samples, _, _, rate in LENGTHS] + [900 / 12_000, 0, 0, 0]
     large = wav(sound(500_000))
-    seconds = tf.function(lambda x: audio.seconds(x, max_bytes=10**6 - 1))(tf.constant([*files, large]))
+    seconds = tf.function(lambda x: audio.seconds(x, max_bytes=10**6 - 1), autograph=False)(
+        tf.constant([*files, large])
+    )
     np.testing.assert_allclose(seconds, [*expected, 0], rtol=1e-6)
     frames = FramePreprocessor(5, hop=0.02)
     files = [npy(np.ones((count, 5), dtype)) for count, dtype in ((30, "float16"), (7, "float32"))]
@@ -299,7 +303,7 @@ GOOD = np.ones((4, 3), "float32")
 )
 def test_frames_that_cannot_be_read_are_told(content, message):
     frames = FramePreprocessor(3, max_seconds=0.5)
-    for function in (frames.features, tf.function(frames.features)):
+    for function in (frames.features, tf.function(frames.features, autograph=False)):
         with pytest.raises(tf.errors.InvalidArgumentError, match=message):
             function(tf.constant([content]))
     recording = types.SimpleNamespace(id="x.npy", where="t.tsv:2", read=lambda: content)

@@ -282,7 +282,9 @@ def test_resizing_is_near_what_pillow_makes_of_it(width, height):
 def test_a_picture_that_is_resized_in_bands_is_that_of_tensorflow(pixels, monkeypatch):
     """Oracle: `tf.image.resize` of the whole picture, laid over white."""
     monkeypatch.setattr(image_module, "_BAND", pixels)
-    resized = tf.function(preprocessor()._resized, input_signature=[tf.TensorSpec([None, None, None], tf.uint8)])
+    resized = tf.function(
+        preprocessor()._resized, input_signature=[tf.TensorSpec([None, None, None], tf.uint8)], autograph=False
+    )
     for shape in ((8, 8, 3), (100, 70, 4), (301, 7, 1), (7, 301, 2), (1, 500, 3), (500, 1, 4), (3, 5, 3)):
         image = RNG.integers(0, 256, shape, dtype=np.uint8)
         whole = image.astype("float32")
@@ -327,7 +329,9 @@ def test_the_graph_and_the_saved_model_give_what_python_gives(tmp_path):
     features = preprocessor().features(batch)
     module = tf.Module()
     module.image = preprocessor()
-    module.features = tf.function(preprocessor().features, input_signature=[tf.TensorSpec([None], tf.string)])
+    module.features = tf.function(
+        preprocessor().features, input_signature=[tf.TensorSpec([None], tf.string)], autograph=False
+    )
     np.testing.assert_array_equal(module.features(batch), features)
     tf.saved_model.save(module, str(tmp_path / "model"))
     restored = tf.saved_model.load(str(tmp_path / "model"))
@@ -424,7 +428,7 @@ def test_a_mirrored_picture_has_left_and_right_exchanged():
 def reading(**limits):
     """`readable` as a graph."""
     read = functools.partial(preprocessor().readable, **{"max_bytes": 10**6} | limits)
-    return tf.function(read, input_signature=[tf.TensorSpec([None], tf.string)])
+    return tf.function(read, input_signature=[tf.TensorSpec([None], tf.string)], autograph=False)
 
 
 def read_any(files, **limits):
@@ -550,7 +554,7 @@ def growth(action):
 )
 def test_the_largest_picture_takes_less_than_300_mb(size, mode, kind, options):
     """25 million pixels are the default of serving.max_pixels."""
-    read = tf.function(lambda x: preprocessor(64).readable(x, max_bytes=10**8, max_pixels=25_000_000))
+    read = tf.function(lambda x: preprocessor(64).readable(x, max_bytes=10**8, max_pixels=25_000_000), autograph=False)
     read(tf.constant([saved(RGB, "PNG")]))
     data = saved(Image.new(mode, size, "red"), kind, **options)
     assert growth(lambda: read(tf.constant([data]))) < 300

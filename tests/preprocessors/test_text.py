@@ -253,16 +253,16 @@ def test_the_saved_model_reads_and_writes_like_python(tmp_path):
     module = tf.Module()
     module.words = text = adapted(["我爱 a dog", "a dog’s"])
     module.ids = tf.function(
-        lambda texts: text.ids(texts).to_tensor(), input_signature=[tf.TensorSpec([None], tf.string)]
+        lambda texts: text.ids(texts).to_tensor(), input_signature=[tf.TensorSpec([None], tf.string)], autograph=False
     )
-    module.text = tf.function(text.text, input_signature=[tf.TensorSpec([None, None], tf.int32)])
+    module.text = tf.function(text.text, input_signature=[tf.TensorSpec([None, None], tf.int32)], autograph=False)
 
     def copied(sources, targets):
         own = text.oov_words(sources, 2)
         ids = text.ids(targets, own).to_tensor()
         return ids, text.text(ids, oov_words=own)
 
-    module.copied = tf.function(copied, input_signature=[tf.TensorSpec([None], tf.string)] * 2)
+    module.copied = tf.function(copied, input_signature=[tf.TensorSpec([None], tf.string)] * 2, autograph=False)
     tf.saved_model.save(module, str(tmp_path / "model"))
     restored = tf.saved_model.load(str(tmp_path / "model"))
     texts = tf.constant(["A DOG’S 我 zebra", "爱"])

@@ -277,8 +277,10 @@ def test_the_saved_model_reads_and_writes_like_python(tmp_path, many, unit):
     tokenizer = UNITS[unit](lower_case=True)
     module.words = text = TextPreprocessor(30, tokenizer=tokenizer, max_tokens=500)
     text.adapt(many)
-    module.ids = tf.function(lambda x: text.ids(x).to_tensor(), input_signature=[tf.TensorSpec([None], tf.string)])
-    module.text = tf.function(text.text, input_signature=[tf.TensorSpec([None, None], tf.int32)])
+    module.ids = tf.function(
+        lambda x: text.ids(x).to_tensor(), input_signature=[tf.TensorSpec([None], tf.string)], autograph=False
+    )
+    module.text = tf.function(text.text, input_signature=[tf.TensorSpec([None, None], tf.int32)], autograph=False)
     tf.saved_model.save(module, str(tmp_path / "model"))
     restored = tf.saved_model.load(str(tmp_path / "model"))
     texts = tf.constant([*many[:100], "zebra’s", "", b"\xff"])

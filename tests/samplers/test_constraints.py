@@ -32,7 +32,7 @@ def run(sampler, language, *, jit_compile=None, **rules):
         return sampler(step, states, memory, start=START, end=END, max_length=LENGTH)
 
     if jit_compile is not None:
-        sample = tf.function(sample, jit_compile=jit_compile)
+        sample = tf.function(sample, jit_compile=jit_compile, autograph=False)
     return Hypotheses(*map(np.asarray, sample(states, memory)))
 
 

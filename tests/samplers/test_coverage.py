@@ -119,7 +119,7 @@ def test_a_graph_of_unknown_sizes(given, jit_compile):
     sizes = {name: tf.TensorSpec([None, None], tf.bool) for name in mask}
     shapes = tf.nest.map_structure(lambda x: tf.TensorSpec([None, *np.shape(x)[1:]], x.dtype), start_of(language))
 
-    @tf.function(jit_compile=jit_compile, input_signature=[*shapes, sizes])
+    @tf.function(jit_compile=jit_compile, input_signature=[*shapes, sizes], autograph=False)
     def graph(states, memory, mask):
         return beam(step_of(language), states, memory, start=START, end=END, max_length=4, **mask)
 

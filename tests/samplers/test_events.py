@@ -54,7 +54,7 @@ def drawn(rules, lengths, beginning, *, graph=False, seed=0, n=1):
         longest = rules.longest(lengths, beginning)
         return Random(n=n, seed=seed)(ruled, start, memory, start=1, end=END, max_length=longest)
 
-    return (tf.function(sample) if graph else sample)(), memory.numpy()
+    return (tf.function(sample, autograph=False) if graph else sample)(), memory.numpy()
 
 
 @pytest.mark.parametrize("graph", [False, pytest.param(True, marks=pytest.mark.slow)])

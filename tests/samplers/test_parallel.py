@@ -38,7 +38,7 @@ def run(sampler, language, *, above=ABOVE, max_length=LENGTH, jit_compile=None, 
         return sampler(step, states, memory, start=START, end=END, max_length=max_length)
 
     if jit_compile is not None:
-        sample = tf.function(sample, jit_compile=jit_compile)
+        sample = tf.function(sample, jit_compile=jit_compile, autograph=False)
     return Hypotheses(*map(np.asarray, sample(states, memory, tf.constant(above))))
 
 

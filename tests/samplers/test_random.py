@@ -121,7 +121,7 @@ def test_it_runs_compiled(jit_compile):
     sampler = Random(top_k=3, n=DRAWS)
     states, memory = tf.nest.map_structure(tf.constant, start_of(language))
 
-    @tf.function(jit_compile=jit_compile)
+    @tf.function(jit_compile=jit_compile, autograph=False)
     def compiled(states, memory):
         return sampler(step_of(language), states, memory, start=START, end=END, max_length=2)
 
@@ -161,7 +161,7 @@ def test_a_row_with_a_seed_of_its_own_is_drawn_alike_whatever_is_beside_it(how):
         begin, read = tf.nest.map_structure(lambda x: tf.gather(x, order), (states, memory))
         return sampler(step_of(language), begin, read, start=START, end=END, max_length=6, seed=seed)
 
-    sample = tf.function(sample) if how == "graph" else sample
+    sample = tf.function(sample, autograph=False) if how == "graph" else sample
     seeds = tf.stack([tf.range(rows) + 7, tf.zeros_like(tf.range(rows))], axis=1)
     whole = sample(tf.range(rows), seeds)
     turned = sample(tf.range(rows)[::-1], seeds[::-1])
@@ -178,7 +178,9 @@ def test_rows_with_seeds_of_their_own_are_drawn_with_their_probabilities():
     language = make_language(3)
     states, memory = tf.nest.map_structure(lambda x: tf.repeat(x[:1], DRAWS, axis=0), start_of(language))
     seed = np.stack([np.arange(DRAWS), np.zeros(DRAWS)], axis=1).astype("int32")
-    sample = tf.function(functools.partial(Random(), step_of(language), start=START, end=END, max_length=1))
+    sample = tf.function(
+        functools.partial(Random(), step_of(language), start=START, end=END, max_length=1), autograph=False
+    )
     found = sample(states, memory, seed=tf.constant(seed))
     drawn = np.array([(found.ids[:, 0, 0].numpy() == v).mean() for v in range(4)])
     np.testing.assert_allclose(drawn, shares_of_the_first_token(language, 1.0, 0, 1.0)[0], atol=0.035)

@@ -183,7 +183,9 @@ def test_a_graph_of_unknown_sizes_equals_eager(jit_compile):
     beam = Beam(3, length_penalty=0.6, n_best=2)
     shapes = tf.nest.map_structure(lambda x: tf.TensorSpec([None, *np.shape(x)[1:]], x.dtype), start_of(language))
 
-    @tf.function(jit_compile=jit_compile, input_signature=[*shapes, tf.TensorSpec([None, None, None], tf.int32)])
+    @tf.function(
+        jit_compile=jit_compile, input_signature=[*shapes, tf.TensorSpec([None, None, None], tf.int32)], autograph=False
+    )
     def graph(states, memory, required):
         return beam(step_of(language), states, memory, start=START, end=END, max_length=6, required=required)
 

@@ -327,7 +327,7 @@ def test_graph_and_xla_equal_eager(width, jit_compile):
     language = make_language(seed=5, end_bias=0.5)
     sampler, expected = eager(width)
 
-    @tf.function(jit_compile=jit_compile)
+    @tf.function(jit_compile=jit_compile, autograph=False)
     def run(states, memory):
         return sampler(step_of(language), states, memory, start=START, end=END, max_length=6)
 

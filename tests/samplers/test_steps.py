@@ -31,7 +31,7 @@ def run(sampler, lengths, how):
     def sample(states, memory):
         return sampler(step, states, memory, start=START, end=END, max_length=LONGEST)
 
-    sample = sample if how == "eager" else tf.function(sample, jit_compile=how == "xla")
+    sample = sample if how == "eager" else tf.function(sample, jit_compile=how == "xla", autograph=False)
     found = sample(states, memory)
     return found, int(calls)
 

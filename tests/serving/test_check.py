@@ -36,7 +36,7 @@ def saved(tmp_path_factory):
     """One version of an export."""
     folder = tmp_path_factory.mktemp("served") / "1"
     module = tf.Module()
-    module.shout = tf.function(shout, input_signature=[tf.TensorSpec([None], tf.string, name="text")])
+    module.shout = tf.function(shout, input_signature=[tf.TensorSpec([None], tf.string, name="text")], autograph=False)
     tf.saved_model.save(module, folder, signatures=module.shout)
     (folder / "assets.extra").mkdir()
     check.write_requests(folder / check.WARMUP, REQUESTS, "shouter")

@@ -78,7 +78,7 @@ def test_the_workdir_says_how_the_run_was_made(trained):
 
 
 def test_evaluation_writes_flat_metrics_and_a_row_for_each_picture(trained, capsys):
-    program.evaluate(Caption, trained, [])
+    program.evaluate(program.finished_run(Caption, trained))
     metrics = json.loads((trained / "metrics-dev.json").read_text())
     scores = {"bleu_1", "bleu_2", "bleu_3", "bleu_4", "exact_match", "pointing", "pointing_noun"}
     assert set(metrics) == scores | {"seconds_train"}
@@ -99,7 +99,7 @@ def test_a_metric_that_is_undefined_is_left_out(trained, monkeypatch):
 
 def test_a_finished_run_is_scored_on_other_data(trained, tmp_path, cache):
     changes = [*table(tmp_path / "mine", GOOD), cache]
-    program.evaluate(Caption, trained, changes)
+    program.evaluate(program.finished_run(Caption, trained, changes), changes=changes)
     [path] = trained.glob("predictions-dev-*.jsonl")
     rows = [json.loads(line) for line in path.read_text().splitlines()]
     assert [row["references"] for row in rows] == [["a red square", "something red"], ["a blue square"]]
@@ -109,12 +109,12 @@ def test_only_data_and_sampler_of_a_finished_run_can_change(trained):
     with pytest.raises(
         UserError, match=r"--set model.units=8: of a finished run only data, sampler and serving can be changed"
     ):
-        program.evaluate(Caption, trained, ["model.units=8"])
+        program.evaluate(program.finished_run(Caption, trained, ["model.units=8"]), changes=["model.units=8"])
 
 
 def test_prediction_names_the_file_and_draws_the_attention(trained, tmp_path, capsys):
     table(tmp_path / "mine", GOOD)
-    program.predict(Caption, trained, [], [str(tmp_path / "mine/images/a.png")])
+    program.predict(program.finished_run(Caption, trained), [str(tmp_path / "mine/images/a.png")])
     assert capsys.readouterr().out.startswith("a.png: ")
     with Image.open(trained / "predictions" / "a.png") as overlay:
         assert overlay.width > 300 and np.ptp(np.asarray(overlay)) > 0
@@ -132,12 +132,12 @@ def test_a_picture_that_cannot_be_read_is_named(trained, tmp_path, name, content
     if content is not None:
         (tmp_path / name).write_bytes(content)
     with pytest.raises(UserError, match=message):
-        program.predict(Caption, trained, [], [str(tmp_path / name)])
+        program.predict(program.finished_run(Caption, trained), [str(tmp_path / name)])
 
 
 @pytest.mark.slow
 def test_the_saved_model_answers_in_a_process_without_kseq_and_keras(trained, capsys):
-    program.export(Caption, trained, [])
+    program.export(program.finished_run(Caption, trained))
     assert "asked in a process without kseq and keras, it answers" in capsys.readouterr().out
 
 
@@ -145,7 +145,7 @@ def test_the_saved_model_answers_in_a_process_without_kseq_and_keras(trained, ca
 def test_a_wrong_export_is_found_out(trained, tmp_path):
     folder = tmp_path / "export"
     if not (trained / "export").exists():
-        program.export(Caption, trained, [])
+        program.export(program.finished_run(Caption, trained))
     shutil.copytree(ask.model_folder(trained / "export"), folder)
     content = io.BytesIO()
     Image.new("RGB", (50, 20), "green").save(content, "png")
@@ -172,7 +172,7 @@ def test_a_folder_with_a_run_is_not_trained_over(trained, cache):
 
 def test_a_folder_without_a_run_says_how_to_make_one(tmp_path):
     with pytest.raises(UserError, match=r"holds no trained run; train one with --mode=train"):
-        program.evaluate(Caption, tmp_path, [])
+        program.evaluate(program.finished_run(Caption, tmp_path))
 
 
 @pytest.mark.parametrize(
@@ -294,10 +294,10 @@ def test_mirrored_pictures_are_trained_on_too(tmp_path, cache):
 def test_the_record_is_appended_by_the_program(trained, tmp_path, monkeypatch):
     with pytest.raises(UserError, match="run it from the project's root"):
         monkeypatch.chdir(tmp_path)
-        program.evaluate(Caption, trained, [], record_as="tiny")
+        program.evaluate(program.finished_run(Caption, trained), record_as="tiny")
     (tmp_path / "tasks/caption").mkdir(parents=True)
-    program.evaluate(Caption, trained, [], record_as="tiny")
-    program.evaluate(Caption, trained, [], record_as="tiny")
+    program.evaluate(program.finished_run(Caption, trained), record_as="tiny")
+    program.evaluate(program.finished_run(Caption, trained), record_as="tiny")
     lines = (tmp_path / "tasks/caption/results.csv").read_text().splitlines()
     assert lines[0] == ",".join(results.COLUMNS) and len(lines) == 1 + 2 * (8 + 7)
     samples = (tmp_path / "tasks/caption/samples/tiny.md").read_text()

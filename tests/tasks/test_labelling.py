@@ -87,7 +87,7 @@ def lines(tmp_path):
 
 @every_task
 def test_evaluation_writes_metrics_and_a_row_for_each_text(name, trained, capsys):
-    program.evaluate(TASKS[name], trained[name], [])
+    program.evaluate(program.finished_run(TASKS[name], trained[name]))
     metrics = json.loads((trained[name] / "metrics-dev.json").read_text())
     assert metrics.keys() == METRICS[name]
     rows = [json.loads(line) for line in (trained[name] / "predictions-dev.jsonl").read_text().splitlines()]
@@ -106,7 +106,7 @@ def test_evaluation_writes_metrics_and_a_row_for_each_text(name, trained, capsys
 @pytest.mark.slow
 @every_task
 def test_the_saved_model_answers_in_a_process_without_kseq_and_keras(name, trained, capsys):
-    program.export(TASKS[name], trained[name], [])
+    program.export(program.finished_run(TASKS[name], trained[name]))
     assert "asked in a process without kseq and keras, it answers" in capsys.readouterr().out
 
 
@@ -146,7 +146,7 @@ def test_a_line_of_a_file_is_answered_as_a_text_of_the_command_line(name, traine
     path = lines(content)
     answers = []
     for inputs in ([f"@{path}"], sides):
-        program.predict(TASKS[name], trained[name], ["data.bad_bytes=replace"], inputs)
+        program.predict(program.finished_run(TASKS[name], trained[name], ["data.bad_bytes=replace"]), inputs)
         *found, last = capsys.readouterr().out.splitlines()
         assert last.startswith("pictures of the attention in ") and len(found) == len(texts)
         answers.append([line.split("\t")[1:] for line in found])
@@ -157,14 +157,14 @@ def test_a_line_of_a_file_is_answered_as_a_text_of_the_command_line(name, traine
 
 
 def test_without_inputs_some_of_dev_are_answered(trained, capsys):
-    program.predict(Classify, trained["classify"], [], [])
+    program.predict(program.finished_run(Classify, trained["classify"]), [])
     assert len(capsys.readouterr().out.splitlines()) == 1 + 4
 
 
 def test_the_page_of_attention_is_html_that_holds_the_words(trained, capsys):
     """The words that weigh the most are coloured the most, and no text can add elements of its own."""
     text = 'the <script>alert(1)</script> & "star"'
-    program.predict(Classify, trained["classify"], [], [text])
+    program.predict(program.finished_run(Classify, trained["classify"]), [text])
     page = (trained["classify"] / "predictions/attention.html").read_text()
     words = []
 
@@ -189,7 +189,7 @@ def test_the_page_of_attention_is_html_that_holds_the_words(trained, capsys):
 
 
 def test_the_page_of_spans_holds_the_words_and_their_kinds(trained):
-    program.predict(Tag, trained["tag"], [], ["put the <i> star"])
+    program.predict(program.finished_run(Tag, trained["tag"]), ["put the <i> star"])
     page = (trained["tag"] / "predictions/spans.html").read_text()
     assert "&lt;i&gt;" in page and "<i>" not in page
 
@@ -203,11 +203,11 @@ def test_tags_are_shown_as_brackets_around_their_words(tmp_path):
 
 
 def test_the_alignment_of_two_sentences_is_drawn(trained):
-    program.predict(Entail, trained["entail"], [], ["the red star\tthe star is red"])
+    program.predict(program.finished_run(Entail, trained["entail"]), ["the red star\tthe star is red"])
     with Image.open(trained["entail"] / "predictions/00001.png") as picture:
         assert np.ptp(np.asarray(picture)) > 0
     with pytest.raises(UserError, match="must be premise and hypothesis, with a tab between"):
-        program.predict(Entail, trained["entail"], [], ["the red star"])
+        program.predict(program.finished_run(Entail, trained["entail"]), ["the red star"])
 
 
 @every_task
@@ -236,7 +236,7 @@ def test_options_of_a_vocabulary_that_were_changed_are_refused(name, tmp_path, o
 def test_the_record_is_written_by_the_program(name, trained, tmp_path, monkeypatch):
     (tmp_path / "tasks" / name).mkdir(parents=True)
     monkeypatch.chdir(tmp_path)
-    program.evaluate(TASKS[name], trained[name], [], record_as="tiny")
+    program.evaluate(program.finished_run(TASKS[name], trained[name]), record_as="tiny")
     with open(tmp_path / "tasks" / name / "results.csv") as file:
         rows = list(csv.DictReader(file))
     assert {row["metric"] for row in rows if row["split"] == "dev"} == METRICS[name] - {"confusion"} and tuple(
@@ -656,7 +656,7 @@ def test_words_begin_as_far_from_zero_as_the_config_says(name, tmp_path):
 
 @every_task
 def test_an_empty_file_has_no_answers(name, trained, tmp_path, lines):
-    run, _ = program._finished(TASKS[name], trained[name], [])
+    run = program.finished_run(TASKS[name], trained[name])
     assert list(run.predict(program.asked(run, [f"@{lines('')}"]), tmp_path / "drawn")) == []
 
 

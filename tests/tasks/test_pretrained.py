@@ -65,7 +65,7 @@ def hub(tmp_path_factory):
 
 def train(task, workdir, changes):
     program.train(task, workdir, pretrained.load_config(task, overrides=[*SMALL, *changes]), resume=False, show=0)
-    return program._finished(task, workdir, [])[0]
+    return program.finished_run(task, workdir)
 
 
 @pytest.fixture(scope="module")
@@ -163,8 +163,8 @@ def test_two_sentences_are_read_in_one_by_an_encoder_that_learns(hub, tmp_path, 
     before = [np.asarray(w) for w in hub[1].weights if "pooled_dense" not in w.path]
     moved = [np.abs(a - b).max() for a, b in zip(run.model.encoder.get_weights(), before, strict=True)]
     assert max(moved) <= 2.01 * 0.0001 and np.mean(np.array(moved) > 0) > 0.9  # two steps of Adam at its own rate
-    program.evaluate(Entail, tmp_path, [])
-    program.predict(Entail, tmp_path, [], ["The red star\tthe <b> is left"])
+    program.evaluate(program.finished_run(Entail, tmp_path))
+    program.predict(program.finished_run(Entail, tmp_path), ["The red star\tthe <b> is left"])
     assert re.search(r"^The red star\tthe <b> is left\t\w+\t0\.\d+$", capsys.readouterr().out, re.MULTILINE)
     page = (tmp_path / "predictions/attention.html").read_text()
     assert page.count("[SEP]") == 2 and "[CLS]" in page
@@ -177,7 +177,7 @@ def test_the_saved_model_splits_the_texts_itself(hub, task, tmp_path, capsys):
     shutil.copytree(hub[0], tmp_path / "tiny")
     train(task, tmp_path / "run", [f"model.encoder.pretrained={tmp_path / 'tiny'}"])
     shutil.rmtree(tmp_path / "tiny")
-    program.export(task, tmp_path / "run", [])
+    program.export(program.finished_run(task, tmp_path / "run"))
     assert "asked in a process without kseq and keras, it answers" in capsys.readouterr().out
 
 
@@ -261,7 +261,7 @@ def test_what_is_not_installed_is_named(frozen, tmp_path, monkeypatch, absent):
     with pytest.raises(UserError, match=rf"model.encoder.pretrained=bert_tiny_en_uncased {needs}"):
         Classify(config, tmp_path).prepare()
     with pytest.raises(UserError, match=rf"vocabulary.txt, of a run with model.encoder.pretrained, {needs}"):
-        program.evaluate(Classify, frozen[0], [])
+        program.evaluate(program.finished_run(Classify, frozen[0]))
 
 
 def test_presets_that_are_none_of_these_encoders(hub, tmp_path):

@@ -67,7 +67,7 @@ def command(*arguments, **options):
 
 def predicted(workdir, inputs, capsys, **options):
     capsys.readouterr()
-    program.predict(Classify, workdir, options.pop("changes", []), inputs, **options)
+    program.predict(program.finished_run(Classify, workdir, options.pop("changes", [])), inputs, **options)
     return capsys.readouterr().out.splitlines()
 
 
@@ -370,7 +370,7 @@ def test_a_run_that_goes_on_compares_its_files_before_it_writes(trained, tmp_pat
     words = (folder / "vocabulary.txt").read_text().splitlines()
     (folder / "vocabulary.txt").write_text("\n".join([*words[:-2], words[-1], words[-2]]) + "\n")
     before = {path: path.read_bytes() for path in folder.glob("*") if path.is_file()}
-    for act in (lambda: train(folder, resume=True), lambda: program.evaluate(Classify, folder, [])):
+    for act in (lambda: train(folder, resume=True), lambda: program.evaluate(program.finished_run(Classify, folder))):
         with pytest.raises(UserError, match=r"vocabulary.txt is not what the run was trained with"):
             act()
     assert {path: path.read_bytes() for path in folder.glob("*") if path.is_file()} == before
@@ -378,7 +378,7 @@ def test_a_run_that_goes_on_compares_its_files_before_it_writes(trained, tmp_pat
 
 def test_a_run_of_another_task_is_named(trained):
     with pytest.raises(UserError, match=r"tiny is a run of classify, not of entail; python -m kseq.tasks.classify"):
-        program.evaluate(Entail, trained, [])
+        program.evaluate(program.finished_run(Entail, trained))
 
 
 # --- the command

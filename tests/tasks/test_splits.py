@@ -46,7 +46,7 @@ def rows(path):
 
 
 def test_dev_and_test_are_reported_apart(trained, capsys):
-    program.evaluate(Classify, trained, [])
+    program.evaluate(program.finished_run(Classify, trained))
     shown = capsys.readouterr().out
     assert shown.index("dev, which selected the epoch:") < shown.index("test:")
     assert len(rows(trained / "predictions-dev.jsonl")) == 12 and len(rows(trained / "predictions-test.jsonl")) == 9
@@ -57,10 +57,13 @@ def test_dev_and_test_are_reported_apart(trained, capsys):
 
 
 def test_scores_on_other_data_do_not_replace_those_of_the_run(trained):
-    program.evaluate(Classify, trained, [])
+    program.evaluate(program.finished_run(Classify, trained))
     before = {path.name: path.read_bytes() for path in trained.glob("*-*.json*")}
-    program.evaluate(Classify, trained, ["data.dev=test"])
-    program.evaluate(Classify, trained, ["data.dev=test", "data.dev_count=5"])
+    program.evaluate(program.finished_run(Classify, trained, ["data.dev=test"]), changes=["data.dev=test"])
+    program.evaluate(
+        program.finished_run(Classify, trained, ["data.dev=test", "data.dev_count=5"]),
+        changes=["data.dev=test", "data.dev_count=5"],
+    )
     assert {name: (trained / name).read_bytes() for name in before} == before
     others = [json.loads(p.read_text())["changes"] for p in trained.glob("metrics-dev-*.json")]
     assert sorted(others, key=len) == [{"data.dev": "test"}, {"data.dev": "test", "data.dev_count": "5"}]

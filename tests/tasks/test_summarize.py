@@ -175,7 +175,10 @@ def test_words_of_other_scripts_are_counted_where_the_config_says(tmp_path, monk
 @pytest.mark.slow
 def test_prediction_writes_a_line_for_each_text(trained, tmp_path, capsys):
     (tmp_path / "in.txt").write_text("Anna sold a boat to Bob.\n\n", encoding="utf-8")
-    program.predict(Summarize, trained, ["sampler.min_length=3"], ["Bob has\ta boat", f"@{tmp_path / 'in.txt'}"])
+    program.predict(
+        program.finished_run(Summarize, trained, ["sampler.min_length=3"]),
+        ["Bob has\ta boat", f"@{tmp_path / 'in.txt'}"],
+    )
     *lines, last = capsys.readouterr().out.splitlines()
     assert [line.partition("\t")[0] for line in lines] == ["Bob has a boat", "Anna sold a boat to Bob.", ""]
     assert lines[2] == "\t" and last == f"pictures of the attention in {trained / 'predictions'}"
@@ -423,10 +426,10 @@ def test_generated_texts_are_learned_and_their_names_copied_by_the_saved_model_t
     """The dev split's names are in no vocabulary; the SavedModel is asked in a process without kseq and keras."""
     few = ["data.train_count=3000", "data.dev_count=100", "training.epochs=3", "training.learning_rate=4e-3"]
     train(tmp_path, few)
-    program.evaluate(Summarize, tmp_path, [])
+    program.evaluate(program.finished_run(Summarize, tmp_path))
     metrics = json.loads((tmp_path / "metrics-dev.json").read_text())
     assert metrics["rouge_l"] > 95 and metrics["copied"] > 0.95 and metrics["lead_rouge_l"] < 30
-    program.export(Summarize, tmp_path, [])
+    program.export(program.finished_run(Summarize, tmp_path))
     for gives, takes in (("Yowiqua", "Hexicy"), ("Cajuh", "Wyquo")):
         text = f"Bobo met Lala at the market. On Monday {gives} sold a guitar to {takes}. Lala waited for Bobo."
         command = [sys.executable, str(Path(ask.__file__)), str(tmp_path / "export"), f"source={text}"]

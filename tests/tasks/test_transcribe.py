@@ -95,7 +95,7 @@ def test_batches_hold_the_frames_of_their_recordings(tmp_path):
 
 
 def test_evaluation_counts_errors_and_draws_which_phone_was_taken_for_which(trained, capsys):
-    program.evaluate(Transcribe, trained, [])
+    program.evaluate(program.finished_run(Transcribe, trained))
     for split, count in (("dev", 8), ("test", 5)):
         metrics = json.loads((trained / f"metrics-{split}.json").read_text())
         kinds = ("insertions", "deletions", "substitutions")
@@ -117,7 +117,7 @@ def test_what_training_scores_is_what_evaluation_scores(trained):
 
 
 def test_prediction_draws_where_each_phone_was_heard(trained, recording, capsys):
-    program.predict(Transcribe, trained, [], [str(recording)])
+    program.predict(program.finished_run(Transcribe, trained), [str(recording)])
     assert capsys.readouterr().out.startswith("one.wav: ")
     run = kseq.load(trained)
     [first, second] = run(str(recording), n=2, details=True)
@@ -146,7 +146,7 @@ def test_times_follow_the_rows_of_the_memory(trained, recording):
 
 @pytest.mark.slow
 def test_the_saved_model_answers_in_a_process_without_kseq_and_keras(trained, recording, tmp_path, capsys):
-    program.export(Transcribe, trained, [])
+    program.export(program.finished_run(Transcribe, trained))
     assert "asked in a process without kseq and keras, it answers" in capsys.readouterr().out
     run, served = kseq.load(trained), kseq.load(trained / "export")
     others = [recording]
@@ -179,7 +179,7 @@ def test_a_recording_that_cannot_be_read_is_named(trained, tmp_path, content, me
     if content is not None:
         path.write_bytes(content)
     with pytest.raises(UserError, match=rf"bad.wav.*{message}") as error:
-        program.predict(Transcribe, trained, [], [str(path)])
+        program.predict(program.finished_run(Transcribe, trained), [str(path)])
     assert "\n" not in str(error.value)
     if content is not None:
         with pytest.raises(UserError, match=rf"^example 1: {message}"):
@@ -428,7 +428,7 @@ def frames(tmp_path_factory):
     """A table of the frames of generated recordings, as overrides."""
     folder = tmp_path_factory.mktemp("frames")
     audio, lines = kseq.preprocessors.AudioPreprocessor(mels=12, normalize="none"), ["file\tphones\tsplit"]
-    features = tf.function(audio.features, input_signature=[tf.TensorSpec([None], tf.string)])
+    features = tf.function(audio.features, input_signature=[tf.TensorSpec([None], tf.string)], autograph=False)
     for split, count in (("train", 24), ("dev", 4)):
         for example in tones(split, count):
             [found] = features(tf.constant([example["audio"]])).numpy()
@@ -455,8 +455,8 @@ def test_a_recogniser_of_frames_with_ctc_is_trained_asked_and_served(frames, tmp
     changes = ["model.ctc_weight=0.5", "sampler.ctc_weight=0.3", "augment.time_masks=1", "augment.frequency_masks=1"]
     folder, overrides = tmp_path / "run", [*TINY, *frames, *changes]
     program.train(Transcribe, folder, load(Transcribe.Config, overrides=overrides), resume=False, show=0)
-    program.evaluate(Transcribe, folder, [])
-    program.export(Transcribe, folder, [])
+    program.evaluate(program.finished_run(Transcribe, folder))
+    program.export(program.finished_run(Transcribe, folder))
     assert "asked in a process without kseq and keras, it answers" in capsys.readouterr().out
     files = sorted(str(path) for path in Path(frames[0].partition("tsv:")[2]).parent.glob("dev*.npy"))
     assert len(files) == 4 and kseq.load(folder / "export")(files) == kseq.load(folder)(files)

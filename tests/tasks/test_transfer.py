@@ -46,7 +46,7 @@ def train(task, workdir, changes, *, resume=False):
 
 
 def best(task, workdir):
-    return program._finished(task, workdir, [])[0]
+    return program.finished_run(task, workdir)
 
 
 def assert_same(weights, expected):
@@ -176,8 +176,8 @@ def test_a_run_needs_the_other_one_only_to_begin(classifier, tmp_path, monkeypat
     train(Entail, tmp_path / "b", changes, resume=True)
     last = [np.load(tmp_path / name / "last-0002.npz") for name in ("whole", "b")]
     assert_same(*([file[key] for key in sorted(file.files)] for file in last))
-    program.evaluate(Entail, tmp_path / "b", [])
-    program.predict(Entail, tmp_path / "b", [], ["the red star\tthe star is red"])
+    program.evaluate(program.finished_run(Entail, tmp_path / "b"))
+    program.predict(program.finished_run(Entail, tmp_path / "b"), ["the red star\tthe star is red"])
     assert "accuracy" in capsys.readouterr().out
     with pytest.raises(UserError, match="there is no such folder"):
         pretrained.load_config(Entail, overrides=changes)
@@ -188,7 +188,7 @@ def test_the_saved_model_answers_without_the_other_run(classifier, tmp_path, cap
     shutil.copytree(classifier[0], tmp_path / "a")
     train(Entail, tmp_path / "b", [*SMALL, f"model.encoder.from={tmp_path / 'a'}"])
     shutil.rmtree(tmp_path / "a")
-    program.export(Entail, tmp_path / "b", [])
+    program.export(program.finished_run(Entail, tmp_path / "b"))
     assert "it answers" in capsys.readouterr().out
 
 

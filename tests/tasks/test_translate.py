@@ -81,7 +81,7 @@ def test_the_workdir_says_how_the_run_was_made(trained):
 
 def test_evaluation_scores_texts_as_they_are_against_references_as_they_are(trained, capsys):
     """Oracle: sacrebleu on the rows that were written."""
-    program.evaluate(Translate, trained, [])
+    program.evaluate(program.finished_run(Translate, trained))
     metrics = json.loads((trained / "metrics-dev.json").read_text())
     assert set(metrics) == {"bleu", "bleu_by_length", "exact_match", "seconds_train"}
     rows = [json.loads(line) for line in (trained / "predictions-dev.jsonl").read_text().splitlines()]
@@ -108,7 +108,7 @@ def test_bleu_by_length_is_that_of_the_sentences_of_each_length(trained):
 
 
 def test_answers_keep_their_order_and_do_not_depend_on_the_batch(trained):
-    run, _ = program._finished(Translate, trained, [])
+    run = program.finished_run(Translate, trained)
     texts = ["deux cent trente-quatre mille", "un", "", "quatre-vingts", "mille un"]
     answers = [best for [best] in run.answers([{"source": text} for text in texts])]
     for text, best in zip(texts, answers, strict=True):
@@ -121,7 +121,9 @@ def test_answers_keep_their_order_and_do_not_depend_on_the_batch(trained):
 def test_prediction_reads_texts_and_files_and_draws_where_it_looked(trained, tmp_path, capsys):
     (tmp_path / "in.txt").write_text("cent\n\nmille\tun\n", encoding="utf-8")
     longer = ["sampler.min_length=3"]
-    program.predict(Translate, trained, longer, ["vingt-deux", f"@{tmp_path / 'in.txt'}", "x\udcffy"])
+    program.predict(
+        program.finished_run(Translate, trained, longer), ["vingt-deux", f"@{tmp_path / 'in.txt'}", "x\udcffy"]
+    )
     *lines, last = capsys.readouterr().out.splitlines()
     assert [line.partition("\t")[0] for line in lines] == ["vingt-deux", "cent", "", "mille un", "x\ufffdy"]
     assert lines[2] == "\t"
@@ -133,13 +135,13 @@ def test_prediction_reads_texts_and_files_and_draws_where_it_looked(trained, tmp
 
 def test_a_file_that_is_not_there_is_named(trained):
     with pytest.raises(UserError, match=r"none\.txt cannot be read: No such file"):
-        program.predict(Translate, trained, [], ["@none.txt"])
+        program.predict(program.finished_run(Translate, trained), ["@none.txt"])
 
 
 @pytest.mark.slow
 def test_of_a_long_file_the_first_are_drawn(trained, tmp_path, capsys):
     (tmp_path / "in.txt").write_text("deux\n" * 70, encoding="utf-8")
-    run, _ = program._finished(Translate, trained, ["sampler.min_length=3"])
+    run = program.finished_run(Translate, trained, ["sampler.min_length=3"])
     asked = program.asked(run, [f"@{tmp_path / 'in.txt'}"])
     assert len(list(run.predict(asked, tmp_path / "drawn"))) == 70
     assert len(list((tmp_path / "drawn").glob("*.png"))) == 20
@@ -147,7 +149,7 @@ def test_of_a_long_file_the_first_are_drawn(trained, tmp_path, capsys):
 
 @pytest.mark.slow
 def test_the_saved_model_answers_in_a_process_without_kseq_and_keras(trained, capsys):
-    program.export(Translate, trained, [])
+    program.export(program.finished_run(Translate, trained))
     assert "asked in a process without kseq and keras, it answers" in capsys.readouterr().out
 
 
@@ -185,7 +187,7 @@ def test_the_n_best_are_the_records_of_the_run_padded(trained):
 def test_the_record_has_the_source_beside_the_prediction(trained, tmp_path, monkeypatch):
     (tmp_path / "tasks/translate").mkdir(parents=True)
     monkeypatch.chdir(tmp_path)
-    program.evaluate(Translate, trained, [], record_as="tiny")
+    program.evaluate(program.finished_run(Translate, trained), record_as="tiny")
     rows = (tmp_path / "tasks/translate/results.csv").read_text().splitlines()
     assert [row.split(",")[-3:-1] for row in rows[1:]] == [
         ["dev", "bleu"],
@@ -333,7 +335,7 @@ def test_letters_are_made_small_where_the_config_says(tmp_path, lower_case, both
 def test_an_unknown_word_is_replaced_by_the_word_that_was_looked_at(sentences, tmp_path):
     """A model that says nothing but the unknown word, four times: its answer is made of the source's words."""
     workdir, _ = sentences
-    run, _ = program._finished(Translate, workdir, ["sampler.replace_unknown=true", "sampler.width=1"])
+    run = program.finished_run(Translate, workdir, ["sampler.replace_unknown=true", "sampler.width=1"])
     end, unknown = 2, 3
     run.model.words.kernel.assign(run.model.words.kernel * 0)
     run.model.words.bias.assign(np.eye(len(run.target.vocabulary), dtype="float32")[unknown] * 50)
@@ -343,7 +345,7 @@ def test_an_unknown_word_is_replaced_by_the_word_that_was_looked_at(sentences, t
     words = [read.tokens.numpy()[0][i].decode() for i in looks.argmax(-1)]
     assert set(np.asarray(found.ids)[0, 0]) == {unknown} and text.numpy()[0, 0].decode() == " ".join(words)
     assert set(words) <= {"un", "zèbre", "vert"} and end not in np.asarray(found.ids)
-    plain, _ = program._finished(Translate, workdir, ["sampler.width=1"])
+    plain = program.finished_run(Translate, workdir, ["sampler.width=1"])
     plain.model.words.kernel.assign(run.model.words.kernel)
     plain.model.words.bias.assign(run.model.words.bias)
     assert unknown not in np.asarray(plain.write(plain.source.read(["un Zèbre vert"]))[1].ids)
@@ -357,17 +359,19 @@ def test_a_vocabulary_of_another_run_is_found_out(sentences):
     try:
         path.write_text("\n".join([*words[:-2], words[-1], words[-2]]) + "\n")
         with pytest.raises(UserError, match=r"target_vocabulary.txt is not what the run was trained with"):
-            program.evaluate(Translate, workdir, [])
+            program.evaluate(program.finished_run(Translate, workdir))
         path.write_text("no vocabulary\n")
         with pytest.raises(UserError, match=r"target_vocabulary.txt is not what the run was trained with"):
-            program.evaluate(Translate, workdir, [])
+            program.evaluate(program.finished_run(Translate, workdir))
         path.unlink()
         with pytest.raises(UserError, match=r"target_vocabulary.txt cannot be read: No such file"):
-            program.evaluate(Translate, workdir, [])
+            program.evaluate(program.finished_run(Translate, workdir))
     finally:
         path.write_text("\n".join(words) + "\n")
     with pytest.raises(UserError, match=r"source_vocabulary.txt was made with unit = .word.*asks for unit = .char"):
-        program.evaluate(Translate, workdir, ["data.unit=character"])
+        program.evaluate(
+            program.finished_run(Translate, workdir, ["data.unit=character"]), changes=["data.unit=character"]
+        )
 
 
 def test_a_run_that_goes_on_keeps_its_vocabulary(sentences):
@@ -494,7 +498,7 @@ def test_help_lists_the_flags_without_tensorflow():
 @pytest.mark.slow
 def test_runs_are_drawn_together(trained, tmp_path):
     script = str(ROOT / "tasks/translate/lengths.py")
-    program.evaluate(Translate, trained, [])
+    program.evaluate(program.finished_run(Translate, trained))
     command = [sys.executable, script, str(trained), "--out", str(tmp_path / "lengths.png")]
     subprocess.run(command, check=True, cwd=ROOT, env={"PYTHONPATH": str(ROOT)})
     with Image.open(tmp_path / "lengths.png") as picture:
@@ -514,9 +518,9 @@ def test_units_and_cells_move_by_one_line(tmp_path, unit, cell):
     train(tmp_path, [*changes, "training.learning_rate=0.01"])
     history = json.loads((tmp_path / "progress.json").read_text())["history"]
     assert history[1]["loss"] < history[0]["loss"]
-    program.evaluate(Translate, tmp_path, [])
+    program.evaluate(program.finished_run(Translate, tmp_path))
     if cell == "gru":
-        program.export(Translate, tmp_path, [])
+        program.export(program.finished_run(Translate, tmp_path))
 
 
 @pytest.mark.slow
@@ -548,10 +552,10 @@ def test_generated_numbers_are_learned_and_the_saved_model_says_others(tmp_path)
     sizes = ["model.units=64", "model.encoder.units=64", "model.attention_units=64", "training.batch_size=64"]
     few = ["data.train_count=5000", "data.dev_count=200", "training.epochs=4", "training.learning_rate=3e-3"]
     train(tmp_path, [*sizes, *few])
-    program.evaluate(Translate, tmp_path, [])
+    program.evaluate(program.finished_run(Translate, tmp_path))
     metrics = json.loads((tmp_path / "metrics-dev.json").read_text())
     assert metrics["bleu"] > 98 and metrics["exact_match"] > 0.95
-    program.export(Translate, tmp_path, [])
+    program.export(program.finished_run(Translate, tmp_path))
     unseen = [json.loads(line) for line in (tmp_path / "predictions-dev.jsonl").read_text().splitlines()]
     number = max((row for row in unseen if row["exact"]), key=lambda row: len(row["source"]))
     command = [sys.executable, str(Path(ask.__file__)), str(tmp_path / "export"), f"source={number['source']}"]

@@ -71,7 +71,7 @@ def chinese(tmp_path_factory):
 
 
 def test_evaluation_reports_length_perplexity_and_choices(trained):
-    program.evaluate(Verse, trained, [])
+    program.evaluate(program.finished_run(Verse, trained))
     for split in ("dev", "test"):
         metrics = json.loads((trained / f"metrics-{split}.json").read_text())
         assert set(metrics) - {"seconds_train"} == {
@@ -87,7 +87,7 @@ def test_evaluation_reports_length_perplexity_and_choices(trained):
 
 def test_perplexity_and_choices_are_those_of_the_model_step_by_step(trained):
     """Oracle: `Seq2Seq.step`, a token at a time, and Bayes' rule written out, line by line."""
-    run, _ = program._finished(Verse, trained, [])
+    run = program.finished_run(Verse, trained)
     examples = run.dev
     sources, lines = run.lines(examples)
     candidates = run.candidates(lines)
@@ -116,7 +116,7 @@ def test_perplexity_and_choices_are_those_of_the_model_step_by_step(trained):
 
 
 def test_the_nine_others_are_different_lines_of_the_same_length_and_always_the_same(trained):
-    run, _ = program._finished(Verse, trained, [])
+    run = program.finished_run(Verse, trained)
     _, lines = run.lines(run.dev)
     candidates = run.candidates(lines)
     assert candidates == run.candidates(lines) and len(candidates) > 10
@@ -177,7 +177,7 @@ def test_a_line_that_is_too_long_is_named(trained):
 
 @pytest.mark.slow
 def test_the_saved_model_answers_with_a_line_as_long(trained, capsys):
-    program.export(Verse, trained, ["sampler.width=3"])
+    program.export(program.finished_run(Verse, trained, ["sampler.width=3"]))
     assert "asked in a process without kseq and keras, it answers" in capsys.readouterr().out
     exported = kseq.load(trained / "export")
     assert [len(text.split()) for text in exported(["spring moon", "", "a b c d e"])] == [2, 0, 5]
@@ -278,6 +278,6 @@ def test_help_lists_the_flags_without_tensorflow():
 @pytest.mark.slow
 def test_generated_couplets_are_learned(tmp_path):
     train(tmp_path, ["data.dev_count=200", "data.test_count=200"])
-    program.evaluate(Verse, tmp_path, [])
+    program.evaluate(program.finished_run(Verse, tmp_path))
     metrics = json.loads((tmp_path / "metrics-dev.json").read_text())
     assert metrics["exact_match"] >= 0.98 and metrics["picked"] >= 0.98 and metrics["equal_length"] == 1

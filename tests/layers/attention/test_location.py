@@ -167,7 +167,7 @@ def test_texts_of_unknown_length_train_compiled(name):
         return tape.gradient(loss, decoder.trainable_variables)
 
     unknown = [tf.TensorSpec([None, None, 2]), tf.TensorSpec([None, None, DEPTH])]
-    compiled = tf.function(gradients, jit_compile=True, input_signature=unknown)(inputs, memory)
+    compiled = tf.function(gradients, jit_compile=True, input_signature=unknown, autograph=False)(inputs, memory)
     for one, other in zip(compiled, gradients(inputs, memory), strict=True):
         np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-5)
 

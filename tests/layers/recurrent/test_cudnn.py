@@ -178,7 +178,9 @@ def test_cells_without_bias_and_shapes_that_are_not_known(name, calls):
     allow_cudnn(True)
     unknown = [tf.TensorSpec([None, None, SIZE]), tf.TensorSpec([None, None], tf.bool)]
     unknown += [tf.TensorSpec([None, UNITS])] * len(states)
-    run = tf.function(lambda x, mask, *states: results(layer, x, mask, *states), input_signature=unknown)
+    run = tf.function(
+        lambda x, mask, *states: results(layer, x, mask, *states), input_signature=unknown, autograph=False
+    )
     assert_close(run(x, mask, *states), want)
     assert run.get_concrete_function().structured_outputs[0].shape.as_list() == [None, None, UNITS]
     for batch, time in ((0, TIME), (BATCH, 0)):
@@ -279,9 +281,12 @@ def test_the_kernel_is_in_no_graph_under_xla(gpu):
     layer = layer_of("LSTM")
     x, mask, *states = arguments(layer)
     step = lambda: results(layer, x, mask, *states)  # noqa: E731
-    assert {"CudnnRNNV3", "CudnnRNNBackpropV3"} <= operations(tf.function(step))
-    inner = tf.function(step)
-    for compiled in (tf.function(step, jit_compile=True), tf.function(lambda: inner(), jit_compile=True)):
+    assert {"CudnnRNNV3", "CudnnRNNBackpropV3"} <= operations(tf.function(step, autograph=False))
+    inner = tf.function(step, autograph=False)
+    for compiled in (
+        tf.function(step, jit_compile=True, autograph=False),
+        tf.function(lambda: inner(), jit_compile=True, autograph=False),
+    ):
         assert not {op for op in operations(compiled) if "Cudnn" in op}
 
 
@@ -301,14 +306,14 @@ def test_the_kernel_has_no_second_derivatives(gpu):
 
     assert second(False).shape == x.shape
     with pytest.raises(NotImplementedError, match="for second derivatives call the layer with training=False"):
-        tf.function(second).get_concrete_function(True)
+        tf.function(second, autograph=False).get_concrete_function(True)
 
 
 @pytest.mark.slow
 def test_an_export_has_no_kernel(tmp_path, gpu):
     """Of a model that was traced with it in training."""
     model = keras.Sequential([keras.Input((None, SIZE)), Recurrent(LSTMCell(UNITS), return_sequences=False)])
-    assert "CudnnRNNV3" in operations(tf.function(lambda: model(normal(2, TIME, SIZE), training=True)))
+    assert "CudnnRNNV3" in operations(tf.function(lambda: model(normal(2, TIME, SIZE), training=True), autograph=False))
     model.export(tmp_path / "export", verbose=False)
     assert b"Cudnn" not in (tmp_path / "export" / "saved_model.pb").read_bytes()
 

@@ -15,7 +15,11 @@ CELLS = {
     "GRU": lambda: GRUCell(UNITS),
     "GRU-reset_after": lambda: GRUCell(UNITS, reset_after=True),
 }
-MODES = {"eager": lambda f: f, "graph": tf.function, "xla": lambda f: tf.function(f, jit_compile=True)}
+MODES = {
+    "eager": lambda f: f,
+    "graph": lambda f: tf.function(f, autograph=False),
+    "xla": lambda f: tf.function(f, jit_compile=True, autograph=False),
+}
 every_cell = pytest.mark.parametrize("name", CELLS)
 
 

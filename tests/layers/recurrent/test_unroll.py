@@ -100,7 +100,7 @@ def gradients(loop, mask):
 @pytest.mark.parametrize("compiled", [None, False, True], ids=["eager", "graph", "xla"])
 def test_gradient_is_that_of_a_python_loop(compiled):
     """Oracle: automatic differentiation of a Python loop; a mask with gaps."""
-    ours = gradients if compiled is None else tf.function(gradients, jit_compile=compiled)
+    ours = gradients if compiled is None else tf.function(gradients, jit_compile=compiled, autograph=False)
     assert_close(ours(unroll, MASKS["gaps"]), gradients(python_loop, MASKS["gaps"]))
 
 
@@ -117,7 +117,9 @@ def test_zero_length_of_a_known_batch_gives_no_outputs_the_first_states_and_thei
 
     if graph:
         unknown = tf.nest.map_structure(lambda x: tf.TensorSpec([BATCH, None, *x.shape[2:]]), inputs)
-        run = tf.function(run, input_signature=[unknown, [tf.TensorSpec(state.shape) for state in states]])
+        run = tf.function(
+            run, input_signature=[unknown, [tf.TensorSpec(state.shape) for state in states]], autograph=False
+        )
     outputs, after, gradient = run(inputs, states)
     assert outputs["sum"].shape == (BATCH, 0)
     assert outputs["pair"][0].shape == (BATCH, 0, 2)
@@ -127,7 +129,7 @@ def test_zero_length_of_a_known_batch_gives_no_outputs_the_first_states_and_thei
 
 
 def test_integers_and_static_shapes_come_out():
-    @tf.function(input_signature=[tf.TensorSpec([None, None, 2])])
+    @tf.function(input_signature=[tf.TensorSpec([None, None, 2])], autograph=False)
     def count(x):
         outputs, _ = unroll(lambda x, n: (n[0], [n[0] + 1]), x, [tf.zeros(tf.shape(x)[:1], tf.int32)])
         assert outputs.shape.as_list() == [None, None]
@@ -171,11 +173,11 @@ def test_gradients_that_are_gathered_are_those_of_the_loop_as_it_stands(name, wa
 
     want = gradients(loss, training=False)
     if way == "tape outside":
-        loss = tf.function(loss)
+        loss = tf.function(loss, autograph=False)
     got = {
         "eager": gradients,
-        "graph": tf.function(gradients),
-        "xla": tf.function(gradients, jit_compile=True),
+        "graph": tf.function(gradients, autograph=False),
+        "xla": tf.function(gradients, jit_compile=True, autograph=False),
         "tape outside": gradients,
     }[way](loss, training=True)
     assert_close(got, want)
@@ -195,7 +197,7 @@ def attend_each(query_and_memory, states):
 WAYS = {
     "eager": lambda f: f,
     "graph": tf.function,
-    "xla": lambda f: tf.function(f, jit_compile=True),
+    "xla": lambda f: tf.function(f, jit_compile=True, autograph=False),
 }
 
 
