@@ -6,7 +6,7 @@ from keras import layers, ops
 from kseq.layers import BahdanauAttention, Dropout, MutualAttention, PoolingAttention, WordByWordAttention
 from kseq.layers.functional import check_fraction, check_positive, product
 from kseq.models.checks import check_layer
-from kseq.models.encoders import TextEncoder, encoded_by
+from kseq.models.encoders import TextEncoder, build_encoder, build_once, encoded_by
 from kseq.models.signature import NamedSignature
 
 POOLINGS = ("attention", "mean", "max", "last")
@@ -45,6 +45,13 @@ class SequenceClassifier(NamedSignature, keras.Model):
         self.pooling = Pooling(pooling, units, dtype=self.dtype_policy)
         self.dropout = Dropout(check_fraction("dropout", dropout), dtype=self.dtype_policy)
         self.labels = layers.Dense(classes, dtype="float32")
+
+    def build(self, source_shape):
+        encoded = build_encoder(self.encoder, source_shape)
+        if encoded is not None:
+            row = build_pooling(self.pooling, encoded)
+            build_once(self.dropout, row)
+            build_once(self.labels, row)
 
     def call(self, source, training=None):
         return self.attend(source, training)[0]
@@ -99,6 +106,10 @@ class Pooling(keras.layers.Layer):
         self.units = check_positive("units", units)
         self.attention = PoolingAttention(units, dtype=self.dtype_policy) if kind == "attention" else None
 
+    def build(self, memory_shape, memory_mask_shape=None, state_shape=None):
+        if self.attention is not None:
+            build_once(self.attention, memory_shape)
+
     def call(self, memory, memory_mask, state):
         real = ops.cast(memory_mask, "float32")
         match self.kind:
@@ -116,6 +127,14 @@ class Pooling(keras.layers.Layer):
 
     def get_config(self):
         return super().get_config() | {"kind": self.kind, "units": self.units}
+
+
+def build_pooling(pooling, encoded):
+    """Builds a `Pooling` for an `Encoded` of `keras.KerasTensor`; returns the shape of the vector that it makes."""
+    memory = encoded.memory.shape
+    build_once(pooling, memory)
+    size = sum(state.shape[-1] for state in encoded.state) if pooling.kind == "last" else memory[-1]
+    return memory[0], size
 
 
 @keras.saving.register_keras_serializable("kseq")
@@ -172,6 +191,21 @@ class PairClassifier(NamedSignature, keras.Model):
         self.both = layers.Dense(units, activation="tanh", use_bias=False, dtype=self.dtype_policy)
         self.dropout = Dropout(check_fraction("dropout", dropout), dtype=self.dtype_policy)
         self.labels = layers.Dense(classes, dtype="float32")
+
+    def build(self, inputs_shape):
+        premise = build_encoder(self.encoder, inputs_shape["premise"]).memory.shape
+        if self.layer is None:
+            build_once(self.attention, premise, premise)
+            size = self.attention.compute_output_shape(premise, premise)[0][-1]
+        else:
+            hypothesis = self.encoder.build_reader(self.layer, inputs_shape["hypothesis"]).memory.shape
+            size = hypothesis[-1]
+            if self.attention is not None:
+                build_once(self.attention, hypothesis if self.kind == "word" else (hypothesis[0], size), premise)
+                size += premise[-1]
+        build_once(self.both, (premise[0], size))
+        build_once(self.dropout, (premise[0], self.units))
+        build_once(self.labels, (premise[0], self.units))
 
     def call(self, inputs, training=None):
         return self.attend(inputs, training)[0]

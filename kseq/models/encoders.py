@@ -42,6 +42,35 @@ def encoded_by(encoder, source, training):
     return encoded
 
 
+def build_encoder(encoder, source_shape):
+    """Builds an encoder for sources of this shape; returns the `Encoded` of `keras.KerasTensor` that it makes of one.
+
+    Those of kseq say what they make. One of your own says it by a method `compute_output_spec`, and need not: this then
+    returns None, and its model builds each part when it is first called.
+    """
+    if type(encoder).compute_output_spec is keras.layers.Layer.compute_output_spec:
+        return None
+    spec = encoder.compute_output_spec(keras.KerasTensor(source_shape))
+    if not isinstance(spec, Encoded):  # of which `encoded_by` will complain
+        return None
+    build_once(encoder, source_shape)
+    return spec
+
+
+def build_once(layer, *shapes):
+    """Builds a layer for inputs of these shapes.
+
+    Not where it is built, as a part of two models may be, nor where it leaves its building to its first call.
+    """
+    if not layer.built and type(layer).build is not keras.layers.Layer.build:
+        layer.build(*shapes)
+
+
+def _encoded_spec(memory_shape, state_shapes, dtype):
+    state = [keras.KerasTensor(shape, dtype) for shape in state_shapes]
+    return Encoded(keras.KerasTensor(memory_shape, dtype), keras.KerasTensor(memory_shape[:2], "bool"), state)
+
+
 @keras.saving.register_keras_serializable("kseq")
 class ImageEncoder(keras.layers.Layer):
     """Pictures to a memory of one row for each region: the backbone's feature map through a dense layer.
@@ -76,12 +105,20 @@ class ImageEncoder(keras.layers.Layer):
         self.dense = layers.Dense(units, activation="relu", dtype=self.dtype_policy)
 
     def build(self, source_shape):
-        if len(source_shape) == 4:
-            _, height, width, depth = self.backbone.compute_output_shape(source_shape)
-            source_shape = (source_shape[0], height * width, depth)
-        self.dense.build(source_shape)
-        self.dropout.build(source_shape)
-        self.positions = self.add_weight((source_shape[1], self.units), "zeros", name="positions")
+        features_shape = self._features_shape(source_shape)
+        self.dense.build(features_shape)
+        self.dropout.build(features_shape)
+        self.positions = self.add_weight((features_shape[1], self.units), "zeros", name="positions")
+
+    def _features_shape(self, source_shape):
+        if len(source_shape) != 4:
+            return source_shape
+        _, height, width, depth = self.backbone.compute_output_shape(source_shape)
+        return source_shape[0], height * width, depth
+
+    def compute_output_spec(self, source, training=None):
+        batch, regions, _ = self._features_shape(source.shape)
+        return _encoded_spec((batch, regions, self.units), [(batch, self.units)], self.compute_dtype)
 
     def call(self, source, training=None):
         features = self.features(source, training) if len(source.shape) == 4 else source
@@ -124,6 +161,9 @@ class VectorEncoder(keras.layers.Layer):
     def call(self, source, training=None):
         memory = ops.cast(source, self.compute_dtype)
         return Encoded(memory, ops.ones(ops.shape(memory)[:2], "bool"), [ops.mean(memory, axis=1)])
+
+    def compute_output_spec(self, source, training=None):
+        return _encoded_spec(source.shape, [(source.shape[0], source.shape[-1])], self.compute_dtype)
 
 
 @keras.saving.register_keras_serializable("kseq")
@@ -172,8 +212,9 @@ class TextEncoder(keras.layers.Layer):
 
     def build(self, source_shape):
         self.embedding.build(source_shape)
-        if not self.layer.built:
-            self.layer.build((*source_shape, self.embedding_size))
+        self.build_reader(self.layer, source_shape)
+        self.dropout.build((*source_shape, self.embedding_size))
+        self.word_dropout.build((*source_shape, 1))
 
     def call(self, source, training=None):
         return self.read(self.layer, source, training=training)
@@ -186,6 +227,15 @@ class TextEncoder(keras.layers.Layer):
         embedded *= self.word_dropout(ops.ones_like(embedded[:, :, :1]), training=training)
         embedded = self.dropout(embedded, training=training) * kept
         return _read_by(layer, embedded, real, {} if initial_state is None else {"initial_state": initial_state})
+
+    def compute_output_spec(self, source, training=None):
+        return self.build_reader(self.layer, source.shape)
+
+    def build_reader(self, layer, source_shape):
+        """Builds a layer for `read`; returns the shapes of what that then makes, as `compute_output_spec` does."""
+        embedded = (*source_shape, self.embedding_size)
+        build_once(layer, embedded)
+        return _read_spec(layer, embedded, self.compute_dtype)
 
     def get_config(self):
         return super().get_config() | {
@@ -247,8 +297,8 @@ class SpeechEncoder(keras.layers.Layer):
         for convolution in self.convolutions:
             convolution.build((None, None, size))
             size = self.filters
-        if not self.layer.built:
-            self.layer.build((*source_shape[:2], size))
+            self.dropout.build((None, None, size))
+        build_once(self.layer, (*source_shape[:2], size))
 
     def call(self, source, training=None):
         real, x = ops.any(source != 0, axis=-1), source
@@ -261,6 +311,12 @@ class SpeechEncoder(keras.layers.Layer):
             real = real[:, ::stride]
             x = self.dropout(convolution(x), training=training) * ops.cast(real, self.compute_dtype)[:, :, None]
         return _read_by(self.layer, x, real)
+
+    def compute_output_spec(self, source, training=None):
+        batch, time, size = source.shape
+        for stride in self.strides:
+            time, size = None if time is None else -(-time // stride), self.filters
+        return _read_spec(self.layer, (batch, time, size), self.compute_dtype)
 
     def get_config(self):
         return super().get_config() | {
@@ -302,6 +358,12 @@ def _read_by(layer, x, real, options=None):
     memory *= kept
     mean = ops.sum(memory, axis=1) / ops.maximum(ops.sum(kept, axis=1), 1)
     return Encoded(memory, real, state or [mean])
+
+
+def _read_spec(layer, shape, dtype):
+    """The shapes of what `_read_by` returns for rows of this shape."""
+    memory, *state = (x.shape for x in tf.nest.flatten(layer.compute_output_spec(keras.KerasTensor(shape, dtype))))
+    return _encoded_spec(memory, state or [(memory[0], memory[-1])], dtype)
 
 
 @keras.saving.register_keras_serializable("kseq")

@@ -7,6 +7,7 @@ from keras import layers, ops
 
 from kseq.layers import DenseBridge, Dropout, Recurrent, RecurrentCell
 from kseq.layers.functional import check_fraction, check_positive
+from kseq.models.encoders import build_once
 from kseq.samplers import RollSampler
 
 
@@ -58,6 +59,19 @@ class PianoRollModel(keras.Model):
         self.readout = layers.Dense(self.keys, dtype="float32")
         self.chained = bool(chained)
         self.chain = KeyChain(self.keys, dtype="float32") if chained else None
+
+    def build(self, inputs_shape):
+        batch, time, keys = inputs_shape["roll"]
+        vector = inputs_shape["vector"]
+        build_once(self.bridge, [vector])
+        shape = (batch, time, keys + vector[-1])
+        for layer in self.recurrent:
+            build_once(layer, shape)
+            shape = (batch, time, layer.output_size)
+            build_once(self.dropout, shape)
+        build_once(self.readout, shape)
+        if self.chain is not None:
+            build_once(self.chain, (batch, time, keys))
 
     def call(self, inputs, training=None):
         vector = ops.cast(inputs["vector"], self.compute_dtype)

@@ -68,6 +68,11 @@ class PretrainedEncoder(keras.layers.Layer):
         memory = ops.cast(memory, self.compute_dtype) * ops.cast(real, self.compute_dtype)[:, :, None]
         return Encoded(memory, real, [memory[:, 0]])
 
+    def compute_output_spec(self, source, training=None):
+        (batch, rows), size, dtype = source.shape, self.reader.output_shape[-1], self.compute_dtype
+        memory, mask = keras.KerasTensor((batch, rows, size), dtype), keras.KerasTensor((batch, rows), "bool")
+        return Encoded(memory, mask, [keras.KerasTensor((batch, size), dtype)])
+
     def get_config(self):
         return super().get_config() | {
             "reader": keras.saving.serialize_keras_object(self.reader),

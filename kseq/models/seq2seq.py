@@ -11,7 +11,7 @@ from kseq.layers.dropout import categorical, uniform
 from kseq.layers.functional import check_fraction, check_non_negative, check_positive, replica_share
 from kseq.models.checks import check_bridge, check_layer, check_vocabulary
 from kseq.models.ctc import ctc_loss
-from kseq.models.encoders import encoded_by, word_embedding
+from kseq.models.encoders import build_encoder, build_once, encoded_by, word_embedding
 from kseq.models.signature import NamedSignature
 from kseq.samplers import SAMPLERS, Constraints
 
@@ -154,6 +154,26 @@ class Seq2Seq(NamedSignature, keras.Model):
                 f"{self.name} has no weights yet: call it on a batch before initialize_output_bias(counts)"
             )
         self.words.bias.assign(np.log((counts + 1) / np.sum(counts + 1)))
+
+    def build(self, inputs_shape):
+        batch, time = inputs_shape["tokens"]
+        encoded = build_encoder(self.encoder, inputs_shape["source"])
+        if encoded is None:
+            return
+        memory = encoded.memory.shape
+        build_once(self.bridge, [state.shape for state in encoded.state])
+        build_once(self.embedding, (batch, time))
+        embedded = (batch, time, self.embedding_size + (memory[-1] if self.aligned else 0))
+        build_once(self.input_dropout, embedded)
+        build_once(self.decoder, embedded, memory)
+        outputs, alignments = self.decoder.compute_output_shape(embedded, memory)
+        build_once(self.output_dropout, outputs)
+        build_once(self.words, outputs)
+        if self.labels is not None:
+            build_once(self.labels, memory)
+        if self.pointer is not None:
+            logits, context = (batch, time, self.vocabulary_size), (batch, time, memory[-1])
+            build_once(self.pointer, logits, outputs, context, embedded, alignments)
 
     def call(self, inputs, training=None):
         source, tokens = inputs["source"], inputs["tokens"]

@@ -6,8 +6,8 @@ from keras import layers
 from kseq.layers import Dropout
 from kseq.layers.functional import check_fraction, check_positive
 from kseq.models.checks import check_layer
-from kseq.models.classifier import POOLINGS, Pooling
-from kseq.models.encoders import encoded_by
+from kseq.models.classifier import POOLINGS, Pooling, build_pooling
+from kseq.models.encoders import build_encoder, build_once, encoded_by
 from kseq.models.signature import NamedSignature
 
 
@@ -50,6 +50,15 @@ class SequenceTagger(NamedSignature, keras.Model):
         self.dropout = Dropout(check_fraction("dropout", dropout), dtype=self.dtype_policy)
         self.tag = layers.Dense(tags, dtype="float32")
         self.label = layers.Dense(classes, dtype="float32") if classes else None
+
+    def build(self, source_shape):
+        encoded = build_encoder(self.encoder, source_shape)
+        if encoded is None:
+            return
+        build_once(self.dropout, encoded.memory.shape)
+        build_once(self.tag, encoded.memory.shape)
+        if self.label is not None:
+            build_once(self.label, build_pooling(self.pooling, encoded))
 
     def call(self, source, training=None):
         return self.attend(source, training)[0]

@@ -1,0 +1,124 @@
+"""Models build all of their weights from the shapes of their inputs."""
+
+import keras
+import numpy as np
+import pytest
+
+from kseq.layers import BahdanauAttention, BahdanauDecoder, Bidirectional, DenseBridge, GRUCell, LSTMCell, Recurrent
+from kseq.models import (
+    Encoded,
+    ImageEncoder,
+    PairClassifier,
+    PianoRollModel,
+    Seq2Seq,
+    SequenceClassifier,
+    SequenceTagger,
+    SpeechEncoder,
+    TextEncoder,
+    VectorEncoder,
+    small_cnn,
+)
+from kseq.models.encoders import build_encoder
+
+IDS = np.array([[4, 5, 6, 7], [8, 3, 0, 0]], "int32")
+FRAMES = np.ones((2, 7, 3), "float32")
+PICTURES = np.ones((2, 16, 16, 3), "float32")
+
+
+def birnn(units=2):
+    return Bidirectional(Recurrent(GRUCell(units), return_state=True))
+
+
+def text(layer=None):
+    return TextEncoder(9, layer or birnn(), embedding_size=3, dropout=0.1, word_dropout=0.1)
+
+
+def seq2seq(encoder, **options):
+    cell = LSTMCell(4)
+    return Seq2Seq(
+        encoder,
+        DenseBridge(cell.state_size),
+        BahdanauDecoder(cell, BahdanauAttention(3), gate=True, deep_output=True),
+        9,
+        embedding_size=5,
+        dropout=0.1,
+        **options,
+    )
+
+
+class NoSpec(keras.layers.Layer):
+    """An encoder of one's own, which does not say what it makes."""
+
+    def __init__(self):
+        super().__init__()
+        self.inner = keras.layers.Embedding(9, 4)
+
+    def call(self, source, training=None):
+        memory = self.inner(source)
+        return Encoded(memory, source != 0, [keras.ops.max(memory, axis=1)])
+
+
+ENCODERS = {
+    "text": (text, IDS),
+    "convolution": (lambda: text(keras.layers.Conv1D(4, 3, padding="same")), IDS),
+    "keras": (lambda: text(keras.layers.LSTM(4, return_sequences=True, return_state=True)), IDS),
+    "speech": (lambda: SpeechEncoder(birnn(), 4, dropout=0.1), FRAMES),
+    "features": (lambda: ImageEncoder(None, 4), FRAMES),
+    "image": (lambda: ImageEncoder(small_cnn(16, (2, 3, 4)), 4), PICTURES),
+    "vector": (VectorEncoder, FRAMES),
+}
+MODELS = {
+    "aligned": lambda: (seq2seq(text(), aligned=True), IDS),
+    "pointer": lambda: (seq2seq(text(), max_oov_words=2), IDS),
+    "ctc": lambda: (seq2seq(text(), ctc_weight=0.3), IDS),
+    "own": lambda: (seq2seq(NoSpec()), IDS),
+    **{f"seq2seq-{name}": lambda make=make, x=x: (seq2seq(make()), x) for name, (make, x) in ENCODERS.items()},
+    **{f"classifier-{x}": lambda x=x: (SequenceClassifier(text(), 3, pooling=x), IDS) for x in ("attention", "last")},
+    "tagger": lambda: (SequenceTagger(text(), 4, classes=2, pooling="last"), IDS),
+    "tagger-own": lambda: (SequenceTagger(NoSpec(), 4, classes=2), IDS),
+    **{
+        f"pair-{kind}": lambda kind=kind: (
+            PairClassifier(text(), None if kind == "mutual" else birnn(), 3, attention=kind),
+            {"premise": IDS, "hypothesis": IDS[:, :3]},
+        )
+        for kind in ("none", "last", "word", "mutual")
+    },
+    "piano": lambda: (
+        PianoRollModel([GRUCell(3), LSTMCell(2)], keys=3, chained=True),
+        {"vector": FRAMES[:, 0], "roll": FRAMES},
+    ),
+}
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_a_call_adds_no_weight_to_those_that_were_built(name):
+    model, inputs = MODELS[name]()
+    inputs = {"source": inputs, "tokens": IDS[:, :3]} if isinstance(model, Seq2Seq) else inputs
+    shapes = keras.tree.map_structure(lambda x: x.shape, inputs)
+    model.build(shapes)
+    built = [*model.weights]
+    model(inputs)
+    if "own" in name:
+        assert len(model.weights) > len(built)
+        built = [*model.weights]
+        model(inputs)
+    assert [id(weight) for weight in model.weights] == [id(weight) for weight in built]
+
+
+def described(encoded):
+    memory, mask, state = encoded
+    parts = [memory, mask, *state]
+    return [(tuple(x.shape), keras.backend.standardize_dtype(x.dtype)) for x in parts]
+
+
+@pytest.mark.parametrize("name", ENCODERS)
+def test_an_encoder_says_what_it_makes(name):
+    make, source = ENCODERS[name]
+    encoder = make()
+    made = described(encoder(source))
+    assert described(build_encoder(encoder, source.shape)) == made
+    assert described(encoder(keras.Input(source.shape[1:], batch_size=2))) == made
+
+
+def test_one_that_says_nothing_has_no_shapes():
+    assert build_encoder(NoSpec(), (2, 4)) is None
