@@ -51,6 +51,7 @@ def run(code, path, *arguments):
     return subprocess.run(command, capture_output=True, text=True, check=True, timeout=600).stdout
 
 
+@pytest.mark.slow
 def test_contestants_run_in_turns_and_what_is_not_installed_is_left_out(tmp_path):
     out = run(TIMING.format(folder=str(ROOT / "benchmarks")), tmp_path / "program.py")
     assert "none is left out: No module named 'a_package_that_nobody_has'. Install it with pip install" in out

@@ -51,6 +51,7 @@ def test_a_font_that_is_there_is_asked_for_what_the_first_lacks(tmp_path, monkey
     assert not np.array_equal(pictures["got"], pictures["boxes"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("source, words", [(1, 1), (3, 12), (90, 60)])
 def test_an_alignment_has_a_row_for_each_word_and_every_label_inside_the_picture(source, words):
     """Weights behind the last token, as padding has them, are not shown; "$" begins no formula."""

@@ -84,6 +84,7 @@ def folders(folder):
     return sorted(path.parent for path in folder.rglob(cache.ARRAYS))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("n", [3, 7, 8, 40])
 def test_shards_hold_what_the_corpus_in_memory_holds(tmp_path, n):
     corpus = examples(n)
@@ -111,6 +112,7 @@ def test_a_shard_may_keep_none_of_its_examples(tmp_path):
     assert cached_shards(tmp_path, ["none"], [], nothing) == ({}, Counter())
 
 
+@pytest.mark.slow
 def test_another_key_is_another_corpus(tmp_path):
     cached_shards(tmp_path, ["texts", "vocabulary"], examples(8), encode)
     other, _ = cached_shards(tmp_path, ["texts", "another vocabulary"], examples(8, seed=1), encode)
@@ -186,6 +188,7 @@ def test_without_their_number_the_shards_are_looked_for(tmp_path, content):
     assert json.loads(complete.read_text()) == {"shards": 6}
 
 
+@pytest.mark.slow
 def test_a_shard_that_another_process_replaces_is_counted(tmp_path, monkeypatch):
     """Where a system cannot exchange two names, the shard has none for a moment: here, until the number is written."""
     write_json = shards.write_json

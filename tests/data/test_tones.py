@@ -22,6 +22,7 @@ def test_a_seed_and_a_place_decide_a_recording():
     assert first[0]["audio"] != other[0]["audio"] and [x["id"] for x in first] == [f"train-0000{i}" for i in range(3)]
 
 
+@pytest.mark.slow
 def test_no_sequence_of_phones_is_in_two_splits():
     texts = {split: {x["text"] for x in tones(split, 60)} for split in ("train", "dev", "test")}
     for one, other in itertools.combinations(texts.values(), 2):

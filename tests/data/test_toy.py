@@ -73,6 +73,7 @@ def test_captions_do_not_depend_on_the_size():
     assert [example["captions"] for example in small] == [example["captions"] for example in large]
 
 
+@pytest.mark.slow
 def test_no_caption_is_in_both_splits(monkeypatch):
     monkeypatch.setattr(toy, "_draw", lambda rng, kinds, boxes, size: np.zeros([1, 1, 3], np.uint8))
     # The smallest possible language, so that thousands of draws meet nearly every caption.
@@ -137,6 +138,7 @@ def test_every_box_holds_its_object_and_nothing_is_outside(examples):
         assert not coloured.any()
 
 
+@pytest.mark.slow
 def test_shapes_are_told_apart_by_their_pixels(examples):
     """Oracle: areas of the figures by geometry, on the opacity that the colour of a pixel implies."""
     for example in examples:
@@ -235,6 +237,7 @@ def test_numbers_are_spelled_as_in_france_and_britain(number, french, english):
     assert (toy.french(number), toy.english(number)) == (french, english)
 
 
+@pytest.mark.slow
 def test_no_text_of_test_is_in_another_split():
     """Dev is read beyond the examples that draw from all that is held out."""
     for texts in (

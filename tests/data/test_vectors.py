@@ -71,6 +71,7 @@ def test_a_file_that_is_not_there_is_named(tmp_path):
         read_vectors(tmp_path / "none.txt", ["a"], 3)
 
 
+@pytest.mark.slow
 def test_a_file_is_not_held_in_memory(tmp_path):
     """4 MB of lines, of which a walk may hold 0.5 MB."""
     path = written(tmp_path, "".join(f"w{i} {' '.join(['0.125'] * 60)}\n" for i in range(10_000)))

@@ -149,6 +149,7 @@ def test_a_decoder_that_samples_leaves_padding_out(name):
         np.testing.assert_array_equal(x._keras_mask, ids > 0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [*DECODERS, "keras"])
 def test_a_loss_of_keras_counts_no_padding_behind_a_decoder(name):
     """Oracle: the same words without padding; and `keras.layers.GRU`, for which both agree."""

@@ -87,6 +87,7 @@ def test_the_score_of_a_sampler_is_the_teacher_forced_log_probability(decoder, s
         np.testing.assert_allclose(found.log_probs[row, k], want, rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_an_ensemble_of_aligned_models_says_what_its_mean_says():
     """Oracle: the mean of the log-probabilities of both, teacher-forced."""
     models = [made("bahdanau"), made("luong")]
@@ -110,6 +111,7 @@ def test_it_is_saved_and_exported(tmp_path):
     np.testing.assert_allclose(again(INPUTS), model(INPUTS), atol=1e-6)
 
 
+@pytest.mark.slow
 def test_scheduled_sampling_is_refused():
     inputs = INPUTS | {"sampling": np.full(3, 0.5, "float32")}
     with pytest.raises(ValueError, match=r'"sampling" is not for an aligned model, whose steps read more than a token'):

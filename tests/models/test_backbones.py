@@ -95,6 +95,7 @@ def mobilenet(tmp_path_factory):
     return model, str(path)
 
 
+@pytest.mark.slow
 def test_an_application_takes_weights_from_a_file_and_pixels_as_it_was_trained_on_them(mobilenet):
     """Oracle: `keras.applications`, called as its documentation says."""
     model, path = mobilenet

@@ -126,6 +126,7 @@ def test_a_classifier_reads_what_is_pooled(pooling):
     assert not np.allclose(model(SOURCE, training=True), model(SOURCE))
 
 
+@pytest.mark.slow
 def test_a_tagger_reads_each_row_and_all_of_them():
     model = tagger(classes=4, pooling="mean", dropout=0.5)
     encoded = model.encoder(SOURCE)
@@ -195,6 +196,7 @@ def test_padding_changes_nothing_for_a_label_or_a_tag(pooling):
             np.testing.assert_allclose(np.asarray(long)[:, : short.shape[1]], short, atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("attention", MATCHES)
 def test_padding_changes_nothing_for_a_pair(attention):
     model = pairs(attention)

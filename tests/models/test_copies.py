@@ -90,6 +90,7 @@ def test_steps_with_the_teachers_words_give_the_log_probabilities_of_call(make):
     np.testing.assert_allclose(teacher_forced(model, INPUTS), model(INPUTS), atol=1e-5)
 
 
+@pytest.mark.slow
 def test_batch_of_one_is_its_row_of_many_and_padding_gets_nothing():
     model = made()
     log_probs = np.asarray(model(INPUTS))

@@ -37,6 +37,7 @@ def mask_of(*lengths):
     return np.arange(ROWS) < np.array(lengths)[:, None]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("compile", [False, True])
 def test_the_loss_is_that_of_all_alignments(compile):
     """Oracle: brute force over the paths. The second has a repeat, and the third has less rows than labels."""
@@ -87,6 +88,7 @@ def recogniser(ctc_weight=0.3, dropout=0.0):
     return model
 
 
+@pytest.mark.slow
 def test_the_model_adds_its_share_of_the_loss():
     """Oracle: both losses of their parts, alone."""
     model = recogniser()
@@ -120,6 +122,7 @@ def prefix(found, g, whole):
     return sum(p for y, p in found.items() if (y == g if whole else y[: len(g)] == g))
 
 
+@pytest.mark.slow
 def test_prefixes_are_scored_as_all_that_begins_with_them():
     """Oracle: brute force over the paths; with a weight of 1 attention has no say."""
     joint, source = JointCTC(recogniser(), 1.0), np.pad(normal(2, 8, 3), ((0, 0), (0, 2), (0, 0)))

@@ -83,6 +83,7 @@ def test_a_row_reads_the_frames_around_its_place():
     assert mask.shape == (2, 2) and np.all(mask)
 
 
+@pytest.mark.slow
 def test_a_recording_is_encoded_alike_whatever_is_beside_it():
     """For every length of the recording, and of the longest in its batch."""
     encoder = speech_encoder()

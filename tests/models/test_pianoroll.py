@@ -124,6 +124,7 @@ def test_draws_are_as_frequent_as_they_are_likely(chained):
     np.testing.assert_allclose(seen, p, atol=4 * np.sqrt(0.25 / n))
 
 
+@pytest.mark.slow
 def test_a_cold_sampler_plays_what_is_likelier_than_not_and_a_threshold_silences_the_unlikely():
     model = made(chained=False)
     logits = np.array(model.step(np.zeros_like(ROLL[:, 0]), *model.encode(VECTOR))[0])

@@ -52,12 +52,14 @@ def spoken(model, source, first):
     return np.stack(outputs, axis=1), np.stack(words, axis=1)
 
 
+@pytest.mark.slow
 @every_model
 def test_with_no_sampling_the_teacher_is_followed(name):
     model, inputs = made(name)
     np.testing.assert_allclose(model(sampled(inputs, 0.0), training=True), model(inputs), atol=1e-5)
 
 
+@pytest.mark.slow
 @every_model
 def test_outside_training_there_is_no_sampling(name):
     model, inputs = made(name)
@@ -65,6 +67,7 @@ def test_outside_training_there_is_no_sampling(name):
     np.testing.assert_array_equal(model(sampled(inputs, 1.0), training=False), model(inputs))
 
 
+@pytest.mark.slow
 @every_model
 def test_with_all_sampled_a_certain_model_reads_its_greedy_words(name):
     """Oracle: a loop over `step` in Python. The words read are the teacher's too, given as tokens."""
@@ -76,6 +79,7 @@ def test_with_all_sampled_a_certain_model_reads_its_greedy_words(name):
     np.testing.assert_allclose(model(inputs | {"tokens": words}), want, rtol=1e-4, atol=1e-3)
 
 
+@pytest.mark.slow
 def test_words_of_its_own_are_said_and_read_as_the_unknown_word():
     """The copier says what it looks at; its rows look at words of their own."""
     model, inputs = made("copies")
@@ -87,6 +91,7 @@ def test_words_of_its_own_are_said_and_read_as_the_unknown_word():
     np.testing.assert_allclose(model(sampled(inputs, 1.0), training=True), want, atol=1e-3)
 
 
+@pytest.mark.slow
 def test_each_row_has_a_probability_of_its_own():
     model, inputs = made("luong", sharp=1000.0)
     want, teacher = spoken(model, inputs["source"], TOKENS[:, 0])[0], np.asarray(model(inputs))
@@ -113,6 +118,7 @@ def test_words_are_drawn_from_the_models_own_distribution(share):
     assert np.all(np.abs(np.bincount(words, minlength=WORDS) / count - want) < 4 * error)
 
 
+@pytest.mark.slow
 def test_one_seed_one_result():
     results = []
     for _ in range(2):

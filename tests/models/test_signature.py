@@ -114,6 +114,7 @@ def test_so_is_one_that_was_saved_and_loaded(tmp_path):
     np.testing.assert_allclose(served(source=tf.constant(IDS, tf.int32))["output_0"], want, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_a_signature_of_ones_own_is_taken(tmp_path):
     model = SequenceClassifier(encoder(), 3)
     model(IDS)

@@ -112,6 +112,7 @@ def test_what_cannot_be_read_is_refused_in_a_sentence(encoded, message):
     refused(encoded, message)
 
 
+@pytest.mark.slow
 def test_a_recording_of_an_hour_is_refused_before_it_is_decoded():
     header = wav(sound(10))[:-20]
     hour = header[:-4] + struct.pack("<I", 2 * RATE * 3600) + bytes(2 * RATE * 3600)
@@ -119,6 +120,7 @@ def test_a_recording_of_an_hour_is_refused_before_it_is_decoded():
     refused(wav(sound(RATE)), "The recording is too long: 1 s, and at most 0.5 are read", max_seconds=0.5)
 
 
+@pytest.mark.slow
 def test_frames_of_a_batch_are_those_of_each_recording_and_zeros_behind():
     x = [sound(n, seed=n) for n in (800, 240, 1999)]
     batch = audio.features(tf.constant([wav(one) for one in x])).numpy()
@@ -169,6 +171,7 @@ def read_any(files, one=audio, **limits):
     return frames.numpy(), [x.decode() for x in said.numpy()]
 
 
+@pytest.mark.slow
 def test_what_cannot_be_read_is_told_and_spoils_no_other():
     """Oracle for the others: `features`, which raises where there is a bad one."""
     good, plain = [wav(sound()), floats(sound(2000))], wav(sound())
@@ -191,12 +194,14 @@ def test_what_cannot_be_read_is_told_and_spoils_no_other():
         assert not np.any(row[len(want) :])
 
 
+@pytest.mark.slow
 def test_the_longest_recording_is_what_is_asked_for():
     second = wav(sound(RATE))
     assert read_any([second], max_seconds=1)[1] == [""]
     assert read_any([second], max_seconds=0.5)[1] == ["The recording is too long: 1 s, and at most 0.5 are read"]
 
 
+@pytest.mark.slow
 def test_how_long_a_recording_is_stands_in_its_header():
     """Oracle: samples divided by the rate. What is refused has no length."""
     files = [wav(sound(samples, channels), bits, rate) for samples, channels, bits, rate in LENGTHS]
@@ -213,6 +218,7 @@ def test_how_long_a_recording_is_stands_in_its_header():
     np.testing.assert_allclose(seconds, [0.6, 0.14, 0, 0], rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_random_damage_never_raises():
     chance, files, plain = np.random.default_rng(0), [], wav(sound())
     for _ in range(60):
@@ -237,6 +243,7 @@ def test_a_faster_recording_is_shorter_and_higher():
     assert made.features(tf.constant([floats(sound())])).shape == (1, 8, 12)
 
 
+@pytest.mark.slow
 def test_noise_has_its_ratio_and_follows_the_recording():
     encoded = floats(sound(20_000))
     x = audio.waveform(tf.constant(encoded)).numpy()

@@ -309,6 +309,7 @@ def test_a_row_of_a_mixed_batch_is_the_batch_of_that_one():
         np.testing.assert_array_equal(row, decoded(data))
 
 
+@pytest.mark.slow
 def test_features_are_whole_numbers_and_what_decode_gives():
     batch = mixed_batch()
     features = preprocessor().features(tf.constant(batch)).numpy()
@@ -481,10 +482,14 @@ def test_what_cannot_be_read_is_told_and_spoils_no_other(data, reason):
 
 def test_the_limits_of_a_picture_are_those_that_are_given():
     data = saved(RGB, "PNG")
-    assert read_any([data], max_pixels=SIDE**2)[1] == [""]
-    assert read_any([data], max_pixels=63)[1] == ["The picture has 64 pixels, and at most 63 are decoded"]
-    assert read_any([data], max_bytes=len(data))[1] == [""]
-    assert "bytes" in read_any([data], max_bytes=len(data) - 1)[1][0]
+
+    def said(max_bytes=10**6, max_pixels=SIDE**2):
+        [reason] = preprocessor().readable([data], max_bytes=max_bytes, max_pixels=max_pixels)[1].numpy()
+        return reason.decode()
+
+    assert said(max_bytes=len(data)) == ""
+    assert said(max_pixels=63) == "The picture has 64 pixels, and at most 63 are decoded"
+    assert "bytes" in said(max_bytes=len(data) - 1)
     assert read_any([])[1] == []
 
 

@@ -68,6 +68,7 @@ def test_every_text_comes_back(sentence, algorithm):
     assert UNKNOWN not in text.ids(tf.constant([sentence])).flat_values.numpy()
 
 
+@pytest.mark.slow
 @installed
 @real.needed
 @pytest.mark.parametrize("name", ["multi30k", "trec", "chnsenticorp"])

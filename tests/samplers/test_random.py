@@ -150,6 +150,7 @@ def test_a_bad_argument_is_named(arguments, message):
         Random(**arguments)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", ["eager", "graph"])
 def test_a_row_with_a_seed_of_its_own_is_drawn_alike_whatever_is_beside_it(how):
     """Each row alone, and all together in another order; and another seed draws something else."""

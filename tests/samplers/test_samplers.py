@@ -285,14 +285,13 @@ def test_unlikely_ends_do_not_stop_a_likelier_answer(exponent):
 )
 def test_a_row_is_the_same_alone_and_among_others(sampler):
     """Rows that end at once stand beside rows that never end."""
-    for seed in range(2):
-        language = make_language(seed, batch=4, vocabulary=5)
-        language.shifts[:, END] += [6.0, 0.0, -2.0, -30.0]
-        together = sample(sampler, language, max_length=9)
-        assert together.lengths[0].min() < 9 and (together.lengths[3] == 9).all()
-        for row in range(4):
-            alone = sample(sampler, language, max_length=9, rows=slice(row, row + 1))
-            assert_same(Hypotheses(*(x[row : row + 1] for x in together)), alone)
+    language = make_language(seed=1, batch=4, vocabulary=5)
+    language.shifts[:, END] += [6.0, 0.0, -2.0, -30.0]
+    together = sample(sampler, language, max_length=9)
+    assert together.lengths[0].min() < 9 and (together.lengths[3] == 9).all()
+    for row in range(4):
+        alone = sample(sampler, language, max_length=9, rows=slice(row, row + 1))
+        assert_same(Hypotheses(*(x[row : row + 1] for x in together)), alone)
 
 
 def test_a_row_that_never_ends_is_returned_unfinished():
@@ -334,6 +333,7 @@ def test_graph_and_xla_equal_eager(width, jit_compile):
     assert_same(Hypotheses(*map(np.asarray, run(*start_of(language)))), expected)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sampler", [Greedy(), Beam(3, n_best=2)], ids=["greedy", "beam"])
 @pytest.mark.parametrize("forbidden", [(), (0, START, 3)])
 def test_compiled_never_generates_what_is_forbidden(sampler, forbidden):

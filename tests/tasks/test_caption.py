@@ -264,6 +264,7 @@ def test_one_line_of_the_config_changes_the_model(tmp_path, cache, cell, decoder
     assert any(record["alignment"] is not None for record in records) == (decoder != "fixed")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("changes", "spread"), [([], 0.05), (["model.embedding_range=3.0"], 3)])
 def test_how_far_words_begin_is_in_the_config(tmp_path, cache, changes, spread):
     run = Caption(load(Caption.Config, overrides=[*TINY, cache, *changes]), tmp_path)

@@ -70,6 +70,7 @@ def requests():
 # --- requests
 
 
+@pytest.mark.slow
 def test_a_request_becomes_a_vector_a_seed_a_length_and_a_beginning(requests):
     asked = requests.read(["key=Bb style=scale seed=3 length=7: C4 E4 | D4", "", " tempo=90\tkey=Am "])
     vector = np.array(asked.vector)
@@ -326,6 +327,7 @@ def test_tunes_without_a_style_need_a_vector_without_one(tmp_path):
 # --- note events
 
 
+@pytest.mark.slow
 def test_the_batches_of_events_are_the_tunes_in_segments(tmp_path):
     """Oracle: the rolls with onsets, read back from the events; the model is told each event before the next."""
     run = task_of(tmp_path, [*EVENTS, "model.vector_dropout=0"])
@@ -347,6 +349,7 @@ def test_the_batches_of_events_are_the_tunes_in_segments(tmp_path):
     np.testing.assert_allclose(run.model.words.bias, np.log((counts + 1) / np.sum(counts + 1)), rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_events_are_moved_with_their_key(tmp_path):
     """Oracle: the share of notes in the key, which is 1 for generated tunes whatever they are moved by."""
     run = task_of(tmp_path, [*EVENTS, "data.transpose=5", "model.vector_dropout=0"])

@@ -194,6 +194,7 @@ def test_the_page_of_spans_holds_the_words_and_their_kinds(trained):
     assert "&lt;i&gt;" in page and "<i>" not in page
 
 
+@pytest.mark.slow
 def test_tags_are_shown_as_brackets_around_their_words(tmp_path):
     run = prepared("tag", tmp_path)
     row = {"source": "put the red star away", "prediction": "O O B-object I-object O", "label": "put"}
@@ -247,6 +248,7 @@ def test_the_record_is_written_by_the_program(name, trained, tmp_path, monkeypat
     assert (tmp_path / "tasks" / name / "samples/tiny/confusion.png").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "cell", "unit"),
     [
@@ -366,6 +368,7 @@ def test_the_generated_task_is_learned(name, tmp_path):
 # --- labels
 
 
+@pytest.mark.slow
 def test_a_label_that_training_has_not_is_counted_as_wrong(lines, tmp_path, capsys):
     lines("a x\nb y\n" * 20, "train.txt")
     lines("a x\nc y\nc y\n", "dev.txt")
@@ -376,6 +379,7 @@ def test_a_label_that_training_has_not_is_counted_as_wrong(lines, tmp_path, caps
     assert sum(answers.values()) == 2 and answers["c"] == 0
 
 
+@pytest.mark.slow
 def test_tags_that_training_has_not_are_counted_as_wrong(lines, tmp_path, capsys):
     for split, tags in (("train", "O B-a"), ("dev", "O B-z")):
         lines("play it\n" * 40, f"{split}.in")
@@ -439,6 +443,7 @@ def test_a_word_is_tagged_by_its_first_part(tmp_path):
     assert list(map(len, tags)) == [2, 0, 2] and tags[2][1] == "O"
 
 
+@pytest.mark.slow
 def test_tags_make_whole_spans(tmp_path):
     """A model that would say I-object to every word says B-object first; a kind that has no B- begins with its I-."""
     run = prepared("tag", tmp_path)
@@ -453,6 +458,7 @@ def test_tags_make_whole_spans(tmp_path):
     assert follows[:, 3].tolist() == [False, False, True, True]
 
 
+@pytest.mark.slow
 def test_the_two_texts_of_a_pair_stay_together(tmp_path):
     run = prepared("entail", tmp_path, ["training.batch_size=7", "data.buckets=3"])
     premise, hypothesis, labels = (run.columns[name] for name in ("premise", "hypothesis", "label"))
@@ -512,6 +518,7 @@ def test_words_and_tags_that_do_not_fit_are_named(lines, tmp_path, text, tags, m
         train("tag", tmp_path / "run", [*changes, "data.fields.label="])
 
 
+@pytest.mark.slow
 def test_words_that_are_spelled_like_special_tokens_are_tagged_as_any_other(lines, tmp_path):
     """`<pad>` has its tag in its place; no word of a text is padding, start or end."""
     lines("play <pad> by <unk>\n<s> it </s>\n" * 4, "train.in", "dev.in")
@@ -568,6 +575,7 @@ def test_a_held_out_share_that_takes_all_of_train_is_told(lines, tmp_path):
         prepared("entail", tmp_path / "run", [f"data.source=csv:{path}", "data.holdout=0.95"])
 
 
+@pytest.mark.slow
 def test_texts_without_words_and_very_long_ones_train(lines, tmp_path):
     """A text without words is one unknown word; one of 10,000 words is cut off at `data.max_length`."""
     path = lines("label,text\na,\nb,\0\na," + "word " * 10_000 + "\nb,x\n" * 8)
@@ -648,6 +656,7 @@ def test_vectors_without_a_word_of_the_text_are_named(lines, tmp_path, vectors):
 # --- configs
 
 
+@pytest.mark.slow
 @every_task
 def test_words_begin_as_far_from_zero_as_the_config_says(name, tmp_path):
     model = prepared(name, tmp_path, ["data.train_count=8", "model.embedding_range=2.0"]).model

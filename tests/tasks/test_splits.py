@@ -148,6 +148,7 @@ def test_a_caption_run_that_goes_on_keeps_its_vocabulary(tmp_path):
     assert (tmp_path / "run/vocabulary.txt").read_text() == before and "red" in run.target.vocabulary
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("going_on", [True, False])
 def test_a_vocabulary_of_captions_in_another_order_is_refused(tmp_path, going_on):
     changes = [*PICTURES, f"data.cache={tmp_path}/cache"]

@@ -106,6 +106,7 @@ def test_what_is_left_of_a_run(trained):
     assert len(source.split("\n")) < 80  # none of the names
 
 
+@pytest.mark.slow
 def test_metrics_are_those_of_the_rows(tmp_path, monkeypatch):
     """Oracle: rouge-score on the rows, and the shares counted anew with a regular expression for the words."""
     from rouge_score.rouge_scorer import RougeScorer

@@ -207,6 +207,7 @@ def test_what_cannot_be_read_stops_the_run_or_is_left_out(tmp_path, capsys):
         assert run.is_readable(recording) == (name == "a.wav")
 
 
+@pytest.mark.slow
 def test_nothing_that_can_be_read_is_an_error(tmp_path):
     changes = table(tmp_path, [f"{name}.wav\tup" for name in "abc"])
     for name in "ac":  # b is held out
@@ -408,6 +409,7 @@ def test_masks_and_ctc_are_in_the_model(tmp_path):
     assert plain.model.encoder.augment is None and plain.decoded(plain.model) is plain.model
 
 
+@pytest.mark.slow
 def test_recordings_too_short_for_ctc_are_counted(tmp_path, capsys):
     """A recording of 0.1 s has ten frames, and three rows; three phones fit, and not if two are the same."""
     for name, phones in (("a", "so ti mi"), ("b", "so so mi"), ("c", "mi"), ("d", "so ti mi so"), ("e", "ti")):

@@ -431,6 +431,7 @@ def test_the_configs_of_tfds_read_its_features(tmp_path, name):
     assert len(run.dev) == 10 and len(run.columns["source"].lengths) == 20
 
 
+@pytest.mark.slow
 @real.needed
 def test_real_sentences_are_read_and_come_back_as_they_were(tmp_path, monkeypatch):
     monkeypatch.chdir(ROOT)
@@ -458,6 +459,7 @@ MODELS = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "changes", [*MODELS[:2], *(pytest.param(changes, marks=pytest.mark.slow) for changes in MODELS[2:])]
 )

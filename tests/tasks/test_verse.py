@@ -156,6 +156,7 @@ def test_characters_obey_tones_repetitions_and_rhyme(chinese):
         assert (text[0] == text[2]) == (line[0] == line[2])
 
 
+@pytest.mark.slow
 def test_the_share_of_opposed_tones_is_counted_where_both_have_one(chinese):
     """By hand: 地 dì and 月 yuè are oblique, 天 tiān and 黃 huáng level; the dragon is unknown."""
     assert chinese.opposed_tones(["玄地", "玄天", "玄龍"], ["日黃", "日黃", "日月"]) == 0.5

@@ -172,6 +172,7 @@ def test_texts_of_unknown_length_train_compiled(name):
         np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("make", [BahdanauDecoder, LuongDecoder])
 def test_inside_a_decoder_training_is_soft_and_reaches_the_weights(make):
     """The decoder has no `training` of its own: Keras hands the model's on, into the loop too."""
@@ -180,7 +181,7 @@ def test_inside_a_decoder_training_is_soft_and_reaches_the_weights(make):
     model = keras.Model([words, memory], decoder(words, memory))
     inputs = [tf.constant(normal(BATCH, STEPS, 2)), tf.constant(normal(BATCH, SOURCE, DEPTH, seed=1))]
 
-    @tf.function
+    @tf.function(autograph=False)
     def alignments_and_gradient(training):
         with tf.GradientTape() as tape:
             outputs, alignments = model(inputs, training=training)

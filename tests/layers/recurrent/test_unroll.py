@@ -201,6 +201,7 @@ WAYS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("training", [False, True])
 def test_a_step_that_multiplies_by_what_it_reads_is_computed_at_every_step(training, way):
