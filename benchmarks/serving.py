@@ -400,7 +400,7 @@ def export_of(task, work):
     changes = [f"--set={change}" for change in (*COUNTS, f"data.cache={work / 'cache'}")]
     if task == "compose":
         changes.pop(-1)
-    if not (folder / "export").is_dir():
+    if not any((folder / "export").glob("[0-9]*")):  # an interrupted export leaves the folder without a version
         for mode in (["--mode=train", *changes, "--resume"], ["--mode=export"]):
             result = subprocess.run([*command, *mode], capture_output=True, text=True, check=False)
             if result.returncode:
