@@ -41,7 +41,8 @@ def compiled(sampler, encode, step, *, start, end, max_length, **constraints):
     Args:
         sampler: one of `SAMPLERS`.
         encode: function from a source to (states, memory), such as `Seq2Seq.encode`.
-        step: function of (tokens, states, memory), as `Greedy` takes it, such as `Seq2Seq.step`.
+        step: function of (tokens, states, memory), as `Greedy` takes it, such as `Seq2Seq.step`. It is traced without
+            AutoGraph: a branch on a tensor is a `keras.ops.cond`.
         start: id of the token that opens a sequence.
         end: id of the token that closes a sequence.
         max_length: the largest number of tokens in a sequence.
