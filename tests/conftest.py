@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-gc.set_threshold(100_000, 50, 20)  # tracing makes many objects; looking through them all took a tenth of the time
+gc.set_threshold(20_000, 20, 20)  # tracing makes many objects; looking through them all took a tenth of the time
 os.fsync = lambda descriptor: None  # what a test writes need not outlast a power cut
 
 TASKS = Path(__file__).parent / "tasks"

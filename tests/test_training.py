@@ -317,14 +317,13 @@ def test_a_disk_that_is_full_for_a_while_costs_what_came_after_the_last_checkpoi
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("xla", [False, pytest.param(True, id="xla")])
-def test_a_program_killed_within_an_epoch_is_resumed_there(tmp_path, tmp_path_factory, xla):
+def test_a_program_killed_within_an_epoch_is_resumed_there(tmp_path, tmp_path_factory):
     """SIGKILL in epoch 2, after a checkpoint within it. Oracle: the undisturbed run."""
-    command = [sys.executable, __file__, str(tmp_path), "4", *(["xla"] if xla else ["graph"]), str(ALWAYS)]
+    command = [sys.executable, __file__, str(tmp_path), "4", "graph", str(ALWAYS)]
     root = str(Path(__file__).parents[1])
     assert subprocess.run(command, env=os.environ | {"PYTHONPATH": root}, check=False).returncode == -signal.SIGKILL
     assert checkpoints.read_progress(tmp_path)["last"] == "last-0001-000004.npz"
-    assert_resumes_as_undisturbed(tmp_path, tmp_path_factory.mktemp("whole") / "captions", xla)
+    assert_resumes_as_undisturbed(tmp_path, tmp_path_factory.mktemp("whole") / "captions")
 
 
 @pytest.fixture

@@ -520,18 +520,21 @@ def test_units_and_cells_move_by_one_line(tmp_path, unit, cell):
     train(tmp_path, [*changes, "training.learning_rate=0.01"])
     history = json.loads((tmp_path / "progress.json").read_text())["history"]
     assert history[1]["loss"] < history[0]["loss"]
-    program.evaluate(program.finished_run(Translate, tmp_path))
+    run = program.finished_run(Translate, tmp_path)
+    program.evaluate(run)
     if cell == "gru":
-        program.export(program.finished_run(Translate, tmp_path))
+        program.export(run)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "change", ["training.xla=true", "training.precision=mixed_float16", "training.precision=mixed_bfloat16"]
+    "changes",
+    [["training.precision=mixed_float16"], ["training.precision=mixed_bfloat16", "training.xla=true"]],
+    ids=["float16", "bfloat16-compiled"],
 )
-def test_it_trains_compiled_and_in_half_precision_and_exports_to_the_same_answers(tmp_path, monkeypatch, change):
+def test_it_trains_compiled_and_in_half_precision_and_exports_to_the_same_answers(tmp_path, monkeypatch, changes):
     """The export is asked in a process that has no device but the CPU, and answers what the run answers."""
-    train(tmp_path / "run", [*TINY, "data.buckets=1", "training.epochs=2", change])
+    train(tmp_path / "run", [*TINY, "data.buckets=1", "training.epochs=2", *changes])
     history = json.loads((tmp_path / "run" / "progress.json").read_text())["history"]
     assert history[1]["loss"] < history[0]["loss"]
     translator = kseq.load(tmp_path / "run")
@@ -554,10 +557,11 @@ def test_generated_numbers_are_learned_and_the_saved_model_says_others(tmp_path)
     sizes = ["model.units=64", "model.encoder.units=64", "model.attention_units=64", "training.batch_size=64"]
     few = ["data.train_count=5000", "data.dev_count=200", "training.epochs=4", "training.learning_rate=3e-3"]
     train(tmp_path, [*sizes, *few])
-    program.evaluate(program.finished_run(Translate, tmp_path))
+    run = program.finished_run(Translate, tmp_path)
+    program.evaluate(run)
     metrics = json.loads((tmp_path / "metrics-dev.json").read_text())
     assert metrics["bleu"] > 98 and metrics["exact_match"] > 0.95
-    program.export(program.finished_run(Translate, tmp_path))
+    program.export(run)
     unseen = [json.loads(line) for line in (tmp_path / "predictions-dev.jsonl").read_text().splitlines()]
     number = max((row for row in unseen if row["exact"]), key=lambda row: len(row["source"]))
     command = [sys.executable, str(Path(ask.__file__)), str(tmp_path / "export"), f"source={number['source']}"]
