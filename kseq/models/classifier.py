@@ -48,10 +48,12 @@ class SequenceClassifier(NamedSignature, keras.Model):
 
     def build(self, source_shape):
         encoded = build_encoder(self.encoder, source_shape)
-        if encoded is not None:
-            row = build_pooling(self.pooling, encoded)
-            build_once(self.dropout, row)
-            build_once(self.labels, row)
+        if encoded is None:
+            self.build_by_tracing(source_shape)
+            return
+        row = build_pooling(self.pooling, encoded)
+        build_once(self.dropout, row)
+        build_once(self.labels, row)
 
     def call(self, source, training=None):
         return self.attend(source, training)[0]

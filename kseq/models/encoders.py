@@ -2,6 +2,7 @@
 
 import hashlib
 import inspect
+import math
 from typing import NamedTuple
 
 import keras
@@ -46,10 +47,12 @@ def build_encoder(encoder, source_shape):
     """Builds an encoder for sources of this shape; returns the `Encoded` of `keras.KerasTensor` that it makes of one.
 
     Those of kseq say what they make. One of your own says it by a method `compute_output_spec`, and need not: this then
-    returns None, and its model builds each part when it is first called.
+    returns None and builds nothing.
     """
-    if type(encoder).compute_output_spec is keras.layers.Layer.compute_output_spec:
-        return None
+    where = {name: i for i, each in reversed([*enumerate(type(encoder).__mro__)]) for name in vars(each)}
+    of_layer = type(encoder).compute_output_spec is keras.layers.Layer.compute_output_spec
+    if of_layer or where["compute_output_spec"] > min(where["call"], where.get("read", math.inf)):
+        return None  # what it says is of a class above, not of what it computes
     spec = encoder.compute_output_spec(keras.KerasTensor(source_shape))
     if not isinstance(spec, Encoded):  # of which `encoded_by` will complain
         return None

@@ -159,6 +159,7 @@ class Seq2Seq(NamedSignature, keras.Model):
         batch, time = inputs_shape["tokens"]
         encoded = build_encoder(self.encoder, inputs_shape["source"])
         if encoded is None:
+            self.build_by_tracing(inputs_shape)
             return
         memory = encoded.memory.shape
         build_once(self.bridge, [state.shape for state in encoded.state])

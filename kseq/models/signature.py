@@ -17,11 +17,19 @@ class NamedSignature:
         the first call, for any batch. `input_signature` says otherwise.
         """
         if input_signature is None and self.built:
-            input_signature = [self._input_specs()]
+            input_signature = [self._input_specs(self.get_build_config()["input_shape"])]
         return super().export(filepath, format=format, verbose=verbose, input_signature=input_signature, **kwargs)
 
-    def _input_specs(self):
-        shapes = self.get_build_config()["input_shape"]
+    def build_by_tracing(self, shapes):
+        """Builds all layers by a symbolic call, as Keras does where a model has no `build`; the dtypes are as above."""
+        specs = self._input_specs(shapes)
+        if isinstance(shapes, dict):
+            inputs = {name: keras.KerasTensor(shapes[name], spec.dtype) for name, spec in specs.items()}
+        else:
+            inputs = keras.KerasTensor(shapes, specs.dtype)
+        self.compute_output_spec(inputs)
+
+    def _input_specs(self, shapes):
         if not isinstance(shapes, dict):
             return _spec("source", shapes, self.input_dtype)
         return {name: _spec(name, shapes[name], self.input_dtype) for name in self.signature_names}

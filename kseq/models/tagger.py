@@ -54,6 +54,7 @@ class SequenceTagger(NamedSignature, keras.Model):
     def build(self, source_shape):
         encoded = build_encoder(self.encoder, source_shape)
         if encoded is None:
+            self.build_by_tracing(source_shape)
             return
         build_once(self.dropout, encoded.memory.shape)
         build_once(self.tag, encoded.memory.shape)
