@@ -37,8 +37,8 @@ transcribe: .venv/.stamp ## train a recogniser of tones, measure it, draw its at
 verse: .venv/.stamp ## train a poet that answers lines word by word, measure it, draw its attention, export it
 	$(RUN) -m kseq.tasks.verse --resume $(ARGS)
 
-# Each worker of pytest, and each program that a test starts, would else compile all modules anew where the environment
-# forbids to keep what is compiled.
+# Keeps bytecode even where the environment turns it off: otherwise each worker of pytest, and each program that a test
+# starts, compiles all modules again.
 test test-slow: export PYTHONDONTWRITEBYTECODE =
 
 test: .venv/.stamp ## run the quick tests

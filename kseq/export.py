@@ -17,7 +17,8 @@ def export(answer, parts, inputs, path, about=None, *, weights="float32", **sign
     """Writes a SavedModel with the signature `serving_default` and any further ones, each for every batch size.
 
     Args:
-        answer: function of string tensors `[batch]` → {name: tensor `[batch]`}, in TensorFlow alone.
+        answer: function of string tensors `[batch]` → {name: tensor `[batch]`}, in TensorFlow alone. It is traced
+            without AutoGraph, so it must branch on tensors by `tf.cond`.
         parts: the objects with weights or tables that `answer` uses.
         inputs: names of the arguments of `answer`.
         path: folder to write. An export that is there is replaced when the new one is whole.
@@ -45,7 +46,7 @@ def export(answer, parts, inputs, path, about=None, *, weights="float32", **sign
     with Dequantized(smaller(models, weights)) as scope, replacing(path) as draft:
         for name, function in {"serving_default": answer, **signatures}.items():
             traced = tf.function(function, autograph=False)
-            traced.get_concrete_function(*signature)  # by an `input_signature` it would be traced once more when saved
+            traced.get_concrete_function(*signature)  # with an `input_signature`, saving would trace it again
             archive.add_endpoint(name, traced)
         # `track` of a model would store its variables twice, as Keras' and as TensorFlow's.
         archive.add_variable_collection("weights", scope.variables(models))

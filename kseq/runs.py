@@ -159,6 +159,7 @@ def load_task(folder, *, task=None, overrides=(), prepare=lambda config: None):
     weights = best_weights(folder, run.progress)
     prepare(config)
     made = run.task(config, folder)
+    made.changes = tuple(overrides)
     made.load(weights)
     return made
 

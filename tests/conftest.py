@@ -1,4 +1,4 @@
-"""Which tests are slow without being marked so one by one, and what all tests do without, to take less time."""
+"""Marks slow tests by what they use, and turns off what slows all tests down."""
 
 import gc
 import os
@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-gc.set_threshold(20_000, 20, 20)  # tracing makes many objects; looking through them all took a tenth of the time
-os.fsync = lambda descriptor: None  # what a test writes need not outlast a power cut
+gc.set_threshold(20_000, 20, 20)  # tracing allocates many objects; collecting so often took a tenth of the time
+os.fsync = os.fstat  # no test needs its files to survive a power cut
 
 TASKS = Path(__file__).parent / "tasks"
 TRAINED = {

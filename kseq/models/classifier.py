@@ -132,7 +132,7 @@ class Pooling(keras.layers.Layer):
 
 
 def build_pooling(pooling, encoded):
-    """Builds a `Pooling` for an `Encoded` of `keras.KerasTensor`; returns the shape of the vector that it makes."""
+    """Builds a `Pooling` for an `Encoded` of `keras.KerasTensor` and returns the shape of its output."""
     memory = encoded.memory.shape
     build_once(pooling, memory)
     size = sum(state.shape[-1] for state in encoded.state) if pooling.kind == "last" else memory[-1]
@@ -195,7 +195,11 @@ class PairClassifier(NamedSignature, keras.Model):
         self.labels = layers.Dense(classes, dtype="float32")
 
     def build(self, inputs_shape):
-        premise = build_encoder(self.encoder, inputs_shape["premise"]).memory.shape
+        encoded = build_encoder(self.encoder, inputs_shape["premise"])
+        if encoded is None:
+            self.build_by_tracing(inputs_shape)
+            return
+        premise = encoded.memory.shape
         if self.layer is None:
             build_once(self.attention, premise, premise)
             size = self.attention.compute_output_shape(premise, premise)[0][-1]

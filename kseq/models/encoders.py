@@ -44,28 +44,27 @@ def encoded_by(encoder, source, training):
 
 
 def build_encoder(encoder, source_shape):
-    """Builds an encoder for sources of this shape; returns the `Encoded` of `keras.KerasTensor` that it makes of one.
+    """Builds an encoder for sources of this shape and returns its output for one, an `Encoded` of `keras.KerasTensor`.
 
-    Those of kseq say what they make. One of your own says it by a method `compute_output_spec`, and need not: this then
-    returns None and builds nothing.
+    The encoders of kseq tell it by `compute_output_spec`. For an encoder without that method, or without a `build`, the
+    result is None, and nothing is built.
     """
-    where = {name: i for i, each in reversed([*enumerate(type(encoder).__mro__)]) for name in vars(each)}
-    of_layer = type(encoder).compute_output_spec is keras.layers.Layer.compute_output_spec
-    if of_layer or where["compute_output_spec"] > min(where["call"], where.get("read", math.inf)):
-        return None  # what it says is of a class above, not of what it computes
-    spec = encoder.compute_output_spec(keras.KerasTensor(source_shape))
-    if not isinstance(spec, Encoded):  # of which `encoded_by` will complain
+    kind, layer = type(encoder), keras.layers.Layer
+    if kind.compute_output_spec is layer.compute_output_spec or kind.build is layer.build:
         return None
+    where = {name: i for i, each in reversed([*enumerate(kind.__mro__)]) for name in vars(each)}
+    if where["compute_output_spec"] > min(where["call"], where.get("read", math.inf)):
+        return None  # it is inherited, while `call` or `read` is not
     build_once(encoder, source_shape)
-    return spec
+    spec = encoder.compute_output_spec(keras.KerasTensor(source_shape))
+    return spec if isinstance(spec, Encoded) else None  # `encoded_by` raises the error
 
 
 def build_once(layer, *shapes):
-    """Builds a layer for inputs of these shapes.
-
-    Not where it is built, as a part of two models may be, nor where it leaves its building to its first call.
-    """
-    if not layer.built and type(layer).build is not keras.layers.Layer.build:
+    """Builds a layer for inputs of these shapes, unless it is built, as a part of two models may be."""
+    if type(layer).build is keras.layers.Layer.build:  # a symbolic call builds what is inside
+        layer(*keras.tree.map_shape_structure(lambda shape: keras.KerasTensor(shape, layer.compute_dtype), shapes))
+    elif not layer.built:
         layer.build(*shapes)
 
 
@@ -108,6 +107,8 @@ class ImageEncoder(keras.layers.Layer):
         self.dense = layers.Dense(units, activation="relu", dtype=self.dtype_policy)
 
     def build(self, source_shape):
+        if len(source_shape) == 4:
+            build_once(self.backbone, source_shape)
         features_shape = self._features_shape(source_shape)
         self.dense.build(features_shape)
         self.dropout.build(features_shape)
@@ -235,7 +236,7 @@ class TextEncoder(keras.layers.Layer):
         return self.build_reader(self.layer, source.shape)
 
     def build_reader(self, layer, source_shape):
-        """Builds a layer for `read`; returns the shapes of what that then makes, as `compute_output_spec` does."""
+        """Builds `layer` and returns the output of `read` with it, as `compute_output_spec` does."""
         embedded = (*source_shape, self.embedding_size)
         build_once(layer, embedded)
         return _read_spec(layer, embedded, self.compute_dtype)
@@ -297,6 +298,8 @@ class SpeechEncoder(keras.layers.Layer):
 
     def build(self, source_shape):
         size = source_shape[-1]
+        if self.augment is not None:
+            build_once(self.augment, source_shape)
         for convolution in self.convolutions:
             convolution.build((None, None, size))
             size = self.filters

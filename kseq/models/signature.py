@@ -1,5 +1,7 @@
 """The signature of `model.export`: inputs by name, and ids that are integers. That of a run is in `kseq.export`."""
 
+import contextlib
+
 import keras
 
 
@@ -21,13 +23,17 @@ class NamedSignature:
         return super().export(filepath, format=format, verbose=verbose, input_signature=input_signature, **kwargs)
 
     def build_by_tracing(self, shapes):
-        """Builds all layers by a symbolic call, as Keras does where a model has no `build`; the dtypes are as above."""
+        """Builds all layers by a symbolic call, as Keras does for a model without `build`.
+
+        Ids are int32, as in `export`. Where the call fails, each layer is built when it is first called.
+        """
         specs = self._input_specs(shapes)
         if isinstance(shapes, dict):
             inputs = {name: keras.KerasTensor(shapes[name], spec.dtype) for name, spec in specs.items()}
         else:
             inputs = keras.KerasTensor(shapes, specs.dtype)
-        self.compute_output_spec(inputs)
+        with contextlib.suppress(Exception):  # an eager call may do what a symbolic one cannot
+            self.compute_output_spec(inputs)
 
     def _input_specs(self, shapes):
         if not isinstance(shapes, dict):

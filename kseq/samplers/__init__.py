@@ -40,9 +40,9 @@ def compiled(sampler, encode, step, *, start, end, max_length, **constraints):
 
     Args:
         sampler: one of `SAMPLERS`.
-        encode: function from a source to (states, memory), such as `Seq2Seq.encode`.
-        step: function of (tokens, states, memory), as `Greedy` takes it, such as `Seq2Seq.step`. It is traced without
-            AutoGraph: a branch on a tensor is a `keras.ops.cond`.
+        encode: function from a source to (states, memory), such as `Seq2Seq.encode`. It and `step` are traced without
+            AutoGraph, so they must branch on tensors by `keras.ops.cond`.
+        step: function of (tokens, states, memory), as `Greedy` takes it, such as `Seq2Seq.step`.
         start: id of the token that opens a sequence.
         end: id of the token that closes a sequence.
         max_length: the largest number of tokens in a sequence.

@@ -108,23 +108,29 @@ def _opened(task, workdir, config, resume):
 
 
 def finished_run(task, workdir, changes=()):
-    """The task with the best weights of the run in a folder, as an export stores them.
+    """Loads a finished run: the task with its best weights, rounded as an export stores them.
+
+    Args:
+        task: subclass of `Task`.
+        workdir: of the run.
+        changes: overrides, as of `runs.load_task`.
 
     Raises:
-        UserError, ConfigError: as of `runs.load_task`, of which `changes` are the overrides.
+        UserError, ConfigError: as of `runs.load_task`.
     """
     run = runs.load_task(workdir, task=task, overrides=changes, prepare=_set_up)
     run.round_weights()
     return run
 
 
-def evaluate(run, *, changes=(), record_as=None):
+def evaluate(run, *, record_as=None):
     """Scores a finished run on dev, which selected its epoch, and on test, where there is one.
 
-    Each has files of its own, metrics-SPLIT.json and predictions-SPLIT.jsonl. With the `changes` that the run was
-    loaded with, their names end in a hash of these, so that the scores of the run as it was trained stay. With
-    `record_as` each metric becomes a row.
+    Each has files of its own, metrics-SPLIT.json and predictions-SPLIT.jsonl. Where the run was loaded with changes,
+    the names end in a hash of them, so that the scores of the unchanged run are kept. With `record_as` each metric
+    becomes a row.
     """
+    changes = run.changes
     seconds = kseq.checkpoints.read_progress(run.workdir)["seconds"]
     other = "-" + hashed(sorted(changes))[:8] if changes else ""
     scores, samples = {}, []
@@ -151,7 +157,7 @@ def evaluate(run, *, changes=(), record_as=None):
 def predict(run, inputs, *, form="text"):
     """Prints the answer of a finished run to each input, and draws the attention behind it.
 
-    Without inputs, those are some examples of dev.
+    Without inputs, it answers a few examples of dev.
 
     Raises:
         UserError: as of `asked`; or the files and the standard input that the inputs name have no lines.
@@ -408,7 +414,7 @@ def plan_of(task, values, inputs):
     show = 1 if sys.stdout.isatty() else 2
     plan = {
         "train": partial(train, task, workdir, config, resume=values.resume, show=show, worker=worker),
-        "evaluate": lambda: evaluate(run(), changes=changes, record_as=record_as),
+        "evaluate": lambda: evaluate(run(), record_as=record_as),
         "predict": lambda: predict(run(), inputs, form=values.format),
         "export": lambda: export(run(), keep=keep),
     }

@@ -42,6 +42,7 @@ class Task(abc.ABC):
         drawn: what `predict` draws, in words.
         max_n: the most answers to one example; None where there is no limit.
         model: `keras.Model`, after `prepare` or `load`.
+        changes: the `key=value` that a finished run was loaded with.
     """
 
     name: str
@@ -56,6 +57,7 @@ class Task(abc.ABC):
         self.config = config
         self.workdir = workdir
         self.model = None
+        self.changes = ()
 
     # --- data
 

@@ -99,7 +99,7 @@ def test_a_metric_that_is_undefined_is_left_out(trained, monkeypatch):
 
 def test_a_finished_run_is_scored_on_other_data(trained, tmp_path, cache):
     changes = [*table(tmp_path / "mine", GOOD), cache]
-    program.evaluate(program.finished_run(Caption, trained, changes), changes=changes)
+    program.evaluate(program.finished_run(Caption, trained, changes))
     [path] = trained.glob("predictions-dev-*.jsonl")
     rows = [json.loads(line) for line in path.read_text().splitlines()]
     assert [row["references"] for row in rows] == [["a red square", "something red"], ["a blue square"]]
@@ -109,7 +109,7 @@ def test_only_data_and_sampler_of_a_finished_run_can_change(trained):
     with pytest.raises(
         UserError, match=r"--set model.units=8: of a finished run only data, sampler and serving can be changed"
     ):
-        program.evaluate(program.finished_run(Caption, trained, ["model.units=8"]), changes=["model.units=8"])
+        program.evaluate(program.finished_run(Caption, trained, ["model.units=8"]))
 
 
 def test_prediction_names_the_file_and_draws_the_attention(trained, tmp_path, capsys):

@@ -529,8 +529,8 @@ def test_units_and_cells_move_by_one_line(tmp_path, unit, cell):
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "changes",
-    [["training.precision=mixed_float16"], ["training.precision=mixed_bfloat16", "training.xla=true"]],
-    ids=["float16", "bfloat16-compiled"],
+    [["training.precision=mixed_float16"], ["training.precision=mixed_bfloat16"], ["training.xla=true"]],
+    ids=["float16", "bfloat16", "compiled"],
 )
 def test_it_trains_compiled_and_in_half_precision_and_exports_to_the_same_answers(tmp_path, monkeypatch, changes):
     """The export is asked in a process that has no device but the CPU, and answers what the run answers."""
