@@ -72,6 +72,7 @@ def test_a_body_that_writes_nothing_raises_and_changes_nothing(tmp_path, kind):
     assert read(path, kind) == "before" and os.listdir(tmp_path) == ["path"]
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="two names are exchanged in one step on Linux alone")
 def test_a_folder_is_there_at_every_moment(tmp_path):
     """A reader opens it over and over while it is replaced."""

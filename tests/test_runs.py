@@ -245,6 +245,7 @@ with runs.locked(sys.argv[1]):
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="no lock there dies with its process")
 def test_a_folder_has_one_process_and_is_free_when_that_is_killed(tmp_path):
     folder = tmp_path / "run"

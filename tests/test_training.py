@@ -278,6 +278,7 @@ def test_a_damaged_checkpoint_within_an_epoch_is_told_of(tmp_path, whole, capsys
     assert said in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_the_minutes_between_checkpoints_do_not_depend_on_the_clock_of_the_machine(tmp_path, monkeypatch):
     """Batches take 40 seconds by `time.monotonic`, while `time.time` goes back; a checkpoint is due every minute."""
     model, set_epoch, now, saved = regression(), SetEpoch(), [0.0], []
@@ -425,6 +426,7 @@ def test_a_run_of_all_its_epochs_trains_nothing_more_until_there_are_more(tmp_pa
     assert [row["epoch"] for row in progress["history"]] == [1, 2, 3]
 
 
+@pytest.mark.slow
 def test_the_log_is_the_history(tmp_path):
     model = regression()
     progress = train_points(tmp_path, model, epochs=3, schedule="cosine", learning_rate=0.02)
@@ -485,6 +487,7 @@ def test_plateau_is_that_of_keras(tmp_path, scores):
     np.testing.assert_allclose(rates, expected, rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_a_run_of_so_many_steps(tmp_path):
     """By hand: 3 steps of two batches are an epoch of 4 batches and half of one, and the cosine is over the steps."""
     rates, steps, progress = trained_rates(tmp_path, [1, 2], steps=3, accumulate=2, epochs=1)
@@ -554,6 +557,7 @@ def test_a_loss_that_is_no_number_stops_the_run(tmp_path):
     assert len(train_points(tmp_path, regression(), epochs=2)["history"]) == 2
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("mixed_float16")
 def test_the_step_of_a_bad_loss_is_right_in_mixed_float16(tmp_path):
     """The optimizer does not count a step whose gradients it throws away."""
@@ -746,6 +750,7 @@ def harm(path, damage):
         path.write_bytes({"empty": b"", "cut": content[: len(content) // 2]}[damage])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "damage"),
     [*(("last-0003.npz", damage) for damage in ("missing", "empty", "cut", "bit")), ("best-0003.npz", "bit")],
@@ -765,6 +770,7 @@ def test_a_damaged_checkpoint_is_told_of_and_the_one_before_is_taken(tmp_path, t
     assert_same_values(again.optimizer.variables, model.optimizer.variables)
 
 
+@pytest.mark.slow
 def test_damaged_best_weights_are_found_before_the_first_epoch(tmp_path, three_epochs):
     """The best weights of both epochs that can be gone back to are one file."""
     folder, model = tmp_path / "run", regression()
@@ -934,6 +940,7 @@ def test_a_run_killed_between_two_accumulated_batches_ends_as_the_undisturbed_on
     assert_same_values(models[1].optimizer.variables, models[0].optimizer.variables)
 
 
+@pytest.mark.slow
 def test_clipped_adam_without_clipping_is_that_of_keras():
     """Oracle: keras.optimizers.Adam."""
     gradients = random_gradients()

@@ -496,6 +496,7 @@ def test_tfrecord_files_are_read_as_array_record_files_are(builder, tmp_path, mo
     assert found["tfrecord"] == found["array_record"]
 
 
+@pytest.mark.slow
 def test_a_dataset_of_ones_own_is_read_from_its_files_alone(builder, tmp_path, monkeypatch):
     """As another process does, which has not imported the builder."""
     builder(data_dir=str(tmp_path)).download_and_prepare()

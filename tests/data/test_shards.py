@@ -134,6 +134,7 @@ def die_at(number):
     return killing
 
 
+@pytest.mark.slow
 def test_encoding_goes_on_behind_the_shards_of_a_killed_process(tmp_path):
     process = multiprocessing.get_context("fork").Process(
         target=cached_shards, args=(tmp_path, ["key"], examples(40), die_at(3))
@@ -160,6 +161,7 @@ def test_an_error_leaves_the_shards_before_it(tmp_path):
     assert len(folders(tmp_path)) == 2 and not list(tmp_path.rglob(COMPLETE))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("file", [cache.ARRAYS, cache.INDEX, cache.CHECKSUMS, ""])
 def test_a_damaged_shard_is_told_of_and_made_again_alone(tmp_path, capsys, file):
     cached_shards(tmp_path, ["key"], examples(40), encode)
@@ -179,6 +181,7 @@ def test_a_damaged_shard_is_told_of_and_made_again_alone(tmp_path, capsys, file)
     cached_shards(tmp_path, ["key"], None, nothing)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("content", ["", "[]", '{"shards": "2"}', '{"shards": 9}', '{"shards": 2}'])
 def test_without_their_number_the_shards_are_looked_for(tmp_path, content):
     cached_shards(tmp_path, ["key"], examples(40), encode)
@@ -207,6 +210,7 @@ def test_a_shard_that_another_process_replaces_is_counted(tmp_path, monkeypatch)
     assert_same(cached_shards(tmp_path, ["key"], None, nothing)[0], in_memory(examples(40)))
 
 
+@pytest.mark.slow
 def test_nothing_is_written_where_all_is_there(tmp_path, monkeypatch):
     """A cache that cannot be written to serves."""
     cached_shards(tmp_path, ["key"], examples(40), encode)

@@ -85,6 +85,7 @@ def test_no_caption_is_in_both_splits(monkeypatch):
     assert all(" a " in caption for caption in dev)
 
 
+@pytest.mark.slow
 def test_numbers_of_objects(examples):
     train = [len(example["boxes"]) for example in examples[:400]]
     dev = [len(example["boxes"]) for example in examples[400:]]
@@ -121,6 +122,7 @@ def test_boxes_are_those_of_the_caption(examples):
             assert np.diff(along).min() > 2 * np.ptp(across)
 
 
+@pytest.mark.slow
 def test_every_box_holds_its_object_and_nothing_is_outside(examples):
     for example in examples:
         pixels = decode(example)
@@ -258,6 +260,7 @@ def test_train_and_dev_stay_what_they_were(split, digest):
     assert found.hexdigest()[:16] == digest
 
 
+@pytest.mark.slow
 def test_numbers_of_both_splits_are_apart_and_the_small_ones_are_in_train():
     train, dev = (list(toy.numbers(split, 2000)) for split in ("train", "dev"))
     digits = [{row["digits"] for row in rows} for rows in (train, dev)]

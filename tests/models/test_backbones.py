@@ -163,6 +163,7 @@ def test_the_small_one_is_frozen_or_trained():
     assert len(model.trainable_variables) == len(model.variables) > 0
 
 
+@pytest.mark.slow
 def test_a_name_that_no_saved_model_takes_is_changed(tmp_path):
     """A variable of a SavedModel may not begin with an underscore, and layers in Keras' own files do."""
     model = tiny(second="_second")

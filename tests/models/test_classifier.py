@@ -149,6 +149,7 @@ def test_a_hypothesis_begins_with_the_states_of_its_premise():
     assert not np.any(model.attend(PAIR)[1])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("attention", ["last", "word"])
 def test_a_pair_is_what_was_read_and_the_last_word(attention):
     """Oracle of "last": `reference.attend` over `additive_score`, equations 7 to 9; of "word": the layer's r."""
@@ -171,6 +172,7 @@ def test_a_pair_is_what_was_read_and_the_last_word(attention):
     np.testing.assert_allclose(alignments, look, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_a_mutual_pair_is_read_by_one_encoder():
     """Oracle: the layer's v of what the encoder makes of each."""
     model = pairs("mutual", dropout=0.5)
@@ -188,6 +190,7 @@ def test_the_last_row_is_the_last_real_one():
     np.testing.assert_array_equal(last_row(memory, MASK), [memory[0, 3], memory[1, 1], memory[2, 0]])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("pooling", POOLINGS)
 def test_padding_changes_nothing_for_a_label_or_a_tag(pooling):
     longer = np.pad(SOURCE, [(0, 0), (0, 3)])

@@ -54,6 +54,7 @@ def test_log_probabilities_are_the_papers():
         np.testing.assert_allclose(np.exp(got[b, t]), want, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_words_of_its_own_are_read_as_the_unknown_word():
     model = made()
     log_probs = np.asarray(model(INPUTS))
@@ -82,6 +83,7 @@ def luong_copier():
     return Seq2Seq(encoder, DenseBridge(cell.state_size), decoder, WORDS, embedding_size=3, max_oov_words=COPIES)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("make", [tiny_copier, luong_copier])
 def test_steps_with_the_teachers_words_give_the_log_probabilities_of_call(make):
     model = make()

@@ -107,6 +107,7 @@ def test_the_model_adds_its_share_of_the_loss():
     np.testing.assert_allclose(model.evaluate(inputs, targets, sample_weight=weights, verbose=0), rest, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_ctc_teaches_the_encoder_and_its_own_layer():
     model, inputs = recogniser(), {"source": normal(2, 8, 3), "tokens": np.array([[1, 3, 3], [1, 3, 0]], "int32")}
     with tf.GradientTape() as tape:
@@ -141,6 +142,7 @@ def test_prefixes_are_scored_as_all_that_begins_with_them():
             np.testing.assert_allclose(np.exp(scores[i]), want / np.sum(want), atol=1e-4)
 
 
+@pytest.mark.slow
 def test_attention_and_ctc_share_the_score():
     model, source = recogniser(), normal(2, 8, 3)
     parts = []

@@ -107,6 +107,7 @@ def test_what_is_drawn_has_the_probability_that_the_model_gives_it(chained):
         np.testing.assert_array_equal(alone.roll[0], roll[row, : found.lengths[row]])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("chained", [False, True])
 def test_draws_are_as_frequent_as_they_are_likely(chained):
     """Oracle: the model's probability of each of the eight first steps of three keys."""

@@ -102,6 +102,7 @@ def test_each_row_has_a_probability_of_its_own():
         np.testing.assert_allclose(got[1], teacher[1], rtol=1e-4, atol=1e-3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("share", [1.0, 0.4])
 def test_words_are_drawn_from_the_models_own_distribution(share):
     """Oracle: the softmax after the first word, mixed with the teacher's; a word shows in the logits after it."""
@@ -157,6 +158,7 @@ def test_mixed_precision(name, policy):
     assert all(np.all(np.isfinite(tf.convert_to_tensor(gradient))) for gradient in gradients)
 
 
+@pytest.mark.slow
 def test_gradients_reach_the_words_that_were_said():
     """Oracle: as many embeddings have a gradient as words were read; the teacher gave but three."""
     model, inputs = made("luong", sharp=1000.0)

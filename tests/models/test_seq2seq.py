@@ -104,6 +104,7 @@ def test_counts_that_do_not_fit_are_refused():
         model.initialize_output_bias([1, 2, 3])
 
 
+@pytest.mark.slow
 def test_words_start_ten_times_as_large_as_in_keras_unless_an_initializer_is_given(tmp_path):
     encoder = TextEncoder(200, Recurrent(GRUCell(UNITS), return_state=True), embedding_size=8)
     decoder = BahdanauDecoder(GRUCell(UNITS), BahdanauAttention(3))
@@ -124,6 +125,7 @@ def test_words_start_ten_times_as_large_as_in_keras_unless_an_initializer_is_giv
     np.testing.assert_array_equal(ones.embedding.embeddings, np.ones((9, 2)))
 
 
+@pytest.mark.slow
 @every_decoder
 def test_batch_of_one_is_its_row_of_many(decoder):
     model = made(decoder)
@@ -262,6 +264,7 @@ def made_with(decoder, **options):
     return randomise(model)
 
 
+@pytest.mark.slow
 def test_in_training_alone_the_attention_asks_for_its_penalty():
     """Oracle: `reference.coverage_loss`."""
     model = made_with(LuongDecoder(GRUCell(UNITS), CoverageAttention(3, weight=0.6)))
@@ -328,6 +331,7 @@ def test_keras_file_round_trip(decoder, tmp_path):
         np.testing.assert_allclose(got, want, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_a_file_keeps_its_precision_whatever_the_policy_it_is_read_under(tmp_path):
     with dtype_policy("mixed_float16"):
         model = tiny_seq2seq()

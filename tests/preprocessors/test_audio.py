@@ -292,6 +292,7 @@ def test_frames_are_read_as_numpy_wrote_them(dtype, normalize):
 GOOD = np.ones((4, 3), "float32")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("content", "message"),
     [

@@ -182,6 +182,7 @@ def test_of_an_animated_gif_only_the_first_frame_is_decoded():
     np.testing.assert_array_equal(decoded(data), np.asarray(opened(data).convert("RGB")))
 
 
+@pytest.mark.slow
 def test_an_animated_webp_is_refused_and_nothing_else_happens():
     """TensorFlow's decoder corrupts the heap over it, which ends the process."""
     frames = [Image.new("RGB", (SIDE, SIDE), colour) for colour in ("red", "blue")]

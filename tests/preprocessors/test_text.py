@@ -249,6 +249,7 @@ def test_text_of_ids_of_any_rank(shape, dtype):
     assert set(tf.reshape(written, [-1]).numpy()) == {b"a dog"}
 
 
+@pytest.mark.slow
 def test_the_saved_model_reads_and_writes_like_python(tmp_path):
     module = tf.Module()
     module.words = text = adapted(["我爱 a dog", "a dog’s"])

@@ -193,6 +193,7 @@ def test_narrow_beam_is_the_search_over_lists(width, n_best, exponent, beta):
         assert_true_to(language, found, exponent, beta)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("end_bias", [-3.0, 0.0, 1.0])
 def test_width_1_is_greedy(end_bias):
     """Oracle of greedy: the likeliest word at each step, in NumPy."""
@@ -320,6 +321,7 @@ def eager(width):
     return sampler, sample(sampler, make_language(seed=5, end_bias=0.5), max_length=6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("width", [0, 3], ids=["greedy", "beam"])
 @pytest.mark.parametrize("jit_compile", [False, True], ids=["graph", "xla"])
 def test_graph_and_xla_equal_eager(width, jit_compile):

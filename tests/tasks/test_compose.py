@@ -138,6 +138,7 @@ def test_the_batches_are_the_tunes_in_segments(tmp_path):
     assert sorted(found) == want
 
 
+@pytest.mark.slow
 def test_a_tune_is_moved_with_its_key_and_vectors_are_withheld(tmp_path):
     """Oracle: the share of notes in the key, which is 1 for generated tunes whatever they are moved by."""
     run = task_of(tmp_path, ["data.transpose=5", "model.vector_dropout=0.4"])

@@ -393,6 +393,7 @@ def test_tags_that_training_has_not_are_counted_as_wrong(lines, tmp_path, capsys
     assert metrics.keys() == {"span_f1", "accuracy", "exact_match"} and metrics["span_f1"] == 0
 
 
+@pytest.mark.slow
 def test_labels_are_called_as_the_config_says(lines, tmp_path):
     path = lines("0 x\n1 y\n7 z\n" * 20)
     changes = [f"data.source=labelled:{path.parent}/{{split}}.txt", 'data.names={ 0 = "bad", 1 = "good" }']
@@ -417,6 +418,7 @@ def test_rare_labels_weigh_more_where_asked(lines, tmp_path):
         np.testing.assert_allclose(weights, want[labels.numpy()], rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_every_example_comes_once_with_its_own_label_and_tags(tmp_path):
     run = prepared("tag", tmp_path, ["data.unit=character", "training.batch_size=7"])
     ids, tags, labels = (run.columns[name] for name in ("text", "tags", "label"))

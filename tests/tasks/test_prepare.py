@@ -42,6 +42,7 @@ def _pictures(folder, language):
     return {part: read_pictures(f"tsv:{folder}/captions.tsv", part, fields=fields) for part in ("train", "dev")}
 
 
+@pytest.mark.slow
 def test_pictures_are_drawn_in_the_middle_and_not_cut_off(folder):
     paths = list((folder / "images").iterdir())
     assert len(paths) > 40
@@ -55,6 +56,7 @@ def test_pictures_are_drawn_in_the_middle_and_not_cut_off(folder):
         assert (min(left, top) > 6) == (path.name == "25AA-FE0F.png"), "▪️ alone is a small square"
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not features.check("raqm"), reason="the oracle, Pillow's layout of text, needs raqm")
 def test_glyphs_are_those_that_a_library_for_text_finds():
     """Raqm, which lays text out by HarfBuzz, is the oracle; in it a sequence without a glyph gives several."""

@@ -402,6 +402,7 @@ def test_a_program_takes_a_gpus_memory_as_it_needs_it(monkeypatch, running):
     assert taken == [("GPU:0", True), "devices", False]
 
 
+@pytest.mark.slow
 def test_the_resolved_config_is_printed_and_is_a_config(tmp_path):
     result = command("--mode=config", "--set", "model.units=7")
     (tmp_path / "printed.toml").write_text(result.stdout)
@@ -409,6 +410,7 @@ def test_the_resolved_config_is_printed_and_is_a_config(tmp_path):
     assert result.returncode == 0 and "; at least 1\nunits = 7\n" in result.stdout
 
 
+@pytest.mark.slow
 def test_help_names_folders_that_are_there():
     result = command("--help")
     [folder] = [word.strip(".") for word in result.stdout.split() if word.strip(".").endswith("configs/classify")]
@@ -416,6 +418,7 @@ def test_help_names_folders_that_are_there():
     assert "each INPUT is a text. @FILE reads inputs from a file, one per line;" in result.stdout
 
 
+@pytest.mark.slow
 def test_the_help_may_be_cut_short():
     script = f"{sys.executable} -m kseq.tasks.classify --help | head -1"
     result = subprocess.run(script, shell=True, capture_output=True, text=True, check=False, cwd=ROOT)

@@ -159,6 +159,7 @@ def test_a_vocabulary_of_captions_in_another_order_is_refused(tmp_path, going_on
         run.prepare() if going_on else run.load(tmp_path / "run/best-0001.npz")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("task", [Classify, Entail, Tag])
 def test_labels_in_another_order_are_refused(task, tmp_path):
     run = prepared(task, tmp_path, SMALL)

@@ -151,6 +151,7 @@ def test_the_words_that_are_copied_are_counted(tmp_path):
     assert np.isnan(run.copied(["The cat sleeps."], ["Zoe"], ["Zoe"]))
 
 
+@pytest.mark.slow
 def test_a_share_of_nothing_is_no_metric(tmp_path, monkeypatch):
     """What says nothing has no new words; what is asked for is known here, down to the last word."""
     run = prepared(tmp_path, table(tmp_path / "data", ["the dog sees the cat and the dog"] * 4, ["the dog"] * 4))
@@ -231,6 +232,7 @@ def test_a_plain_model_says_none_of_them(tmp_path):
     assert not set(" ".join(texts).split()) & {"Mila", "Rex", "Tom", "Bo"}
 
 
+@pytest.mark.slow
 def test_training_asks_for_words_that_the_source_has_of_its_own(tmp_path):
     """Oracle: the ids, looked up word by word in a list. What Bo is called in his summary his text does not say."""
     texts, summaries = TEXTS, [*SUMMARIES[:3], "Bo, a Spaniel, sleeps"]

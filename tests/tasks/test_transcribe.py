@@ -500,6 +500,7 @@ def test_a_config_says_how_it_is_run(path):
     assert f"--config=configs/transcribe/{path.name}\n" in path.read_text()
 
 
+@pytest.mark.slow
 @real.needed
 def test_the_digits_are_split_by_recording(tmp_path):
     changes = [f"data.source=tsv:{real.FOLDER}/fsdd/phonemes.tsv"]

@@ -222,6 +222,7 @@ def test_pairs_with_an_empty_side_are_left_out_of_training_and_scored_on_dev(tmp
     assert [row["prediction"] for row in run.evaluate()[1]][4:6] == ["", ""]
 
 
+@pytest.mark.slow
 def test_only_empty_pairs_are_no_corpus(tmp_path):
     with pytest.raises(UserError, match=r"data/\{split\}.\{field\}: no pair of train has words on both sides"):
         prepared(tmp_path, files(tmp_path / "data", ["", "x"], ["y", ""]))
@@ -276,12 +277,14 @@ def test_bad_data_stops_the_run_before_training_with_one_line(tmp_path, french, 
     assert "\n" not in str(error.value)
 
 
+@pytest.mark.slow
 def test_bad_bytes_are_read_as_the_config_says(tmp_path):
     changes = files(tmp_path / "data", ["caf\udce9", *FRENCH[1:]])
     run = prepared(tmp_path, [*changes, "data.bad_bytes=latin-1"])
     assert "café" in run.text.vocabulary and run.dev[0][1]["source"] == "café"
 
 
+@pytest.mark.slow
 def test_dev_may_be_held_out_of_train(tmp_path):
     french, english = ([f"{word} {i}" for i in range(200)] for word in ("un", "one"))
     changes = [*files(tmp_path / "data", french, english), "data.holdout=0.2", "data.train_count=0", "data.dev_count=0"]
@@ -317,6 +320,7 @@ def test_two_processes_learn_and_encode_as_one(tmp_path):
         assert [row.tolist() for row in one.columns[name]] == [row.tolist() for row in two.columns[name]]
 
 
+@pytest.mark.slow
 def test_one_vocabulary_can_serve_both_sides(tmp_path):
     run = prepared(tmp_path, [*files(tmp_path / "data"), "data.shared=true", "data.max_target_length=2"])
     assert run.text.vocabulary == run.target.vocabulary and {"homme", "man"} <= set(run.text.vocabulary)
@@ -420,6 +424,7 @@ def test_every_config_is_valid(path):
     assert f"--config=configs/translate/{path.name}\n" in path.read_text()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["ted_hrlr_translate", "wmt14_translate"])
 def test_the_configs_of_tfds_read_its_features(tmp_path, name):
     """TFDS makes up the texts; nothing is downloaded. Subwords need an extra, words do not."""

@@ -64,6 +64,7 @@ def test_soft_monotonic_attention_does_not_vanish_behind_rows_that_stop_all():
     np.testing.assert_allclose(alignment, attention_state * reference.sigmoid(-1), atol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16"])
 @pytest.mark.parametrize("name", ["coverage", "monotonic"])
 def test_the_attention_state_keeps_its_precision(name, policy):
