@@ -45,9 +45,7 @@ def export(answer, parts, inputs, path, about=None, *, weights="float32", **sign
     signature = [tf.TensorSpec([None], tf.string, name=name) for name in inputs]
     with Dequantized(smaller(models, weights)) as scope, replacing(path) as draft:
         for name, function in {"serving_default": answer, **signatures}.items():
-            traced = tf.function(function, autograph=False)
-            traced.get_concrete_function(*signature)  # with an `input_signature`, saving would trace it again
-            archive.add_endpoint(name, traced)
+            archive.add_endpoint(name, tf.function(function, input_signature=signature, autograph=False))
         # `track` of a model would store its variables twice, as Keras' and as TensorFlow's.
         archive.add_variable_collection("weights", scope.variables(models))
         try:
