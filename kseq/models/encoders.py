@@ -68,7 +68,8 @@ def build_once(layer, *shapes):
         layer.build(*shapes)
 
 
-def _encoded_spec(memory_shape, state_shapes, dtype):
+def encoded_spec(memory_shape, state_shapes, dtype):
+    """The `Encoded` of `keras.KerasTensor` with a memory and states of these shapes."""
     state = [keras.KerasTensor(shape, dtype) for shape in state_shapes]
     return Encoded(keras.KerasTensor(memory_shape, dtype), keras.KerasTensor(memory_shape[:2], "bool"), state)
 
@@ -122,7 +123,7 @@ class ImageEncoder(keras.layers.Layer):
 
     def compute_output_spec(self, source, training=None):
         batch, regions, _ = self._features_shape(source.shape)
-        return _encoded_spec((batch, regions, self.units), [(batch, self.units)], self.compute_dtype)
+        return encoded_spec((batch, regions, self.units), [(batch, self.units)], self.compute_dtype)
 
     def call(self, source, training=None):
         features = self.features(source, training) if len(source.shape) == 4 else source
@@ -167,7 +168,7 @@ class VectorEncoder(keras.layers.Layer):
         return Encoded(memory, ops.ones(ops.shape(memory)[:2], "bool"), [ops.mean(memory, axis=1)])
 
     def compute_output_spec(self, source, training=None):
-        return _encoded_spec(source.shape, [(source.shape[0], source.shape[-1])], self.compute_dtype)
+        return encoded_spec(source.shape, [(source.shape[0], source.shape[-1])], self.compute_dtype)
 
 
 @keras.saving.register_keras_serializable("kseq")
@@ -369,7 +370,7 @@ def _read_by(layer, x, real, options=None):
 def _read_spec(layer, shape, dtype):
     """The shapes of what `_read_by` returns for rows of this shape."""
     memory, *state = (x.shape for x in tf.nest.flatten(layer.compute_output_spec(keras.KerasTensor(shape, dtype))))
-    return _encoded_spec(memory, state or [(memory[0], memory[-1])], dtype)
+    return encoded_spec(memory, state or [(memory[0], memory[-1])], dtype)
 
 
 @keras.saving.register_keras_serializable("kseq")

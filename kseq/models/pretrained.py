@@ -4,7 +4,7 @@ import keras
 from keras import ops
 
 from kseq.models.checks import check_layer
-from kseq.models.encoders import Encoded
+from kseq.models.encoders import Encoded, encoded_spec
 
 
 @keras.saving.register_keras_serializable("kseq")
@@ -69,9 +69,8 @@ class PretrainedEncoder(keras.layers.Layer):
         return Encoded(memory, real, [memory[:, 0]])
 
     def compute_output_spec(self, source, training=None):
-        (batch, rows), size, dtype = source.shape, self.reader.output_shape[-1], self.compute_dtype
-        memory, mask = keras.KerasTensor((batch, rows, size), dtype), keras.KerasTensor((batch, rows), "bool")
-        return Encoded(memory, mask, [keras.KerasTensor((batch, size), dtype)])
+        size = self.reader.output_shape[-1]
+        return encoded_spec((*source.shape, size), [(source.shape[0], size)], self.compute_dtype)
 
     def get_config(self):
         return super().get_config() | {
