@@ -567,7 +567,8 @@ def test_the_step_of_a_bad_loss_is_right_in_mixed_float16(tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("value", "epoch"), [(np.nan, 1), (np.inf, 2), (-np.inf, 1)])
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("epoch", [1, 2])
 def test_a_score_that_is_no_number_stops_the_run(tmp_path, value, epoch):
     model = regression()
     validate, _ = scripted([1.0] * (epoch - 1) + [value], model)
@@ -751,10 +752,8 @@ def harm(path, damage):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    ("name", "damage"),
-    [*(("last-0003.npz", damage) for damage in ("missing", "empty", "cut", "bit")), ("best-0003.npz", "bit")],
-)
+@pytest.mark.parametrize("damage", ["missing", "empty", "cut", "bit"])
+@pytest.mark.parametrize("name", ["last-0003.npz", "best-0003.npz"])
 def test_a_damaged_checkpoint_is_told_of_and_the_one_before_is_taken(tmp_path, three_epochs, capsys, name, damage):
     """Oracle: the run that nobody damaged, bit by bit."""
     folder, model = three_epochs

@@ -64,7 +64,7 @@ THEIRS = {
 def test_arguments_and_returns_are_those_of_keras(name, wrapped, options):
     """Oracle: the layer of Keras with the same weights and arguments; its structure, values and mask."""
     cell, keras_layer = THEIRS[name]
-    modes = ["concat", "sum", "mul", "ave", None] if wrapped and not options else ["concat"]
+    modes = ["concat", "sum", "mul", "ave", None] if wrapped else [None]
     if wrapped and "go_backwards" in options:
         pytest.skip("Keras refuses a backward layer in Bidirectional, as kseq does")
     options = {"return_sequences": True, "return_state": True} | options
