@@ -550,3 +550,16 @@ def test_a_folder_that_must_not_be_written_to_is_one_line(monkeypatch, capsys):
                 os.seteuid(0)
         assert ended.value.code == 1 and os.listdir(folder) == []
         assert capsys.readouterr().err == f"error: {folder}/.lock: Permission denied\n"
+
+
+def test_all_modes_share_the_run_that_was_loaded(tmp_path, monkeypatch):
+    loaded, given = [], []
+    monkeypatch.setattr(program, "finished_run", lambda *_: loaded.append(object()) or loaded[-1])
+    for mode in ("evaluate", "predict", "export"):
+        monkeypatch.setattr(program, mode, lambda run, *_, **options: given.append(run))
+    values = program.define_flags()
+    inputs = values(["classify", f"--workdir={tmp_path / 'run'}"])[1:]
+    _, [_, *others], _ = program.plan_of(Classify, values, inputs)
+    for mode in others:
+        mode()
+    assert len(loaded) == 1 and given == 3 * loaded
